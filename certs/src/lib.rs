@@ -1,0 +1,1 @@
+//! Identity: root CA, join tokens, certificates and TLS configurations.

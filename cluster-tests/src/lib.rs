@@ -1,0 +1,1 @@
+//! Black-box tests and benchmarks: real daemons on namespace hosts.

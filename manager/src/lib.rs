@@ -1,0 +1,3 @@
+//! The control plane: replicated state, allocation, scheduling, orchestration and dispatch.
+
+pub mod store;

@@ -1,0 +1,4 @@
+//! The replicated store.
+
+pub mod command;
+pub mod state;

@@ -1,0 +1,30 @@
+//! The typed form of the cluster's objects.
+//!
+//! A task has one writer per part: spec (the user, through its service), allocation (allocator), node (scheduler),
+//! desired (orchestrator), status (agent). The same holds for the other objects; `manager::store::apply` enforces it.
+
+mod addr;
+mod cluster;
+mod id;
+mod meta;
+mod network;
+mod node;
+mod service;
+mod task;
+
+pub use addr::{Mac, Port, Protocol, SubnetAddr, Vni};
+pub use cluster::{Cluster, ClusterSpec, KeySubsystem, NetworkKey, RootCa};
+pub use id::{ClusterId, ContainerId, InvalidId, NetworkId, NodeId, ServiceId, SessionId, TaskId};
+pub use meta::{Condition, Meta, Millis, Revision, Timestamp};
+pub use network::{IpamConfig, Network, NetworkAllocation, NetworkSpec, Subnet};
+pub use node::{
+    Availability, ManagerStatus, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Reachability, Role,
+};
+pub use service::{
+    EndpointMode, EndpointSpec, FailureAction, PortConfig, PublishMode, Service, ServiceAllocation, ServiceMode,
+    ServiceSpec, UpdateConfig, UpdateOrder, Vip,
+};
+pub use task::{
+    Attachment, ContainerSpec, DnsConfig, Healthcheck, Mount, NetworkAttachmentConfig, Placement, Resources,
+    RestartCondition, RestartPolicy, Task, TaskAllocation, TaskSpec, TaskState, TaskStatus, Ulimit,
+};

@@ -1,0 +1,3 @@
+//! The rn daemon: composes a worker and, when promoted, a manager.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The data plane: agent, gossip, planners, kernel, container runtime and DNS.
