@@ -5,6 +5,7 @@
 
 mod addr;
 mod cluster;
+mod digest;
 mod id;
 mod meta;
 mod network;
@@ -14,6 +15,7 @@ mod task;
 
 pub use addr::{Mac, Port, Protocol, SubnetAddr, Vni};
 pub use cluster::{Cluster, ClusterSpec, KeySubsystem, NetworkKey, RootCa};
+pub use digest::{EndpointDigest, endpoint_digest};
 pub use id::{ClusterId, ContainerId, InvalidId, NetworkId, NodeId, ServiceId, SessionId, TaskId};
 pub use meta::{Condition, Meta, Millis, Revision, Timestamp};
 pub use network::{IpamConfig, Network, NetworkAllocation, NetworkSpec, Subnet};
