@@ -1,0 +1,5 @@
+//! The worker's side of the dispatcher.
+
+pub mod assignments;
+
+pub use assignments::Assigned;
