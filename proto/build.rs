@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["objects", "control", "dispatcher", "ca", "raft", "store", "local"].map(|n| format!("rn/v1/{n}.proto"));
+    let files = ["objects", "control", "dispatcher", "ca", "raft", "store", "local"]
+        .map(|n| format!("rn/v1/{n}.proto"));
     for file in &files {
         println!("cargo:rerun-if-changed={file}");
     }
@@ -11,10 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The descriptor set lets a test prove that each RPC has a row in the role table.
     let out = PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin");
     std::fs::write(out, prost_encode(&set))?;
-    tonic_prost_build::configure()
-        .emit_rerun_if_changed(false)
-        .btree_map(".")
-        .compile_fds(set)?;
+    tonic_prost_build::configure().emit_rerun_if_changed(false).btree_map(".").compile_fds(set)?;
     Ok(())
 }
 

@@ -76,7 +76,9 @@ impl Kind {
             tonic::Code::Unavailable => Kind::Unavailable,
             tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => Kind::Timeout,
             tonic::Code::Unimplemented => Kind::Unsupported,
-            tonic::Code::Ok | tonic::Code::Unknown | tonic::Code::Internal | tonic::Code::DataLoss => Kind::Internal,
+            tonic::Code::Ok | tonic::Code::Unknown | tonic::Code::Internal | tonic::Code::DataLoss => {
+                Kind::Internal
+            }
         }
     }
 }

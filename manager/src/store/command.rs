@@ -6,9 +6,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use proto::model::{
-    Cluster, ClusterSpec, Condition, Network, NetworkAllocation, NetworkId, NetworkKey, Node, NodeDescription, NodeId,
-    NodeSpec, NodeStatus, Revision, Service, ServiceAllocation, ServiceId, ServiceSpec, Task, TaskAllocation, TaskId,
-    TaskState, TaskStatus, Timestamp,
+    Cluster, ClusterSpec, Condition, Network, NetworkAllocation, NetworkId, NetworkKey, Node,
+    NodeDescription, NodeId, NodeSpec, NodeStatus, Revision, Service, ServiceAllocation, ServiceId,
+    ServiceSpec, Task, TaskAllocation, TaskId, TaskState, TaskStatus, Timestamp,
 };
 
 /// One raft entry: commands that are applied one after the other, each with its own outcome.

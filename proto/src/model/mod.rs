@@ -23,8 +23,8 @@ pub use node::{
     Availability, ManagerStatus, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Reachability, Role,
 };
 pub use service::{
-    EndpointMode, EndpointSpec, FailureAction, PortConfig, PublishMode, Service, ServiceAllocation, ServiceMode,
-    ServiceSpec, UpdateConfig, UpdateOrder, Vip,
+    EndpointMode, EndpointSpec, FailureAction, PortConfig, PublishMode, Service, ServiceAllocation,
+    ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder, Vip,
 };
 pub use task::{
     Attachment, ContainerSpec, DnsConfig, Healthcheck, Mount, NetworkAttachmentConfig, Placement, Resources,

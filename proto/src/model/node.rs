@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, net::IpAddr, net::SocketAddr};
 use super::{Condition, Meta, NodeId};
 
 /// What a node may do; the organisational unit of its certificate.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Runs tasks.
@@ -32,7 +34,9 @@ impl std::fmt::Display for Role {
 }
 
 /// What the scheduler may do with a node.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Availability {
     /// Gets tasks.

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use super::{
-    Condition, Meta, Millis, NetworkId, NodeId, PortConfig, Revision, ServiceId, SubnetAddr, TaskId, Timestamp,
+    Condition, Meta, Millis, NetworkId, NodeId, PortConfig, Revision, ServiceId, SubnetAddr, TaskId,
+    Timestamp,
 };
 
 /// Where a task stands. The order is the life cycle; observed state only rises (swarmkit `design/task_model.md`).
