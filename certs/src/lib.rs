@@ -1,1 +1,38 @@
-//! Identity: root CA, join tokens, certificates and TLS configurations.
+//! Identity: who is who in the cluster, and how that is proved.
+//!
+//! ```text
+//! RootCa ──issue──▶ leaf certificate ──┐                        ┌──▶ Listener   (2377: accepts members and joiners)
+//!   │                                  ├──▶ Identity ──shared───┤
+//! JoinToken ◀─digest─┘   key (local) ──┘      │                 └──▶ Connector  (dials members by role, not by address)
+//!                                         CertificateDir
+//! ```
+//!
+//! * [`root`]: the root of trust. [`issue`]: signing requests and leaf certificates.
+//! * [`token`]: join tokens, which carry the digest of the root so that a joiner knows whom it talks to.
+//! * [`identity`]: what a certificate says ([`Peer`]), and a node's own certificate ready for use ([`Identity`]).
+//! * [`tls`]: TLS 1.3 only, no resumption: every connection proves again who it is.
+//! * [`transport`]: tonic over those connections. [`join`]: what a joiner and a renewing node say to a manager.
+//! * [`renewal`]: when to renew, as arithmetic. [`disk`]: the files, replaced atomically.
+//!
+//! A node's identity is its certificate: common name = node id, organisational unit = role, organisation = cluster id.
+//! Its address is only where it was seen last. Keys are made where they are used and never travel.
+
+mod base36;
+pub mod disk;
+pub mod error;
+pub mod identity;
+pub mod issue;
+pub mod join;
+pub mod renewal;
+pub mod root;
+pub mod tls;
+pub mod token;
+pub mod transport;
+
+pub use disk::CertificateDir;
+pub use error::CertError;
+pub use identity::{Identity, Peer, SharedIdentity};
+pub use issue::{Subject, new_csr};
+pub use root::{RootCa, RootDigest};
+pub use token::{JoinToken, TokenError};
+pub use transport::{ConnInfo, ConnectError, Connector, Listener, Target};
