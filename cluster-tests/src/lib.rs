@@ -1,1 +1,23 @@
-//! Black-box tests and benchmarks: real daemons on namespace hosts.
+//! Black-box tests of rn: real `rnd` processes on namespace hosts, driven by `rnctl`, judged by packets.
+//!
+//! * [`lan`]: an Ethernet segment and the hosts on it, each a network namespace with one interface.
+//! * [`host`]: one host with its daemon: start, stop, kill, `rnctl`.
+//! * [`cluster`]: several hosts that have met.
+//! * [`image`]: the images that tasks run, made from Debian packages and this build's own test server.
+//! * [`probe`]: connections and queries from inside a namespace, without a fork for each.
+//! * [`wait`]: waiting for a condition, with the last reason it did not hold.
+//! * [`inventory`]: what a machine holds (links, mounts, cgroups, …), to prove that nothing is left behind.
+//!
+//! Nothing here reads rn's own structures: only what a user or a peer could see.
+
+pub mod cluster;
+pub mod host;
+pub mod image;
+pub mod inventory;
+pub mod lan;
+pub mod probe;
+pub mod wait;
+
+pub use cluster::Cluster;
+pub use host::Host;
+pub use lan::{Lan, Namespace};

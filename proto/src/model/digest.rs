@@ -34,7 +34,9 @@ pub fn endpoint_digest<'a>(tasks: impl IntoIterator<Item = &'a TaskId>) -> Endpo
 
 /// FNV-1a, 64 bit, with the offset basis and prime of the specification (draft-eastlake-fnv).
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -27,7 +27,10 @@ impl PeerView {
     }
 
     /// Endpoints of one network, in the order of task ids.
-    pub fn endpoints_of<'a>(&'a self, network: &'a NetworkId) -> impl Iterator<Item = &'a Arc<EndpointRecord>> {
+    pub fn endpoints_of<'a>(
+        &'a self,
+        network: &'a NetworkId,
+    ) -> impl Iterator<Item = &'a Arc<EndpointRecord>> {
         self.endpoints.iter().filter(move |((n, _), _)| n == network).map(|(_, record)| record)
     }
 }
