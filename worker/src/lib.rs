@@ -1,4 +1,11 @@
 //! The data plane: agent, gossip, planners, kernel, container runtime and DNS.
 
 pub mod agent;
+pub mod desired;
 pub mod gossip;
+pub mod plan;
+pub mod services;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+mod fixture;

@@ -1,0 +1,279 @@
+//! The nftables tables, as text.
+//!
+//! A table's rules depend on things that hardly ever change: device names, subnets, this node's addresses. Services, tasks,
+//! nodes and published ports are elements of its maps, so their coming and going rewrites no rule.
+//!
+//! Load balancing over any number of backends needs no rule per service either. `numgen random mod N` needs its N in the rule,
+//! so there is one small chain per N ([`SLOTS`]); a verdict map sends a service to the chain of its number of backends, and
+//! that chain picks the slot. A service of three backends costs four elements.
+
+use std::{fmt::Write, net::Ipv4Addr};
+
+use super::names::{Marks, Names, fnv1a};
+use crate::desired::{GatewaySubnets, Mesh};
+
+/// Where a sandbox's resolver listens, as Docker's.
+pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+
+/// The table in each task's sandbox.
+pub const SANDBOX_TABLE: &str = "rn";
+/// The administrator's table.
+pub const USER_TABLE: &str = "rn-user";
+
+/// Sizes of the slot tables. Up to 16 backends each has exactly one slot; beyond, enough slots that no backend gets over an
+/// eighth more than another.
+pub const SLOTS: [u32; 22] =
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 256, 512, 1024, 2048, 4096, 8192];
+
+/// Number of slots for that many backends, none for none. More than 8192 backends are cut off there.
+pub fn slots_for(backends: usize) -> Option<u32> {
+    match backends {
+        0 => None,
+        1..=16 => u32::try_from(backends).ok(),
+        n => SLOTS.into_iter().find(|s| *s >= 256 && *s as usize >= 8 * n).or(Some(8192)),
+    }
+}
+
+/// Name of the chain that balances over that many slots.
+pub fn chain(v4: bool, slots: u32) -> String {
+    format!("{}-{slots}", if v4 { "four" } else { "six" })
+}
+
+/// A table of ours: its rules, and a digest that tells whether the kernel has these very rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ruleset {
+    /// `inet` or `netdev`.
+    pub family: &'static str,
+    /// Its name.
+    pub table: String,
+    /// Sets, maps and chains.
+    pub body: String,
+}
+
+impl Ruleset {
+    /// Digest of the rules: 16 hexadecimal digits.
+    pub fn digest(&self) -> String {
+        format!("{:016x}", fnv1a(&[self.family, &self.table, &self.body]))
+    }
+
+    /// The script that puts the table in place of whatever has its name, in one transaction. `elements` are `add element`
+    /// lines for its maps.
+    pub fn script(&self, elements: &str) -> String {
+        let Self { family, table, body } = self;
+        let digest = self.digest();
+        format!(
+            "add table {family} {table}\ndelete table {family} {table}\n\
+             table {family} {table} {{\n chain {DIGEST_CHAIN}{digest} {{ }}\n{body}}}\n{elements}"
+        )
+    }
+}
+
+/// Prefix of the empty chain whose name carries a table's digest.
+pub const DIGEST_CHAIN: &str = "rn-digest-";
+
+/// A task's sandbox: virtual addresses, and the redirect to its resolver. The same for every task.
+pub fn sandbox() -> Ruleset {
+    let mut body = String::from(
+        " map dns { typeof meta l4proto : ip daddr . th dport; }
+ set vip4 { typeof ip daddr; }
+ set vip6 { typeof ip6 daddr; }
+ map service4 { typeof ip daddr : verdict; }
+ map service6 { typeof ip6 daddr : verdict; }
+ map backend4 { typeof ip daddr . numgen random mod 65536 : ip daddr; }
+ map backend6 { typeof ip6 daddr . numgen random mod 65536 : ip6 daddr; }
+",
+    );
+    for n in SLOTS {
+        let _ = write!(
+            body,
+            " chain four-{n} {{ dnat ip to ip daddr . numgen random mod {n} map @backend4\n }}
+ chain six-{n} {{ dnat ip6 to ip6 daddr . numgen random mod {n} map @backend6\n }}\n"
+        );
+    }
+    // `forgotten`: a packet in the middle of a connection that conntrack no longer knows is answered by a reset, rather than
+    // balanced to a task that has never heard of it. `refuse`: what still goes to a virtual address has no backend.
+    let _ = write!(
+        body,
+        " chain forgotten {{
+  type filter hook output priority -150
+  ip daddr @vip4 tcp flags & (fin | syn | rst | ack) != syn ct state new,invalid reject with tcp reset
+  ip6 daddr @vip6 tcp flags & (fin | syn | rst | ack) != syn ct state new,invalid reject with tcp reset
+ }}
+ chain balance {{
+  type nat hook output priority -100
+  ip daddr {RESOLVER} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to meta l4proto map @dns
+  ip daddr vmap @service4
+  ip6 daddr vmap @service6
+ }}
+ chain refuse {{
+  type filter hook output priority 0
+  ip daddr @vip4 meta l4proto tcp reject with tcp reset
+  ip6 daddr @vip6 meta l4proto tcp reject with tcp reset
+  ip daddr @vip4 reject
+  ip6 daddr @vip6 reject
+ }}
+"
+    );
+    Ruleset { family: "inet", table: SANDBOX_TABLE.into(), body }
+}
+
+/// The gateway bridge: tasks reach the world masqueraded, and each other only by flows that were translated on purpose;
+/// host-mode ports.
+pub fn gateway(names: &Names, subnets: &GatewaySubnets) -> Ruleset {
+    let (gw, v4, v6) = (&names.gateway_bridge, subnets.v4, subnets.v6);
+    // `route_localnet` is on for the bridge, so that 127.0.0.1:PORT works; `martian` keeps tasks from using it the other way.
+    let body = format!(
+        " map host4 {{ typeof meta l4proto . th dport : ip daddr . th dport; }}
+ map host6 {{ typeof meta l4proto . th dport : ip6 daddr . th dport; }}
+ chain martian {{
+  type filter hook prerouting priority -300
+  iifname \"{gw}\" ip daddr 127.0.0.0/8 drop
+ }}
+ chain choose {{
+  ip6 daddr ::1 return
+  fib daddr type local dnat ip to meta l4proto . th dport map @host4
+  fib daddr type local dnat ip6 to meta l4proto . th dport map @host6
+ }}
+ chain pre {{
+  type nat hook prerouting priority dstnat
+  jump choose
+ }}
+ chain out {{
+  type nat hook output priority -100
+  jump choose
+ }}
+ chain isolate {{
+  type filter hook forward priority 0
+  oifname \"{gw}\" ct state new ct status & dnat == 0 drop
+ }}
+ chain redirects {{
+  type filter hook output priority 0
+  oifname \"{gw}\" icmp type redirect drop
+  oifname \"{gw}\" icmpv6 type nd-redirect drop
+ }}
+ chain post {{
+  type nat hook postrouting priority 101
+  oifname \"{gw}\" ip saddr {{ 127.0.0.0/8, {v4} }} ct status dnat masquerade
+  oifname \"{gw}\" ip6 saddr {v6} ct status dnat masquerade
+  oifname != \"{gw}\" ip saddr {v4} masquerade
+  oifname != \"{gw}\" ip6 saddr {v6} masquerade
+ }}
+"
+    );
+    Ruleset { family: "inet", table: names.gateway_table.clone(), body }
+}
+
+/// The routing mesh (see `plan/mesh.rs` for the way of a packet).
+pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks) -> Ruleset {
+    let (gw, dev) = (&names.gateway_bridge, &names.mesh_device);
+    let (entered, came, mask) = (marks.entered(), marks.came(), marks.mask());
+    let others = !mask;
+    let mut body = String::from(
+        " map port4 { typeof meta l4proto . th dport : verdict; }
+ map port6 { typeof meta l4proto . th dport : verdict; }
+ map backend4 { typeof meta l4proto . th dport . numgen random mod 65536 : ip daddr . th dport; }
+ map backend6 { typeof meta l4proto . th dport . numgen random mod 65536 : ip6 daddr . th dport; }
+ map task4 { typeof ip daddr : ip daddr; }
+ map task6 { typeof ip6 daddr : ip6 daddr; }
+ map node_mark { typeof ether saddr : meta mark; }
+",
+    );
+    let set = format!(
+        "ct mark set ct mark & {others:#010x} | {entered:#010x} meta mark set meta mark & {others:#010x} | {entered:#010x}"
+    );
+    for n in SLOTS {
+        let _ = write!(
+            body,
+            " chain four-{n} {{ {set} dnat ip to meta l4proto . th dport . numgen random mod {n} map @backend4\n }}
+ chain six-{n} {{ {set} dnat ip6 to meta l4proto . th dport . numgen random mod {n} map @backend6\n }}\n"
+        );
+    }
+    let own = |v4: bool| mesh.addrs.iter().find(|a| a.is_ipv4() == v4);
+    let mut snat = String::new();
+    if let Some(own) = own(true) {
+        let _ = writeln!(
+            snat,
+            "  ct mark & {mask:#010x} == {entered:#010x} ip saddr {{ 127.0.0.0/8, {} }} snat ip to {own}",
+            subnets.v4
+        );
+    }
+    if let Some(own) = own(false) {
+        let _ = writeln!(
+            snat,
+            "  ct mark & {mask:#010x} == {entered:#010x} ip6 saddr {} snat ip6 to {own}",
+            subnets.v6
+        );
+    }
+    let _ = write!(
+        body,
+        " chain martian {{
+  type filter hook prerouting priority -300
+  iifname \"{dev}\" ip daddr 127.0.0.0/8 drop
+ }}
+ chain opener {{
+  type filter hook prerouting priority mangle
+  iifname \"{dev}\" ct state new ct mark set ether saddr map @node_mark
+  iifname \"{dev}\" ct state new ct mark & {mask:#010x} != {came:#010x} drop
+  iifname \"{gw}\" ct direction reply ct mark & {mask:#010x} == {came:#010x} meta mark set ct mark
+  ct direction original ct mark & {mask:#010x} == {entered:#010x} meta mark set meta mark & {others:#010x} | {entered:#010x}
+ }}
+ chain opener_out {{
+  type route hook output priority mangle
+  ct direction original ct mark & {mask:#010x} == {entered:#010x} meta mark set meta mark & {others:#010x} | {entered:#010x}
+ }}
+ chain choose {{
+  ip6 daddr ::1 return
+  fib daddr type local meta nfproto ipv4 meta l4proto . th dport vmap @port4
+  fib daddr type local meta nfproto ipv6 meta l4proto . th dport vmap @port6
+ }}
+ chain pre {{
+  type nat hook prerouting priority dstnat
+  iifname \"{dev}\" dnat ip to ip daddr map @task4
+  iifname \"{dev}\" dnat ip6 to ip6 daddr map @task6
+  iifname != \"{dev}\" jump choose
+ }}
+ chain out {{
+  type nat hook output priority -100
+  jump choose
+ }}
+ chain in {{
+  type filter hook input priority 0
+  iifname \"{dev}\" ct state new meta l4proto != {{ icmp, ipv6-icmp }} drop
+ }}
+ chain forward {{
+  type filter hook forward priority mangle
+  iifname \"{dev}\" ct state new ct status & dnat == 0 drop
+  oifname \"{dev}\" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
+  iifname \"{dev}\" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
+ }}
+ chain post {{
+  type nat hook postrouting priority srcnat
+{snat} }}
+"
+    );
+    Ruleset { family: "inet", table: names.mesh_table.clone(), body }
+}
+
+/// The way back of the mesh: the mark names the node that a reply goes to. The mark is cleared then, since the outer VXLAN
+/// packet is routed by the inner one's mark and would come back here.
+pub fn mesh_egress(names: &Names) -> Ruleset {
+    let body = format!(
+        " map node_mac {{ typeof meta mark : ether daddr; }}
+ chain egress {{
+  type filter hook egress device \"{}\" priority 0
+  ether daddr set meta mark map @node_mac
+  meta mark set 0
+ }}
+",
+        names.mesh_device
+    );
+    Ruleset { family: "netdev", table: names.mesh_table.clone(), body }
+}
+
+/// The administrator's table: made once, never touched again.
+pub fn user() -> String {
+    format!(
+        "add table inet {USER_TABLE}\n\
+         add chain inet {USER_TABLE} RN-USER {{ type filter hook forward priority -10; policy accept; }}\n"
+    )
+}
