@@ -90,15 +90,20 @@ impl CertificateDir {
             ([Some(root), Some(key), Some(cert)], _) => Identity::new(root, cert, key)
                 .map(Some)
                 .map_err(|source| DiskError::Unusable { dir: self.dir.clone(), source }),
-            (_, missing) => {
-                Err(DiskError::Incomplete { dir: self.dir.clone(), file: missing.map_or(ROOT, |(file, _)| file) })
-            }
+            (_, missing) => Err(DiskError::Incomplete {
+                dir: self.dir.clone(),
+                file: missing.map_or(ROOT, |(file, _)| file),
+            }),
         }
     }
 
     /// Keeps `identity`. When this returns it is on the disk; when the machine stops before, the old one is.
     pub fn save(&self, identity: &Identity) -> Result<(), DiskError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(|e| self.failed("creating", "", e))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.dir)
+            .map_err(|e| self.failed("creating", "", e))?;
         self.stage(identity)?;
         self.commit()
     }
@@ -210,7 +215,8 @@ mod tests {
     /// A member of a cluster of its own: each set has another root.
     fn identity() -> Identity {
         let root = RootCa::create(SystemTime::now()).unwrap();
-        let subject = Subject { node_id: NodeId::random(), role: Role::Worker, cluster_id: ClusterId::random() };
+        let subject =
+            Subject { node_id: NodeId::random(), role: Role::Worker, cluster_id: ClusterId::random() };
         let (key, csr) = new_csr().unwrap();
         let cert = root.issue(&csr, &subject, DEFAULT_VALIDITY, SystemTime::now()).unwrap();
         Identity::new(root.cert_pem(), &cert, &key).unwrap()
@@ -254,8 +260,16 @@ mod tests {
                     fs::rename(dir.path().join(format!("{file}{NEXT}")), dir.path().join(file)).unwrap();
                 }
                 let wanted = if staged == 3 { &new } else { &old };
-                assert_eq!(loaded(&dir).as_ref(), Some(wanted.node_id()), "staged {staged}, renamed {renamed}");
-                assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "staged {staged}, renamed {renamed}");
+                assert_eq!(
+                    loaded(&dir).as_ref(),
+                    Some(wanted.node_id()),
+                    "staged {staged}, renamed {renamed}"
+                );
+                assert_eq!(
+                    fs::read_dir(dir.path()).unwrap().count(),
+                    3,
+                    "staged {staged}, renamed {renamed}"
+                );
             }
         }
     }

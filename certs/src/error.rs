@@ -72,7 +72,9 @@ impl From<CertError> for ApiError {
             CertError::KeyMismatch { .. } | CertError::OtherRoot { .. } | CertError::OtherSubject { .. } => {
                 ApiError::precondition(error.to_string())
             }
-            CertError::Sign(_) | CertError::Tls(_) | CertError::Random => ApiError::internal(error.to_string()),
+            CertError::Sign(_) | CertError::Tls(_) | CertError::Random => {
+                ApiError::internal(error.to_string())
+            }
         }
     }
 }

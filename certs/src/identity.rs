@@ -37,7 +37,8 @@ pub struct Peer {
 impl Peer {
     /// Reads a member's certificate. Says nothing about who signed it: that was the handshake's part.
     pub fn from_der(der: &[u8]) -> Result<Self, CertError> {
-        let (_, certificate) = X509Certificate::from_der(der).map_err(|e| CertError::malformed("certificate", e))?;
+        let (_, certificate) =
+            X509Certificate::from_der(der).map_err(|e| CertError::malformed("certificate", e))?;
         let name = certificate.subject();
         let node = sole(name.iter_common_name(), "common name")?;
         let unit = sole(name.iter_organizational_unit(), "organisational unit")?;
@@ -91,7 +92,8 @@ impl Identity {
     pub fn new(root_pem: &str, cert_pem: &str, key_pem: &str) -> Result<Self, CertError> {
         let roots = tls::root_store(root_pem)?;
         let chain = certificates(cert_pem, "node certificate")?;
-        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|e| CertError::malformed("node key", e))?;
+        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
+            .map_err(|e| CertError::malformed("node key", e))?;
         let Some((leaf, intermediates)) = chain.split_first() else {
             return Err(CertError::malformed("node certificate", "it holds no certificate"));
         };
@@ -281,11 +283,16 @@ mod tests {
             Peer::from_der(params.self_signed(&KeyPair::generate().unwrap()).unwrap().der())
         };
         let (cn, ou, o) = (DnType::CommonName, DnType::OrganizationalUnitName, DnType::OrganizationName);
-        assert!(made(&[(cn.clone(), "node1"), (ou.clone(), "swarm-worker"), (o.clone(), "cluster1")]).is_ok());
+        assert!(
+            made(&[(cn.clone(), "node1"), (ou.clone(), "swarm-worker"), (o.clone(), "cluster1")]).is_ok()
+        );
         for (attributes, wanted) in [
             (vec![(cn.clone(), "node1"), (ou.clone(), "swarm-worker")], "no organisation"),
             (vec![(cn.clone(), "node1"), (ou.clone(), "admin"), (o.clone(), "cluster1")], "not a role"),
-            (vec![(cn.clone(), "../x"), (ou.clone(), "swarm-worker"), (o.clone(), "cluster1")], "common name"),
+            (
+                vec![(cn.clone(), "../x"), (ou.clone(), "swarm-worker"), (o.clone(), "cluster1")],
+                "common name",
+            ),
         ] {
             let error = made(&attributes).expect_err(wanted).to_string();
             assert!(error.contains(wanted), "{error}");
@@ -299,7 +306,9 @@ mod tests {
         let root = RootCa::create(now).unwrap();
         let (cert, key) = issued(&root, now);
         let identity = Identity::new(root.cert_pem(), &cert, &key).unwrap();
-        assert!(!format!("{identity:?} {:?}", SharedIdentity::new(identity_again(&root))).contains("PRIVATE"));
+        assert!(
+            !format!("{identity:?} {:?}", SharedIdentity::new(identity_again(&root))).contains("PRIVATE")
+        );
     }
 
     fn identity_again(root: &RootCa) -> Identity {

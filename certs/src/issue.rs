@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use proto::model::{ClusterId, NodeId, Role};
 use rcgen::{
-    CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 
 use crate::{CertError, RootCa, root::set_validity};
@@ -76,7 +76,8 @@ impl RootCa {
         params.is_ca = IsCa::ExplicitNoCa;
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         Ok(params.signed_by(&request.public_key, &self.issuer)?.pem())
     }
 }
@@ -106,7 +107,10 @@ mod tests {
             let subject = subject(role);
             let (_, csr) = new_csr().unwrap();
             let peer = peer(&root.issue(&csr, &subject, DEFAULT_VALIDITY, now).unwrap());
-            assert_eq!((&peer.node_id, peer.role, &peer.cluster_id), (&subject.node_id, role, &subject.cluster_id));
+            assert_eq!(
+                (&peer.node_id, peer.role, &peer.cluster_id),
+                (&subject.node_id, role, &subject.cluster_id)
+            );
             let life = peer.not_after.duration_since(peer.not_before).unwrap();
             assert_eq!(life, DEFAULT_VALIDITY + crate::root::BACKDATE);
         }
@@ -150,8 +154,10 @@ mod tests {
         let csr = params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
         let cert = root.issue(&csr, &subject(Role::Worker), DEFAULT_VALIDITY, now).unwrap();
         assert_eq!(peer(&cert).role, Role::Worker);
-        assert!(!crate::root::certificates(&cert, "certificate").unwrap()[0]
-            .windows(13)
-            .any(|w| w == b"swarm-manager"));
+        assert!(
+            !crate::root::certificates(&cert, "certificate").unwrap()[0]
+                .windows(13)
+                .any(|w| w == b"swarm-manager")
+        );
     }
 }

@@ -35,7 +35,8 @@ pub async fn join(
     let target = Target::manager(manager);
     let root_pem = {
         let channel = Connector::unverified()?.with_options(options).connect(target.clone()).await?;
-        let reply = CaClient::new(channel).get_root_ca(pb::GetRootCaRequest {}).await.map_err(|s| explain(&s))?;
+        let reply =
+            CaClient::new(channel).get_root_ca(pb::GetRootCaRequest {}).await.map_err(|s| explain(&s))?;
         reply.into_inner().cert_pem
     };
     token.verify_root(&root_pem)?;
@@ -52,7 +53,9 @@ pub async fn renew(channel: Channel, current: &Identity) -> Result<Identity, Api
     let renewed = Identity::new(&reply.root_pem, &reply.cert_pem, &key_pem)?;
     if renewed.node_id() != current.node_id() {
         let (wanted, peer) = (current.node_id().clone(), renewed.peer());
-        return Err(CertError::OtherSubject { wanted, found: peer.node_id.clone(), found_role: peer.role }.into());
+        return Err(
+            CertError::OtherSubject { wanted, found: peer.node_id.clone(), found_role: peer.role }.into()
+        );
     }
     Ok(renewed)
 }

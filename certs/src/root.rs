@@ -5,7 +5,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -80,9 +82,13 @@ impl RootCa {
         let key = KeyPair::from_pem(key_pem).map_err(|e| CertError::malformed("root key", e))?;
         let bundle = certificates(cert_pem, "root certificate")?;
         let [der] = bundle.as_slice() else {
-            return Err(CertError::malformed("root certificate", format!("{} certificates, not 1", bundle.len())));
+            return Err(CertError::malformed(
+                "root certificate",
+                format!("{} certificates, not 1", bundle.len()),
+            ));
         };
-        let (_, parsed) = X509Certificate::from_der(der).map_err(|e| CertError::malformed("root certificate", e))?;
+        let (_, parsed) =
+            X509Certificate::from_der(der).map_err(|e| CertError::malformed("root certificate", e))?;
         if !parsed.is_ca() {
             return Err(CertError::malformed("root certificate", "it is not a CA's"));
         }
@@ -135,7 +141,8 @@ pub(crate) fn certificates(pem: &str, what: &'static str) -> Result<Vec<Certific
 
 /// Sets the validity of a certificate issued at `now`: whole seconds, reaching [`BACKDATE`] back.
 pub(crate) fn set_validity(params: &mut CertificateParams, now: SystemTime, not_after: SystemTime) {
-    let seconds = |time: SystemTime| Duration::from_secs(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+    let seconds =
+        |time: SystemTime| Duration::from_secs(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
     // rcgen speaks the `time` crate's dates; counting from the epoch needs none of its names.
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + seconds(now).saturating_sub(BACKDATE);
@@ -164,7 +171,8 @@ mod tests {
 
     #[test]
     fn the_digest_ignores_white_space_and_tells_roots_apart() {
-        let (one, two) = (RootCa::create(SystemTime::now()).unwrap(), RootCa::create(SystemTime::now()).unwrap());
+        let (one, two) =
+            (RootCa::create(SystemTime::now()).unwrap(), RootCa::create(SystemTime::now()).unwrap());
         let spaced = format!("# our root\n\n{}\n\n", one.cert_pem());
         assert_eq!(RootDigest::of_pem(&spaced).unwrap(), one.digest());
         assert_ne!(one.digest(), two.digest());
@@ -174,8 +182,12 @@ mod tests {
 
     #[test]
     fn a_foreign_key_or_no_certificate_is_refused() {
-        let (one, two) = (RootCa::create(SystemTime::now()).unwrap(), RootCa::create(SystemTime::now()).unwrap());
-        assert!(matches!(RootCa::from_pem(one.cert_pem(), two.key_pem()), Err(CertError::KeyMismatch { .. })));
+        let (one, two) =
+            (RootCa::create(SystemTime::now()).unwrap(), RootCa::create(SystemTime::now()).unwrap());
+        assert!(matches!(
+            RootCa::from_pem(one.cert_pem(), two.key_pem()),
+            Err(CertError::KeyMismatch { .. })
+        ));
         assert!(matches!(RootCa::from_pem("", one.key_pem()), Err(CertError::Malformed { .. })));
         assert!(RootDigest::of_pem("nothing").is_err());
     }

@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
-    SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
+    ServerConfig, SignatureScheme,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -41,7 +41,10 @@ pub(crate) fn root_store(root_pem: &str) -> Result<Arc<RootCertStore>, CertError
 
 /// To accept with. A client may come without certificate (a joiner) or with one of this cluster, expired for less than
 /// [`RENEWAL_GRACE`] included; what each may do is decided per call, by [`crate::ConnInfo`].
-pub(crate) fn server_config(roots: Arc<RootCertStore>, pair: Arc<CertifiedKey>) -> Result<ServerConfig, CertError> {
+pub(crate) fn server_config(
+    roots: Arc<RootCertStore>,
+    pair: Arc<CertifiedKey>,
+) -> Result<ServerConfig, CertError> {
     let inner = WebPkiClientVerifier::builder_with_provider(roots, provider().clone())
         .allow_unauthenticated()
         .build()

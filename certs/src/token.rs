@@ -62,7 +62,9 @@ pub enum TokenError {
         wanted: usize,
     },
     /// A character that no token has.
-    #[error("invalid join token: its {part} contains {character:?}; only digits and lower-case letters can occur")]
+    #[error(
+        "invalid join token: its {part} contains {character:?}; only digits and lower-case letters can occur"
+    )]
     Alphabet {
         /// Which part.
         part: Part,
@@ -73,7 +75,9 @@ pub enum TokenError {
     #[error("invalid join token: its {0} is not a possible value")]
     Range(Part),
     /// The token is for another cluster.
-    #[error("join token was made by another cluster's CA: its digest does not match this cluster's root certificate")]
+    #[error(
+        "join token was made by another cluster's CA: its digest does not match this cluster's root certificate"
+    )]
     OtherCluster,
     /// This cluster's, but not in force.
     #[error("join token is not valid: it was rotated, or its secret was altered")]
@@ -133,7 +137,8 @@ impl JoinToken {
 pub fn admitted_role(presented: &str, ca: &model::RootCa) -> Result<Role, TokenError> {
     let presented: JoinToken = presented.parse()?;
     let tokens = [(Role::Manager, &ca.manager_token), (Role::Worker, &ca.worker_token)];
-    let in_force = tokens.into_iter().filter_map(|(role, text)| Some((role, text.parse::<JoinToken>().ok()?)));
+    let in_force =
+        tokens.into_iter().filter_map(|(role, text)| Some((role, text.parse::<JoinToken>().ok()?)));
     let (mut admitted, mut this_cluster) = (None, false);
     // Both are compared whatever the first says, so that the time tells nothing.
     for (role, token) in in_force {
@@ -176,7 +181,9 @@ impl FromStr for JoinToken {
         let parts: Vec<&str> = text.split('-').collect();
         match parts.as_slice() {
             [prefix, ..] if *prefix != PREFIX => Err(TokenError::Prefix(prefix.chars().take(16).collect())),
-            [_, version, ..] if *version != VERSION => Err(TokenError::Version(version.chars().take(16).collect())),
+            [_, version, ..] if *version != VERSION => {
+                Err(TokenError::Version(version.chars().take(16).collect()))
+            }
             [_, _, digest, secret] => Ok(Self {
                 digest: RootDigest::from_bytes(number(Part::Digest, digest, DIGEST_DIGITS)?),
                 secret: number(Part::Secret, secret, SECRET_DIGITS)?,
@@ -264,11 +271,20 @@ mod tests {
             (format!("SWMTKN-1-{digest}"), "has 3 parts"),
             (format!("{good}-x"), "has 5 parts"),
             (format!("SWMTKN-2-0-{digest}-{secret}"), "version \"2\" is not supported"),
-            (format!("SWMTKN-1-{}-{secret}", &digest[1..]), "third part (the CA digest) has 49 characters, not 50"),
+            (
+                format!("SWMTKN-1-{}-{secret}", &digest[1..]),
+                "third part (the CA digest) has 49 characters, not 50",
+            ),
             (format!("SWMTKN-1-{digest}-{secret}0"), "fourth part (the secret) has 26 characters, not 25"),
             (format!("SWMTKN-1-{}-{secret}", digest.to_uppercase()), "only digits and lower-case letters"),
-            (format!("SWMTKN-1-{}-{secret}", "z".repeat(50)), "third part (the CA digest) is not a possible value"),
-            (format!("SWMTKN-1-{digest}-{}", "z".repeat(25)), "fourth part (the secret) is not a possible value"),
+            (
+                format!("SWMTKN-1-{}-{secret}", "z".repeat(50)),
+                "third part (the CA digest) is not a possible value",
+            ),
+            (
+                format!("SWMTKN-1-{digest}-{}", "z".repeat(25)),
+                "fourth part (the secret) is not a possible value",
+            ),
         ];
         for (text, wanted) in cases {
             let error = text.parse::<JoinToken>().expect_err(&text).to_string();

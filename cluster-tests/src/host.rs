@@ -191,33 +191,6 @@ impl Host {
         all.extend_from_slice(args);
         self.rnctl(&all)
     }
-
-    /// Kills what the daemon left: shims and containers, found by this host's directories. Only for tear-down.
-    fn sweep(&self) {
-        let dir = self.dir.display().to_string();
-        let Ok(processes) = fs::read_dir("/proc") else { return };
-        for entry in processes.flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-            if pid == i32::try_from(std::process::id()).unwrap_or(0) {
-                continue;
-            }
-            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let command = String::from_utf8_lossy(&command).replace('\0', " ");
-            if command.contains(&dir) && command.contains("rn-shim") {
-                for child in children(pid) {
-                    let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
-                }
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
-        }
-        let Ok(mounts) = fs::read_to_string("/proc/self/mounts") else { return };
-        let mut points: Vec<&str> =
-            mounts.lines().filter_map(|l| l.split(' ').nth(1)).filter(|p| p.starts_with(&dir)).collect();
-        points.reverse();
-        for point in points {
-            let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
-        }
-    }
 }
 
 impl Drop for Host {
@@ -226,7 +199,7 @@ impl Drop for Host {
             let _ = kill(Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX)), Signal::SIGKILL);
             let _ = child.wait();
         }
-        self.sweep();
+        sweep(&self.dir);
         if std::thread::panicking()
             && let Ok(log) = fs::read_to_string(self.log())
         {
@@ -236,6 +209,30 @@ impl Drop for Host {
                 eprintln!("{line}");
             }
         }
+    }
+}
+
+/// Kills what daemons left below `dir`: shims and their containers, then mounts. Only for tear-down.
+pub fn sweep(dir: &Path) {
+    let dir = dir.display().to_string();
+    let Ok(processes) = fs::read_dir("/proc") else { return };
+    for entry in processes.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        if command.contains(&dir) && command.contains("rn-shim") {
+            for child in children(pid) {
+                let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
+            }
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+    let Ok(mounts) = fs::read_to_string("/proc/self/mounts") else { return };
+    let mut points: Vec<&str> =
+        mounts.lines().filter_map(|l| l.split(' ').nth(1)).filter(|p| p.starts_with(&dir)).collect();
+    points.reverse();
+    for point in points {
+        let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
     }
 }
 

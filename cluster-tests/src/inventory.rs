@@ -61,7 +61,7 @@ impl Inventory {
     }
 
     /// What is here and was not in `before`.
-    pub fn since<'a>(&'a self, before: &Self) -> Vec<&'a str> {
+    pub fn since<'a>(&'a self, before: &'a Self) -> Vec<&'a str> {
         self.0.difference(&before.0).map(String::as_str).collect()
     }
 

@@ -120,6 +120,11 @@ impl Lan {
         Ok(Self { ns, next: AtomicU32::new(1) })
     }
 
+    /// Its namespace's name.
+    pub fn name(&self) -> &str {
+        self.ns.name()
+    }
+
     /// Plugs a namespace in as `eth0`, with the next addresses.
     pub fn plug(&self, ns: &Namespace) -> Result<Port> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);

@@ -110,7 +110,8 @@ impl Connector {
     /// of the call: [`super::explain`] says why.
     pub fn channel(&self, target: Target) -> Channel {
         let dial = self.clone();
-        self.endpoint().connect_with_connector_lazy(tower::service_fn(move |_: Uri| dial.clone().open(target.clone())))
+        self.endpoint()
+            .connect_with_connector_lazy(tower::service_fn(move |_: Uri| dial.clone().open(target.clone())))
     }
 
     /// A channel that is connected, or the reason why not. Later losses are mended as by [`Self::channel`].
@@ -192,7 +193,11 @@ const FIRST_WORD: usize = 64;
 
 type Io = BufReader<TlsStream<TcpStream>>;
 
-fn check_peer(target: &Target, cluster: Option<&ClusterId>, tls: &TlsStream<TcpStream>) -> Result<(), ConnectError> {
+fn check_peer(
+    target: &Target,
+    cluster: Option<&ClusterId>,
+    tls: &TlsStream<TcpStream>,
+) -> Result<(), ConnectError> {
     let addr = target.addr;
     let refused = |refusal| Err(ConnectError::Refused { addr, refusal });
     let leaf = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);

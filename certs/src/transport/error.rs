@@ -162,21 +162,26 @@ impl From<&ConnectError> for ApiError {
     fn from(error: &ConnectError) -> Self {
         let message = error.to_string();
         match error {
-            ConnectError::NotListening { addr } | ConnectError::TimedOut { addr, .. } => ApiError::unavailable(message)
-                .help(format!("check that a manager runs there and that port {}/tcp is open to this host", addr.port())),
+            ConnectError::NotListening { addr } | ConnectError::TimedOut { addr, .. } => {
+                ApiError::unavailable(message).help(format!(
+                    "check that a manager runs there and that port {}/tcp is open to this host",
+                    addr.port()
+                ))
+            }
             ConnectError::Io { .. } | ConnectError::Closed { .. } => ApiError::unavailable(message),
             ConnectError::Foreign { .. } => {
                 ApiError::invalid(message).help("managers listen on port 2377/tcp unless told otherwise")
             }
-            ConnectError::Rejected { .. } => ApiError::denied(message)
-                .help("if the node should be in this cluster: rnctl swarm leave --force, then rnctl swarm join"),
+            ConnectError::Rejected { .. } => ApiError::denied(message).help(
+                "if the node should be in this cluster: rnctl swarm leave --force, then rnctl swarm join",
+            ),
             ConnectError::Refused { refusal, .. } => match refusal {
-                Refusal::OtherRole { .. } => {
-                    ApiError::precondition(message).help("use the address of a manager: rnctl node ls, on a manager, shows them")
-                }
+                Refusal::OtherRole { .. } => ApiError::precondition(message)
+                    .help("use the address of a manager: rnctl node ls, on a manager, shows them"),
                 // Another may come to live there, and clocks and certificates get mended.
                 Refusal::OtherNode { .. } | Refusal::Expired => ApiError::unavailable(message),
-                Refusal::NotYetValid => ApiError::unavailable(message).help("set the clock: certificates reach back one hour only"),
+                Refusal::NotYetValid => ApiError::unavailable(message)
+                    .help("set the clock: certificates reach back one hour only"),
                 Refusal::OtherCluster | Refusal::NotAMember(_) => ApiError::denied(message),
             },
         }

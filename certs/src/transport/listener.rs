@@ -162,13 +162,20 @@ impl Connected for Conn {
 }
 
 impl AsyncRead for Conn {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if let Some(end) = &mut self.end
             && end.as_mut().poll(cx).is_ready()
         {
             self.end = None;
             self.info.peer = None;
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the peer's certificate expired")));
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the peer's certificate expired",
+            )));
         }
         Pin::new(&mut self.io).poll_read(cx, buffer)
     }

@@ -1,0 +1,54 @@
+# `make` lists the targets. Every target builds with one profile into one target directory, so RocksDB is compiled once.
+
+SHELL := /bin/bash
+# A target directory kept outside the clone (by CI, or shared by several clones) is used when there is one.
+export CARGO_TARGET_DIR ?= $(shell if [ -d /var/cache/rn/target ]; then echo /var/cache/rn/target; else echo $(CURDIR)/target; fi)
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+BIN := $(CARGO_TARGET_DIR)/debug
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build test check fmt demo demo-down bench install clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## install what is missing: Debian packages, and Rust by rustup
+	@scripts/deps.sh
+
+build: deps ## build rnd, rn-shim, rnctl and the test programs
+	cargo build --workspace --all-targets
+
+demo: deps ## three hosts, one service, every node answers (KEEP=1 leaves it up)
+	cargo build --workspace --all-targets
+	$(BIN)/rn-demo $(if $(KEEP),--keep)
+
+demo-down: ## tear down what KEEP=1 left up
+	$(BIN)/rn-demo --down
+
+test: deps ## build and run every test (needs root: namespaces, containers)
+	cargo build --workspace --all-targets
+	cargo test --workspace -- --test-threads=2
+
+bench: deps ## print every figure next to its baseline
+	cargo build --workspace --all-targets
+	cargo bench --workspace --profile dev --benches
+
+check: deps ## formatting, lints, licences: reads only
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check licenses bans sources; \
+	 else echo "SKIPPED: cargo deny is not installed (cargo install cargo-deny)"; fi
+
+fmt: ## format the code
+	cargo fmt --all
+
+install: build ## install the programs and the systemd unit below PREFIX (/usr/local)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/etc/systemd/system $(DESTDIR)/etc/rn
+	install -m 0755 $(BIN)/rnd $(BIN)/rn-shim $(BIN)/rnctl $(DESTDIR)$(PREFIX)/bin
+	sed 's|@PREFIX@|$(PREFIX)|g' deploy/systemd/rnd.service > $(DESTDIR)/etc/systemd/system/rnd.service
+	@echo "installed; start it with: systemctl daemon-reload && systemctl enable --now rnd"
+
+clean: ## remove what was built here
+	rm -rf $(CURDIR)/target

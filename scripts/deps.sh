@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Installs what building, testing and running rn needs and this machine lacks. Debian 12 or newer.
+set -euo pipefail
+
+packages=(
+    # to build: C and C++ for RocksDB and ring, libclang for its bindings, seccomp for the container runtime
+    build-essential clang libclang-dev libseccomp-dev pkg-config curl ca-certificates git
+    # to run: rules are laid down by nft; ip is for people and tests
+    nftables iproute2 procps util-linux
+    # to test and to measure
+    busybox-static socat iperf3 wrk bind9-dnsutils dnsmasq-base unbound iputils-ping conntrack
+)
+
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "installing: ${missing[*]}"
+    if [ "$(id -u)" != 0 ]; then
+        echo "not root: run 'sudo make deps' first" >&2
+        exit 1
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    # A package of a service must not start that service here.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+        trap 'rm -f "$policy"' EXIT
+    fi
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+if ! command -v cargo >/dev/null; then
+    echo "installing Rust by rustup"
+    if apt-cache show rustup >/dev/null 2>&1; then
+        apt-get install -y -qq --no-install-recommends rustup >/dev/null
+        rustup default stable
+    else
+        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy -c rustfmt
+    fi
+fi
+need=1.95
+have=$(cargo --version | cut -d' ' -f2)
+if [ "$(printf '%s\n%s\n' "$need" "$have" | sort -V | head -1)" != "$need" ]; then
+    echo "Rust $need or newer is needed, this is $have: rustup update stable" >&2
+    exit 1
+fi
