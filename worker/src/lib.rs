@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod desired;
 pub mod gossip;
+pub mod kernel;
 pub mod plan;
 pub mod services;
 

@@ -1,0 +1,43 @@
+//! The only code that touches Linux networking.
+//!
+//! Two verbs over plain data: [`Kernel::observe`] says what is ([`observed`]), [`Kernel::execute`] does one thing ([`step`]).
+//! Neither decides anything: that is the planners' work.
+//!
+//! What is ours is known by marks in the kernel itself: links have the [`alias`] `rn:<daemon>:<object>`, namespaces lie in the
+//! daemon's exec root, routes and rules have [`step::ROUTE_PROTOCOL`], tables have a chain named after their digest
+//! ([`Ruleset`]).
+//!
+//! All calls block, for microseconds to a few milliseconds; a caller inside an async task wraps a pass in `spawn_blocking`.
+//! Threads of the runtime never change namespace.
+
+mod display;
+pub mod error;
+pub mod observed;
+pub mod ruleset;
+pub mod step;
+
+pub use error::{Cause, KernelError};
+pub use observed::{Link, LinkKind, NsObserved, Observed, Scope, Table, Wanted};
+pub use ruleset::{Element, ElementChange, Family, Part, Ruleset, Value, Verdict};
+pub use step::{
+    ConntrackFilter, FdbEntry, IpFamily, Neigh, Ns, PortFlags, Route, Rule, Step, VethEnd, Vxlan,
+};
+
+/// Linux, seen from the planners.
+pub trait Kernel: Send + Sync + 'static {
+    /// What is.
+    fn observe(&self, scope: &Scope) -> Result<Observed, KernelError>;
+
+    /// Does one thing.
+    fn execute(&self, step: &Step) -> Result<(), KernelError>;
+
+    /// Does several things in order, up to the first failure.
+    fn execute_all(&self, unit: &[Step]) -> Result<(), KernelError> {
+        unit.iter().try_for_each(|step| self.execute(step))
+    }
+}
+
+/// The alias of a link that `daemon` made for `object`.
+pub fn alias(daemon: &str, object: &str) -> String {
+    format!("rn:{daemon}:{object}")
+}
