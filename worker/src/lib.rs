@@ -5,7 +5,6 @@ pub mod desired;
 pub mod gossip;
 pub mod kernel;
 pub mod plan;
-pub mod runtime;
 pub mod services;
 
 #[cfg(test)]

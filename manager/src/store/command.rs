@@ -3,11 +3,14 @@
 //! Ids, times and chosen addresses arrive inside the command: `apply` makes no choice and reads no clock, so managers of
 //! two versions that apply one log reach one state.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+};
 
 use proto::model::{
     Cluster, ClusterSpec, Condition, Network, NetworkAllocation, NetworkId, NetworkKey, Node,
-    NodeDescription, NodeId, NodeSpec, NodeStatus, Revision, Service, ServiceAllocation, ServiceId,
+    NodeDescription, NodeId, NodeSpec, NodeStatus, Revision, Role, Service, ServiceAllocation, ServiceId,
     ServiceSpec, Task, TaskAllocation, TaskId, TaskState, TaskStatus, Timestamp,
 };
 
@@ -54,6 +57,8 @@ pub enum Command {
     RemoveNode(NodeId),
     /// raft membership: the node's raft identity, `raft_id` 0 = none.
     SetNodeRaft { id: NodeId, raft_id: u64, raft_addr: Option<SocketAddr> },
+    /// CA: the role that the node's newest certificate has.
+    SetNodeRole { id: NodeId, role: Role },
     /// dispatcher: what the session tells; `None` keeps.
     ReportNode { id: NodeId, status: Option<NodeStatus>, description: Option<Box<NodeDescription>> },
     /// allocator: the node's addresses on `ingress`; checked against every other owner of an address there.
@@ -93,7 +98,7 @@ pub enum Command {
 }
 
 /// Why `apply` refused a command. A refusal is a reply, never a fault: every manager refuses alike.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[allow(missing_docs)] // fields are named in the messages
 pub enum Rejected {
     /// The object is gone.
@@ -104,7 +109,7 @@ pub enum Rejected {
     OutOfSequence { object: String, expected: Revision, actual: Revision },
     /// The name is taken.
     #[error("{kind} name {name:?} is already in use by {kind} {holder}")]
-    NameTaken { kind: &'static str, name: String, holder: String },
+    NameTaken { kind: Cow<'static, str>, name: String, holder: String },
     /// An address, VNI or port has an owner already.
     #[error("{what} is already in use by {holder}")]
     Taken { what: String, holder: String },

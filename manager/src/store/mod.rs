@@ -1,4 +1,197 @@
 //! The replicated store.
+//!
+//! ```text
+//! propose ─▶ raft log (flushed) ─▶ majority ─▶ apply (pure) ─▶ rows on disk ─▶ published state ─▶ watch, changes
+//! ```
+//!
+//! * [`command`]: every way in which the state changes. [`apply`](mod@apply): what each does. [`state`]: what there is.
+//! * [`Store`]: the handle. Reads are a pointer load; a write returns once it is on the disks of a majority and applied.
 
+pub mod apply;
+pub mod change;
 pub mod command;
+mod convert;
+pub(crate) mod disk;
+pub mod error;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub mod index;
+mod leadership;
+mod lookup;
+mod open;
+mod propose;
+pub(crate) mod published;
+mod seal;
+mod snapshot;
 pub mod state;
+mod state_machine;
+mod status;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use proto::model::{Millis, NodeId, Revision};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::{
+    change::{Change, Edit},
+    command::{Command, Outcome, Rejected},
+    error::{CommandError, OpenError, ProposeError},
+    index::Owner,
+    leadership::Leadership,
+    state::State,
+    status::{MemberStatus, RaftStatus},
+};
+use self::{propose::Pending, published::Published};
+use crate::raft::{Network, PeerServer, Raft};
+
+/// Longest wait for a majority to answer a proposal (swarmkit: 5 s and two elections).
+const PROPOSE_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// `<data-root>/swarm/raft`: made 0700 if absent.
+    pub dir: PathBuf,
+    /// This node.
+    pub node_id: NodeId,
+    /// The raft id that the leader gave to a joiner. None: the one in `dir`, or a new one for the first manager.
+    pub raft_id: Option<u64>,
+    /// Where other managers reach this one.
+    pub addr: SocketAddr,
+    /// Instead of the cluster's setting.
+    pub heartbeat_tick: Option<Millis>,
+    /// Instead of the cluster's setting.
+    pub election_tick: Option<Millis>,
+}
+
+impl StoreConfig {
+    /// With the cluster's settings.
+    pub fn new(dir: impl Into<PathBuf>, node_id: NodeId, addr: SocketAddr) -> Self {
+        Self { dir: dir.into(), node_id, raft_id: None, addr, heartbeat_tick: None, election_tick: None }
+    }
+}
+
+/// The replicated store of this manager. Clones are the same store.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node_id: NodeId,
+    raft_id: u64,
+    addr: SocketAddr,
+    raft: Raft,
+    network: Network,
+    server: PeerServer,
+    published: Arc<Published>,
+    proposals: mpsc::Sender<Pending>,
+    leadership: watch::Receiver<Leadership>,
+    election: Duration,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Store {
+    /// The newest state. Cheap; hold it for as long as one consistent view is needed.
+    pub fn read(&self) -> Arc<State> {
+        self.inner.published.read()
+    }
+
+    /// Proposes commands as one entry and waits until it is applied: one outcome for each, in order.
+    ///
+    /// # Errors
+    /// See [`ProposeError`]. After [`ProposeError::Unavailable`] the commands may still be carried out.
+    pub async fn propose(&self, commands: Vec<Command>) -> Result<Vec<Outcome>, ProposeError> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (reply, outcomes) = oneshot::channel();
+        let stopping = || ProposeError::Fatal("the manager is stopping".into());
+        let asked = async {
+            self.inner.proposals.send(Pending::new(commands, reply)).await.map_err(|_| stopping())?;
+            outcomes.await.map_err(|_| stopping())?
+        };
+        tokio::time::timeout(PROPOSE_TIMEOUT, asked).await.unwrap_or_else(|_| Err(ProposeError::no_quorum()))
+    }
+
+    /// [`Self::propose`] for a single command.
+    ///
+    /// # Errors
+    /// Not answered, or refused by `apply`.
+    pub async fn propose_one(&self, command: Command) -> Result<(), CommandError> {
+        let outcomes = self.propose(vec![command]).await?;
+        match outcomes.into_iter().next() {
+            Some(outcome) => Ok(outcome?),
+            None => Err(ProposeError::Fatal("an entry came back without its outcome".into()).into()),
+        }
+    }
+
+    /// Tells of every revision that changed something. Level-triggered: a slow reader sees the newest only.
+    pub fn watch(&self) -> watch::Receiver<Revision> {
+        self.inner.published.watch()
+    }
+
+    /// Every change of every entry, in order. A reader that gets `Lagged` starts over from [`Self::read`].
+    pub fn changes(&self) -> broadcast::Receiver<Arc<Vec<Change>>> {
+        self.inner.published.changes()
+    }
+
+    /// Who leads.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.inner.leadership.clone()
+    }
+
+    /// Waits until this manager is certain to lead and has applied everything that was committed before the call, and returns
+    /// the state: what a linearizable read, or a leader that takes over, begins with.
+    ///
+    /// # Errors
+    /// It does not lead, or no majority confirms it in time.
+    pub async fn read_index(&self) -> Result<Arc<State>, ProposeError> {
+        use openraft::error::{CheckIsLeaderError, RaftError};
+        let confirmed = tokio::time::timeout(PROPOSE_TIMEOUT, self.inner.raft.ensure_linearizable());
+        match confirmed.await {
+            Ok(Ok(_)) => Ok(self.read()),
+            Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(forward)))) => {
+                let leader = forward.leader_node.and_then(|m| Some((m.node_id?, m.addr?)));
+                Err(ProposeError::NotLeader { leader })
+            }
+            Ok(Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_)))) | Err(_) => {
+                Err(ProposeError::no_quorum())
+            }
+            Ok(Err(RaftError::Fatal(e))) => Err(ProposeError::Fatal(e.to_string())),
+        }
+    }
+
+    /// This manager's node.
+    pub fn node_id(&self) -> &NodeId {
+        &self.inner.node_id
+    }
+
+    /// This manager's raft id.
+    pub fn raft_id(&self) -> u64 {
+        self.inner.raft_id
+    }
+
+    /// Answers the messages of other managers; to be served as `rn.v1.Raft` to managers only.
+    pub fn peer_server(&self) -> PeerServer {
+        self.inner.server.clone()
+    }
+
+    /// Stops raft and everything that drives it. What was acknowledged is on disk already.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        if let Err(e) = self.inner.raft.shutdown().await {
+            tracing::warn!(error = %e, "raft did not stop cleanly");
+        }
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}

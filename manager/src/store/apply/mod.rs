@@ -1,0 +1,183 @@
+//! `apply`: the one function that changes the state. Pure and total: it makes no choice, reads no clock, and answers every
+//! command, so that managers of two versions that apply one log reach one state.
+//!
+//! A command is checked whole before anything is edited; a refused one changes nothing. What changes nothing leaves no trace
+//! either: no new version, nobody woken.
+
+mod address;
+mod cluster;
+mod condition;
+mod network;
+mod node;
+mod port;
+mod service;
+mod task;
+
+use std::{borrow::Borrow, fmt::Display, sync::Arc};
+
+use proto::model::{
+    Cluster, Meta, Network, NetworkId, Node, NodeId, Revision, Service, ServiceId, Task, TaskId, Timestamp,
+};
+
+use super::{
+    change::{Change, Edit},
+    command::{Command, Outcome, Proposal, Rejected},
+    state::{State, Table},
+};
+
+/// What came of a proposal.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Applied {
+    /// One for each command.
+    pub outcomes: Vec<Outcome>,
+    /// What changed, in order; an object may be in it more than once.
+    pub changes: Vec<Change>,
+}
+
+/// Applies a proposal as the entry `revision`.
+pub fn apply(state: &mut State, revision: Revision, proposal: &Proposal) -> Applied {
+    state.revision = revision;
+    let mut applying = Applying { state, revision, at: proposal.at, changes: Vec::new() };
+    let outcomes = proposal.commands.iter().map(|c| applying.command(c)).collect();
+    Applied { outcomes, changes: applying.changes }
+}
+
+/// An entry being applied.
+struct Applying<'a> {
+    state: &'a mut State,
+    revision: Revision,
+    at: Timestamp,
+    changes: Vec<Change>,
+}
+
+impl Applying<'_> {
+    fn command(&mut self, command: &Command) -> Outcome {
+        match command {
+            Command::InitCluster(cluster) => self.init_cluster(cluster),
+            Command::SetClusterSpec { expect, spec } => self.set_cluster_spec(*expect, spec),
+            Command::SetJoinTokens { worker, manager } => {
+                self.set_join_tokens(worker.as_deref(), manager.as_deref())
+            }
+            Command::SetNetworkKeys { keys, clock } => self.set_network_keys(keys, *clock),
+            Command::CreateNode(node) => self.create_node(node),
+            Command::SetNodeSpec { id, expect, spec } => self.set_node_spec(id, *expect, spec),
+            Command::RemoveNode(id) => self.remove_node(id),
+            Command::SetNodeRaft { id, raft_id, raft_addr } => self.set_node_raft(id, *raft_id, *raft_addr),
+            Command::SetNodeRole { id, role } => self.set_node_role(id, *role),
+            Command::ReportNode { id, status, description } => {
+                self.report_node(id, status.as_ref(), description.as_deref())
+            }
+            Command::AllocateNode { id, ingress_addrs } => self.allocate_node(id, ingress_addrs),
+            Command::CreateNetwork(network) => self.create_network(network),
+            Command::RemoveNetwork(id) => self.remove_network(id),
+            Command::AllocateNetwork { id, allocation } => self.allocate_network(id, allocation),
+            Command::CreateService(service) => self.create_service(service),
+            Command::SetServiceSpec { id, expect, spec } => self.set_service_spec(id, *expect, spec),
+            Command::RemoveService(id) => self.remove_service(id),
+            Command::AllocateService { id, allocation } => self.allocate_service(id, allocation),
+            Command::CreateTask(task) => self.create_task(task),
+            Command::SetTaskDesired { id, desired, start_after } => {
+                self.set_task_desired(id, *desired, *start_after)
+            }
+            Command::RemoveTask(id) => self.remove_task(id),
+            Command::AllocateTask { id, allocation } => self.allocate_task(id, allocation),
+            Command::PlaceTask { id, node } => self.place_task(id, node),
+            Command::ReportTask { id, status } => self.report_task(id, status),
+            Command::SetCondition { object, condition } => self.set_condition(object, condition),
+        }
+    }
+
+    fn cluster(&self) -> Result<Arc<Cluster>, Rejected> {
+        self.state.cluster.clone().ok_or_else(|| Rejected::NotFound("the cluster".into()))
+    }
+
+    fn node(&self, id: &NodeId) -> Result<Arc<Node>, Rejected> {
+        found(&self.state.nodes, "node", id)
+    }
+
+    fn network(&self, id: &NetworkId) -> Result<Arc<Network>, Rejected> {
+        found(&self.state.networks, "network", id)
+    }
+
+    fn service(&self, id: &ServiceId) -> Result<Arc<Service>, Rejected> {
+        found(&self.state.services, "service", id)
+    }
+
+    fn task(&self, id: &TaskId) -> Result<Arc<Task>, Rejected> {
+        found(&self.state.tasks, "task", id)
+    }
+
+    /// Stores a new object.
+    fn create<T: Stored>(&mut self, mut new: T) {
+        *new.meta_mut() = Meta { created_at: self.at, updated_at: self.at, version: self.revision };
+        self.record(T::change(Edit { old: None, new: Some(Arc::new(new)) }));
+    }
+
+    /// Stores `old` as `edit` leaves it, under a new version if that is different.
+    fn update<T: Stored>(&mut self, old: Arc<T>, edit: impl FnOnce(&mut T)) {
+        let mut new = T::clone(&old);
+        edit(&mut new);
+        if new == *old {
+            return;
+        }
+        let meta = new.meta_mut();
+        meta.updated_at = self.at;
+        meta.version = self.revision;
+        self.record(T::change(Edit { old: Some(old), new: Some(Arc::new(new)) }));
+    }
+
+    /// Forgets an object.
+    fn forget<T: Stored>(&mut self, old: Arc<T>) {
+        self.record(T::change(Edit { old: Some(old), new: None }));
+    }
+
+    fn record(&mut self, change: Change) {
+        self.state.set(&change);
+        self.changes.push(change);
+    }
+}
+
+/// An object with a row.
+trait Stored: Clone + PartialEq {
+    fn meta_mut(&mut self) -> &mut Meta;
+    fn change(edit: Edit<Self>) -> Change;
+}
+
+macro_rules! stored {
+    ($($kind:ident),*) => {$(
+        impl Stored for $kind {
+            fn meta_mut(&mut self) -> &mut Meta {
+                &mut self.meta
+            }
+
+            fn change(edit: Edit<Self>) -> Change {
+                Change::$kind(edit)
+            }
+        }
+    )*};
+}
+stored!(Cluster, Node, Network, Service, Task);
+
+fn found<K: Ord + Clone + Display + Borrow<K>, V>(
+    table: &Table<K, V>,
+    kind: &str,
+    id: &K,
+) -> Result<Arc<V>, Rejected> {
+    table.get(id).cloned().ok_or_else(|| Rejected::NotFound(format!("{kind} {id}")))
+}
+
+/// Refuses a change made from an older version of the object.
+fn in_sequence(
+    object: impl FnOnce() -> String,
+    expected: Revision,
+    actual: Revision,
+) -> Result<(), Rejected> {
+    if expected == actual {
+        return Ok(());
+    }
+    Err(Rejected::OutOfSequence { object: object(), expected, actual })
+}
+
+fn refuse<T>(reason: impl Into<String>) -> Result<T, Rejected> {
+    Err(Rejected::State(reason.into()))
+}

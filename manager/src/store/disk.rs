@@ -1,0 +1,362 @@
+//! The manager's database: raft's log, raft's few facts about itself, and one row for each object.
+//!
+//! One RocksDB with one write-ahead log for everything: what is written later never survives what was written earlier, so
+//! rows may be written without a sync. Only the log's flush and raft's vote have to reach the disk before an answer does.
+
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use prost::Message;
+use proto::{
+    model::{Cluster, Network, Node, NodeId, Service, Task},
+    pb,
+};
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, IteratorMode, LogLevel, Options, WriteBatch,
+    WriteOptions,
+};
+
+use super::{
+    change::{Change, Edit},
+    error::OpenError,
+    seal::{Sealed, Sealer},
+    state::{Object, State},
+};
+use crate::raft::{
+    LogId, StoredMembership,
+    wire::{Malformed, Wire},
+};
+
+/// How long another process may still hold the database, for a daemon that is being replaced.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A column family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Raft's log: big-endian index -> entry.
+    Log,
+    /// Raft's facts: see [`Fact`].
+    Raft,
+    Cluster,
+    Node,
+    Network,
+    Service,
+    Task,
+}
+
+impl Family {
+    const ALL: [Family; 7] = [
+        Family::Log,
+        Family::Raft,
+        Family::Cluster,
+        Family::Node,
+        Family::Network,
+        Family::Service,
+        Family::Task,
+    ];
+    /// Those that hold the replicated state.
+    const OBJECTS: [Family; 5] =
+        [Family::Cluster, Family::Network, Family::Node, Family::Service, Family::Task];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Family::Log => "log",
+            Family::Raft => "raft",
+            Family::Cluster => "cluster",
+            Family::Node => "node",
+            Family::Network => "network",
+            Family::Service => "service",
+            Family::Task => "task",
+        }
+    }
+}
+
+/// A single value in [`Family::Raft`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fact {
+    /// Whose store this is.
+    Identity,
+    /// The last vote given.
+    Vote,
+    /// The last entry known to be committed.
+    Committed,
+    /// The last entry whose effect is in the rows.
+    Applied,
+    /// The membership as of that entry.
+    Membership,
+    /// The last entry that was dropped from the log.
+    Purged,
+}
+
+impl Fact {
+    const fn key(self) -> &'static [u8] {
+        match self {
+            Fact::Identity => b"identity",
+            Fact::Vote => b"vote",
+            Fact::Committed => b"committed",
+            Fact::Applied => b"applied",
+            Fact::Membership => b"membership",
+            Fact::Purged => b"purged",
+        }
+    }
+}
+
+/// The database failed, or what it holds cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DiskError {
+    #[error(transparent)]
+    Database(#[from] rocksdb::Error),
+    #[error(transparent)]
+    Sealed(#[from] Sealed),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("malformed {family} row {key}: {reason}")]
+    Row { family: &'static str, key: String, reason: String },
+    #[error("column family {0} is missing")]
+    Family(&'static str),
+}
+
+/// Whose store it is. Written once.
+#[derive(Clone, PartialEq, Message)]
+struct Identity {
+    #[prost(uint64, tag = "1")]
+    raft_id: u64,
+    #[prost(string, tag = "2")]
+    node_id: String,
+}
+
+/// The database.
+pub(crate) struct Disk {
+    db: DB,
+    sealer: Sealer,
+}
+
+impl Disk {
+    /// Opens or creates the database in `dir`: `key` and `db/`.
+    pub(crate) fn open(dir: &Path) -> Result<Self, OpenError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source: io::Error| OpenError::Io { path, source }
+        };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io(dir))?;
+        let (key, path) = (dir.join("key"), dir.join("db"));
+        // A database without its key is an accident to report, not one to seal under a new key.
+        let fresh = !path.join("CURRENT").exists();
+        let sealer = Sealer::open(&key, fresh).map_err(io(&key))?;
+        let db = open_db(&path)?;
+        Ok(Self { db, sealer })
+    }
+
+    fn family(&self, family: Family) -> Result<&ColumnFamily, DiskError> {
+        self.db.cf_handle(family.name()).ok_or(DiskError::Family(family.name()))
+    }
+
+    /// A write of several things at once.
+    pub(crate) fn batch(&self) -> Batch<'_> {
+        Batch { disk: self, batch: WriteBatch::default() }
+    }
+
+    /// The value at `key`.
+    pub(crate) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+        let sealed = self.db.get_pinned_cf(self.family(family)?, key)?;
+        Ok(sealed.map(|s| self.sealer.open_value(family.name(), key, &s)).transpose()?)
+    }
+
+    /// Values in key order, from `mode` on.
+    pub(crate) fn iter<'a>(
+        &'a self,
+        family: Family,
+        mode: IteratorMode<'a>,
+    ) -> Result<impl Iterator<Item = Result<(Box<[u8]>, Vec<u8>), DiskError>> + 'a, DiskError> {
+        let rows = self.db.iterator_cf(self.family(family)?, mode);
+        Ok(rows.map(move |row| {
+            let (key, sealed) = row?;
+            let value = self.sealer.open_value(family.name(), &key, &sealed)?;
+            Ok((key, value))
+        }))
+    }
+
+    /// One of raft's facts.
+    pub(crate) fn fact<T: Wire>(&self, fact: Fact) -> Result<Option<T>, DiskError> {
+        let bytes = self.get(Family::Raft, fact.key())?;
+        Ok(bytes.map(|b| T::from_bytes(&b)).transpose()?)
+    }
+
+    /// Makes everything written so far survive a loss of power.
+    pub(crate) fn flush(&self) -> Result<(), DiskError> {
+        Ok(self.db.flush_wal(true)?)
+    }
+
+    /// The raft id of this store: what it was given at its first opening, else `wanted`, else a random one. Raft ids are 63
+    /// random bits and never used again.
+    pub(crate) fn identity(&self, node: &NodeId, wanted: Option<u64>) -> Result<u64, OpenError> {
+        let broken = |e: DiskError| OpenError::Content(e.to_string());
+        let stored = self.get(Family::Raft, Fact::Identity.key()).map_err(broken)?;
+        if let Some(bytes) = stored {
+            let stored = Identity::decode(&*bytes).map_err(|e| OpenError::Content(e.to_string()))?;
+            if stored.node_id != node.as_str() || wanted.is_some_and(|w| w != stored.raft_id) {
+                return Err(OpenError::Content(format!(
+                    "the raft directory belongs to node {} (raft id {:x}), not to node {node}; \
+                     leave the swarm or remove the directory first",
+                    stored.node_id, stored.raft_id
+                )));
+            }
+            return Ok(stored.raft_id);
+        }
+        let raft_id = wanted.unwrap_or_else(|| rand::random_range(1..=u64::MAX >> 1));
+        let identity = Identity { raft_id, node_id: node.to_string() };
+        let mut batch = self.batch();
+        batch.put(Family::Raft, Fact::Identity.key(), &identity.encode_to_vec()).map_err(broken)?;
+        batch.write_synced().map_err(broken)?;
+        Ok(raft_id)
+    }
+
+    /// The state as of the last applied entry.
+    pub(crate) fn load(&self) -> Result<(State, Option<LogId>, StoredMembership), DiskError> {
+        let mut state = State::default();
+        for family in Family::OBJECTS {
+            for row in self.iter(family, IteratorMode::Start)? {
+                let (key, value) = row?;
+                let object = decode_row(family, &value).map_err(|reason| DiskError::Row {
+                    family: family.name(),
+                    key: String::from_utf8_lossy(&key).into_owned(),
+                    reason,
+                })?;
+                state.put(object);
+            }
+        }
+        let applied: Option<LogId> = self.fact(Fact::Applied)?;
+        state.revision.0 = applied.map_or(0, |id| id.index);
+        Ok((state, applied, self.fact(Fact::Membership)?.unwrap_or_default()))
+    }
+}
+
+/// Writes that take effect together.
+pub(crate) struct Batch<'a> {
+    disk: &'a Disk,
+    batch: WriteBatch,
+}
+
+impl Batch<'_> {
+    pub(crate) fn put(&mut self, family: Family, key: &[u8], value: &[u8]) -> Result<(), DiskError> {
+        let sealed = self.disk.sealer.seal(family.name(), key, value)?;
+        self.batch.put_cf(self.disk.family(family)?, key, sealed);
+        Ok(())
+    }
+
+    fn delete(&mut self, family: Family, key: &[u8]) -> Result<(), DiskError> {
+        self.batch.delete_cf(self.disk.family(family)?, key);
+        Ok(())
+    }
+
+    /// Deletes `from..to`.
+    pub(crate) fn delete_range(&mut self, family: Family, from: &[u8], to: &[u8]) -> Result<(), DiskError> {
+        self.batch.delete_range_cf(self.disk.family(family)?, from, to);
+        Ok(())
+    }
+
+    pub(crate) fn put_fact(&mut self, fact: Fact, value: &impl Wire) -> Result<(), DiskError> {
+        self.put(Family::Raft, fact.key(), &value.to_bytes())
+    }
+
+    /// The rows of changed objects.
+    pub(crate) fn put_changes<'a>(
+        &mut self,
+        changes: impl IntoIterator<Item = &'a Change>,
+    ) -> Result<(), DiskError> {
+        for change in changes {
+            let (family, key, value) = row(change);
+            match (key, value) {
+                (Some(key), Some(value)) => self.put(family, key.as_bytes(), &value)?,
+                (Some(key), None) => self.delete(family, key.as_bytes())?,
+                (None, _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes to the operating system: survives this process, not yet a loss of power.
+    pub(crate) fn write(self) -> Result<(), DiskError> {
+        Ok(self.disk.db.write(self.batch)?)
+    }
+
+    /// Writes to the disk.
+    pub(crate) fn write_synced(self) -> Result<(), DiskError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        Ok(self.disk.db.write_opt(self.batch, &options)?)
+    }
+}
+
+/// The key of the cluster's only row.
+const CLUSTER_KEY: &str = "default";
+
+fn row(change: &Change) -> (Family, Option<String>, Option<Vec<u8>>) {
+    fn encode<T, P: Message + for<'a> From<&'a T>>(edit: &Edit<T>) -> Option<Vec<u8>> {
+        edit.new.as_deref().map(|new| P::from(new).encode_to_vec())
+    }
+    match change {
+        Change::Cluster(e) => (Family::Cluster, Some(CLUSTER_KEY.to_owned()), encode::<_, pb::Cluster>(e)),
+        Change::Node(e) => (Family::Node, e.either().map(|n| n.id.to_string()), encode::<_, pb::Node>(e)),
+        Change::Network(e) => {
+            (Family::Network, e.either().map(|n| n.id.to_string()), encode::<_, pb::Network>(e))
+        }
+        Change::Service(e) => {
+            (Family::Service, e.either().map(|s| s.id.to_string()), encode::<_, pb::Service>(e))
+        }
+        Change::Task(e) => (Family::Task, e.either().map(|t| t.id.to_string()), encode::<_, pb::Task>(e)),
+    }
+}
+
+fn decode_row(family: Family, bytes: &[u8]) -> Result<Object, String> {
+    fn decode<P: Message + Default, T: TryFrom<P, Error = E>, E: std::fmt::Display>(
+        bytes: &[u8],
+    ) -> Result<T, String> {
+        let message = P::decode(bytes).map_err(|e| e.to_string())?;
+        T::try_from(message).map_err(|e| e.to_string())
+    }
+    Ok(match family {
+        Family::Cluster => decode::<pb::Cluster, Cluster, _>(bytes)?.into(),
+        Family::Node => decode::<pb::Node, Node, _>(bytes)?.into(),
+        Family::Network => decode::<pb::Network, Network, _>(bytes)?.into(),
+        Family::Service => decode::<pb::Service, Service, _>(bytes)?.into(),
+        Family::Task => decode::<pb::Task, Task, _>(bytes)?.into(),
+        Family::Log | Family::Raft => return Err("not an object".into()),
+    })
+}
+
+fn open_db(path: &Path) -> Result<DB, OpenError> {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    // A power cut may leave a torn tail; what is after a gap was never acknowledged.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    // A family's file never gets ahead of another's: the rows must not know entries that the log has lost.
+    options.set_atomic_flush(true);
+    // A control plane's state is small.
+    options.set_db_write_buffer_size(32 << 20);
+    options.set_max_total_wal_size(64 << 20);
+    options.set_max_open_files(256);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(2);
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        let families = Family::ALL.map(|f| {
+            let mut options = Options::default();
+            options.set_write_buffer_size(4 << 20);
+            ColumnFamilyDescriptor::new(f.name(), options)
+        });
+        match DB::open_cf_descriptors(&options, path, families) {
+            Ok(db) => return Ok(db),
+            // `LOCK` held: by the daemon that this one replaces, or by a store that this process has just dropped.
+            Err(e) if e.to_string().contains("lock") && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(source) => return Err(OpenError::Database { path: PathBuf::from(path), source }),
+        }
+    }
+}

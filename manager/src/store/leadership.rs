@@ -1,0 +1,94 @@
+//! Who leads, as this manager knows it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use openraft::ServerState;
+use proto::model::NodeId;
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::raft::{Member, Raft};
+
+/// See the module.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Leadership {
+    /// This manager, since this term.
+    Leader {
+        /// Raft's term.
+        term: u64,
+    },
+    /// Another.
+    Follower {
+        /// The leader and where it listens, where that is known.
+        leader: Option<(NodeId, SocketAddr)>,
+    },
+    /// Nobody, or nobody who is known to have a majority.
+    #[default]
+    None,
+}
+
+impl Leadership {
+    /// Whether this manager leads.
+    pub fn is_leader(&self) -> bool {
+        matches!(self, Self::Leader { .. })
+    }
+}
+
+pub(crate) type Metrics = openraft::RaftMetrics<u64, Member>;
+
+fn read(metrics: &Metrics, patience: Duration) -> Leadership {
+    if metrics.running_state.is_err() {
+        return Leadership::None;
+    }
+    let Some(leader) = metrics.current_leader else { return Leadership::None };
+    let member = metrics.membership_config.membership().get_node(&leader);
+    if metrics.state == ServerState::Leader && leader == metrics.id {
+        // Openraft's leader goes on without a majority; ours must not think that it still decides anything.
+        let alone = metrics.membership_config.membership().voter_ids().count() == 1;
+        let acknowledged =
+            metrics.millis_since_quorum_ack.is_none_or(|ms| Duration::from_millis(ms) <= patience);
+        return if alone || acknowledged {
+            Leadership::Leader { term: metrics.current_term }
+        } else {
+            Leadership::None
+        };
+    }
+    if leader == metrics.id {
+        return Leadership::None;
+    }
+    Leadership::Follower { leader: member.and_then(|m| Some((m.node_id.clone()?, m.addr?))) }
+}
+
+/// Keeps `leadership` up to date until `stop`. A leader whom no majority has answered for `patience` is none.
+pub(crate) async fn run(
+    raft: Raft,
+    leadership: watch::Sender<Leadership>,
+    silence: impl Fn() -> Duration + Send,
+    patience: Duration,
+    stop: CancellationToken,
+) {
+    let mut metrics = raft.metrics();
+    let mut tick = interval(patience.div_f32(4.0));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let mut now = read(&metrics.borrow_and_update(), patience);
+        // Openraft's follower remembers its leader until somebody else stands for election.
+        if matches!(now, Leadership::Follower { .. }) && silence() > patience {
+            now = Leadership::None;
+        }
+        let before = leadership.borrow().clone();
+        if before != now {
+            tracing::info!(?now, "leadership");
+            leadership.send_replace(now);
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = metrics.changed() => if changed.is_err() { break },
+            _ = tick.tick() => {}
+        }
+    }
+    leadership.send_replace(Leadership::None);
+}

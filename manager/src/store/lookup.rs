@@ -1,0 +1,78 @@
+//! Finding objects by what a user types: a whole id, then a name, then the beginning of an id that only one object has.
+
+use std::sync::Arc;
+
+use proto::{
+    error::ApiError,
+    model::{Network, Node, Service, Task},
+};
+
+use super::state::State;
+
+impl State {
+    /// The service that a user means by `key`.
+    ///
+    /// # Errors
+    /// Not found, or several ids begin so.
+    pub fn find_service(&self, key: &str) -> Result<Arc<Service>, ApiError> {
+        let exact = self.services.get(key).or_else(|| self.service_by_name(key));
+        pick("service", key, exact, || self.services.values().filter(|s| begins(s.id.as_str(), key)))
+    }
+
+    /// The network that a user means by `key`.
+    ///
+    /// # Errors
+    /// Not found, or several ids begin so.
+    pub fn find_network(&self, key: &str) -> Result<Arc<Network>, ApiError> {
+        let exact = self.networks.get(key).or_else(|| self.network_by_name(key));
+        pick("network", key, exact, || self.networks.values().filter(|n| begins(n.id.as_str(), key)))
+    }
+
+    /// The node that a user means by `key`: its id, then its name or host name (neither is unique), then a beginning.
+    ///
+    /// # Errors
+    /// Not found, or several nodes have that name or beginning.
+    pub fn find_node(&self, key: &str) -> Result<Arc<Node>, ApiError> {
+        let exact = self.nodes.get(key);
+        let named =
+            || self.nodes.values().filter(|n| !key.is_empty() && (n.spec.name == key || n.hostname() == key));
+        if exact.is_none() && named().next().is_some() {
+            return pick("node", key, None, named);
+        }
+        pick("node", key, exact, || self.nodes.values().filter(|n| begins(n.id.as_str(), key)))
+    }
+
+    /// The task that a user means by `key`; its name is `service.slot.id`.
+    ///
+    /// # Errors
+    /// Not found, or several ids begin so.
+    pub fn find_task(&self, key: &str) -> Result<Arc<Task>, ApiError> {
+        let by_name = || self.tasks.get(key.rsplit_once('.')?.1).filter(|t| t.name() == key);
+        let exact = self.tasks.get(key).or_else(by_name);
+        pick("task", key, exact, || self.tasks.values().filter(|t| begins(t.id.as_str(), key)))
+    }
+}
+
+fn begins(id: &str, key: &str) -> bool {
+    !key.is_empty() && id.starts_with(key)
+}
+
+fn pick<'a, T: 'a, I: Iterator<Item = &'a Arc<T>>>(
+    kind: &str,
+    key: &str,
+    exact: Option<&Arc<T>>,
+    candidates: impl Fn() -> I,
+) -> Result<Arc<T>, ApiError> {
+    if let Some(found) = exact {
+        return Ok(found.clone());
+    }
+    let mut found = candidates();
+    match (found.next(), found.count()) {
+        (Some(only), 0) => Ok(only.clone()),
+        (None, _) => Err(ApiError::not_found(format!("{kind} {key} not found"))),
+        (Some(_), more) => {
+            Err(ApiError::invalid(format!("{kind} {key} is ambiguous ({} {kind}s found)", more + 1))
+                .help(format!("Use the whole id of the {kind}.")))
+        }
+    }
+}

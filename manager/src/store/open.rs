@@ -1,0 +1,213 @@
+//! Opening a store and starting what drives it.
+
+use std::{sync::Arc, time::Duration};
+
+use openraft::{Config, SnapshotPolicy, error::RaftError};
+use proto::model::{ClusterSpec, Millis};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Inner, Store, StoreConfig,
+    command::Command,
+    disk::Disk,
+    error::{CommandError, OpenError, ProposeError},
+    leadership::{self, Leadership},
+    propose,
+    published::Published,
+    state_machine::StateMachine,
+};
+use crate::raft::{
+    Member, Network, PeerServer, PeerTransport, Raft, compaction, election, log_store::LogStore, membership,
+    peer::Heard, server::LeaderContact,
+};
+
+/// Proposals that may wait for the one before them.
+const QUEUE: usize = 1024;
+
+/// Raft's times.
+#[derive(Debug, Clone, Copy)]
+struct Timing {
+    heartbeat: Duration,
+    /// A follower that has not heard from its leader for so long stands for election.
+    election: Duration,
+}
+
+impl Timing {
+    fn new(config: &StoreConfig, spec: &ClusterSpec) -> Self {
+        let heartbeat = Duration::from(config.heartbeat_tick.unwrap_or(Millis(spec.heartbeat_tick.max(1))));
+        let election = Duration::from(config.election_tick.unwrap_or(Millis(spec.election_tick)));
+        // Below three heartbeats a single late one would unseat a leader.
+        Self { heartbeat, election: election.max(heartbeat * 3) }
+    }
+
+    /// For how long after its last word a leader is believed: openraft waits for this and then for a random election
+    /// timeout, so that both together are the election time and up to a quarter more.
+    fn lease(self) -> Duration {
+        self.election.mul_f32(0.65)
+    }
+
+    fn shortest_timeout(self) -> Duration {
+        self.election.mul_f32(0.4)
+    }
+
+    fn raft(self) -> Result<Config, OpenError> {
+        let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let config = Config {
+            cluster_name: "rn".into(),
+            heartbeat_interval: ms(self.heartbeat),
+            election_timeout_min: ms(self.shortest_timeout()).max(ms(self.heartbeat) + 1),
+            election_timeout_max: ms(self.lease()),
+            install_snapshot_timeout: 10_000,
+            snapshot_max_chunk_size: 1 << 20,
+            // `compaction` does both, by the cluster's settings of the moment.
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: u64::MAX,
+            replication_lag_threshold: 5_000,
+            // `election` opens the way.
+            enable_elect: false,
+            ..Config::default()
+        };
+        config.validate().map_err(|e| OpenError::Raft(e.to_string()))
+    }
+}
+
+impl Store {
+    /// Opens the store in `config.dir` and starts raft on what it holds; a manager that was alone leads again at once.
+    ///
+    /// # Errors
+    /// The directory or database cannot be opened or read, or is another node's.
+    pub async fn open(config: StoreConfig, peers: impl PeerTransport) -> Result<Self, OpenError> {
+        let dir = config.dir.clone();
+        let (node_id, wanted) = (config.node_id.clone(), config.raft_id);
+        let loaded = tokio::task::spawn_blocking(move || {
+            let disk = Disk::open(&dir)?;
+            let raft_id = disk.identity(&node_id, wanted)?;
+            let state = disk.load().map_err(|e| OpenError::Content(e.to_string()))?;
+            Ok::<_, OpenError>((Arc::new(disk), raft_id, state))
+        });
+        let (disk, raft_id, (state, applied, members)) =
+            loaded.await.map_err(|e| OpenError::Content(e.to_string()))??;
+
+        let spec = state.cluster.as_ref().map(|c| c.spec.clone()).unwrap_or_default();
+        let timing = Timing::new(&config, &spec);
+        let published = Arc::new(Published::new(state.clone()));
+        let cluster = {
+            let published = published.clone();
+            Arc::new(move || published.read().cluster.as_ref().map(|c| c.id.clone()))
+        };
+        let network = Network {
+            transport: Arc::new(peers),
+            own_id: raft_id,
+            heard: Heard::default(),
+            cluster: cluster.clone(),
+        };
+        let log = LogStore::new(disk.clone())
+            .map_err(|source| OpenError::Io { path: config.dir.clone(), source })?;
+        let machine = StateMachine::new(disk, published.clone(), state, applied, members);
+        let raft = Raft::new(raft_id, Arc::new(timing.raft()?), network.clone(), log.clone(), machine)
+            .await
+            .map_err(|e| OpenError::Raft(e.to_string()))?;
+
+        let contact = LeaderContact::new();
+        let (proposals, queue) = mpsc::channel(QUEUE);
+        let (lead, leadership) = watch::channel(Leadership::None);
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let server = PeerServer {
+            raft: raft.clone(),
+            log: log.clone(),
+            own_id: raft_id,
+            contact: contact.clone(),
+            lease: timing.lease(),
+            cluster,
+        };
+        let patience = timing.election * 2;
+        let silence = {
+            let contact = contact.clone();
+            move || contact.silence()
+        };
+        tasks.spawn(leadership::run(raft.clone(), lead, silence, patience, stop.clone()));
+        tasks.spawn(propose::run(raft.clone(), queue, leadership.clone(), patience, stop.clone()));
+        tasks.spawn(election::run(
+            raft.clone(),
+            log,
+            network.clone(),
+            contact,
+            timing.heartbeat,
+            timing.lease(),
+            stop.clone(),
+        ));
+        tasks.spawn(compaction::run(raft.clone(), published.clone(), stop.clone()));
+        let inner = Inner {
+            node_id: config.node_id,
+            raft_id,
+            addr: config.addr,
+            raft: raft.clone(),
+            network,
+            server,
+            published: published.clone(),
+            proposals: proposals.clone(),
+            leadership: leadership.clone(),
+            election: timing.election,
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        };
+        let store = Self { inner: Arc::new(inner) };
+        tasks.spawn(membership::run(raft.clone(), published, leadership, stop));
+        // Alone, there is nobody to wait for.
+        if raft.metrics().borrow().membership_config.membership().voter_ids().eq([raft_id]) {
+            raft.trigger().elect().await.map_err(|e| OpenError::Raft(e.to_string()))?;
+        }
+        Ok(store)
+    }
+
+    /// Makes this manager the first of a new cluster, and applies `commands` (the cluster and its first node) as its first
+    /// entry. The node among them that is this one gets its raft id and address.
+    ///
+    /// # Errors
+    /// This store is part of a cluster already, or a command was refused.
+    pub async fn initialise(&self, mut commands: Vec<Command>) -> Result<(), CommandError> {
+        let unavailable = |e: String| CommandError::from(ProposeError::Unavailable(e));
+        let me = Member { node_id: Some(self.inner.node_id.clone()), addr: Some(self.inner.addr) };
+        match self.inner.raft.initialize(std::collections::BTreeMap::from([(self.inner.raft_id, me)])).await {
+            Ok(()) => {}
+            Err(RaftError::APIError(e)) => {
+                return Err(unavailable(format!("this manager has a cluster already: {e}")));
+            }
+            Err(RaftError::Fatal(e)) => return Err(ProposeError::Fatal(e.to_string()).into()),
+        }
+        let mut leadership = self.leadership();
+        let leads = timeout(Duration::from_secs(5), leadership.wait_for(Leadership::is_leader)).await;
+        if !matches!(leads, Ok(Ok(_))) {
+            return Err(unavailable("this manager did not become the leader of its new cluster".into()));
+        }
+        for command in &mut commands {
+            if let Command::CreateNode(node) = command
+                && node.id == self.inner.node_id
+            {
+                node.raft_id = self.inner.raft_id;
+                node.raft_addr = Some(self.inner.addr);
+            }
+        }
+        for outcome in self.propose(commands).await? {
+            outcome?;
+        }
+        Ok(())
+    }
+
+    /// A manager of its own over `dir`, ready to be proposed to: what the tests of loops and servers stand on.
+    ///
+    /// # Errors
+    /// As [`Self::open`] and [`Self::initialise`].
+    #[cfg(test)]
+    pub(crate) async fn for_tests(dir: &std::path::Path) -> Result<Self, Box<dyn std::error::Error>> {
+        let node_id = proto::model::NodeId::random();
+        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 2377));
+        let store = Self::open(StoreConfig::new(dir, node_id, addr), crate::raft::NoPeers).await?;
+        store.initialise(Vec::new()).await?;
+        Ok(store)
+    }
+}

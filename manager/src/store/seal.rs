@@ -1,0 +1,143 @@
+//! What is at rest on a manager's disk is sealed: every value of the database with AES-256-GCM, under a key in a file of its
+//! own (0600). Rows hold the root CA's key and the join tokens.
+//!
+//! A value's place (family and key) is authenticated with it, so that rows cannot be swapped.
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use ring::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    rand::{SecureRandom, SystemRandom},
+};
+
+/// Bytes of a key.
+const KEY_LEN: usize = 32;
+
+/// Why a value cannot be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a stored value does not open: the database is damaged, or its key file belongs to another")]
+pub(crate) struct Sealed;
+
+/// Seals and opens values.
+pub(crate) struct Sealer {
+    key: LessSafeKey,
+    /// Random at each start. With the counter a nonce: two starts would have to meet in all of 96 bits to share one.
+    prefix: [u8; 4],
+    counter: AtomicU64,
+}
+
+impl Sealer {
+    /// With the key in `path`; `create` draws one if the file does not exist.
+    pub(crate) fn open(path: &Path, create: bool) -> io::Result<Self> {
+        let rng = SystemRandom::new();
+        let random = |bytes: &mut [u8]| rng.fill(bytes).map_err(|_| io::Error::other("no random numbers"));
+        let key = match fs::read(path) {
+            Ok(key) => key,
+            Err(e) if e.kind() == io::ErrorKind::NotFound && create => {
+                let mut key = vec![0; KEY_LEN];
+                random(&mut key)?;
+                write_new(path, &key)?;
+                key
+            }
+            Err(e) => return Err(e),
+        };
+        let key = UnboundKey::new(&AES_256_GCM, &key).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("not a key of {KEY_LEN} bytes"))
+        })?;
+        let (mut prefix, mut start) = ([0; 4], [0; 8]);
+        random(&mut prefix)?;
+        random(&mut start)?;
+        Ok(Self { key: LessSafeKey::new(key), prefix, counter: AtomicU64::new(u64::from_be_bytes(start)) })
+    }
+
+    /// `nonce || ciphertext || tag`.
+    pub(crate) fn seal(&self, family: &str, key: &[u8], value: &[u8]) -> Result<Vec<u8>, Sealed> {
+        let mut nonce = [0; NONCE_LEN];
+        nonce[..4].copy_from_slice(&self.prefix);
+        nonce[4..].copy_from_slice(&self.counter.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        let mut out = Vec::with_capacity(NONCE_LEN + value.len() + AES_256_GCM.tag_len());
+        out.extend_from_slice(&nonce);
+        out.extend_from_slice(value);
+        let (_, text) = out.split_at_mut(NONCE_LEN);
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), place(family, key), text)
+            .map_err(|_| Sealed)?;
+        out.extend_from_slice(tag.as_ref());
+        Ok(out)
+    }
+
+    /// The value that [`Self::seal`] was given for the same place.
+    pub(crate) fn open_value(&self, family: &str, key: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Sealed> {
+        let (nonce, text) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(Sealed)?;
+        let mut text = text.to_vec();
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let len = self.key.open_in_place(nonce, place(family, key), &mut text).map_err(|_| Sealed)?.len();
+        text.truncate(len);
+        Ok(text)
+    }
+}
+
+fn place(family: &str, key: &[u8]) -> Aad<Vec<u8>> {
+    let mut place = Vec::with_capacity(family.len() + 1 + key.len());
+    place.extend_from_slice(family.as_bytes());
+    place.push(0);
+    place.extend_from_slice(key);
+    Aad::from(place)
+}
+
+/// Writes a private file that is on disk, name and all, before anything depends on it.
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    if let Some(dir) = path.parent() {
+        fs::File::open(dir)?.sync_all()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_value_opens_only_in_its_place_and_under_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mine, other) = (dir.path().join("key"), dir.path().join("other"));
+        let sealer = Sealer::open(&mine, true).unwrap();
+        assert_eq!(fs::metadata(&mine).unwrap().permissions().mode() & 0o777, 0o600);
+        let sealed = sealer.seal("task", b"id", b"secret").unwrap();
+        assert!(!sealed.windows(6).any(|w| w == b"secret"));
+        assert_ne!(sealed, sealer.seal("task", b"id", b"secret").unwrap());
+
+        let again = Sealer::open(&mine, false).unwrap();
+        assert_eq!(again.open_value("task", b"id", &sealed).unwrap(), b"secret");
+        assert_eq!(again.open_value("task", b"di", &sealed), Err(Sealed));
+        assert_eq!(again.open_value("node", b"id", &sealed), Err(Sealed));
+        assert_eq!(Sealer::open(&other, true).unwrap().open_value("task", b"id", &sealed), Err(Sealed));
+        let mut damaged = sealed.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        assert_eq!(again.open_value("task", b"id", &damaged), Err(Sealed));
+        assert_eq!(again.open_value("task", b"id", b""), Err(Sealed));
+    }
+
+    #[test]
+    fn a_lost_key_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Sealer::open(&dir.path().join("key"), false).is_err());
+    }
+}
