@@ -114,6 +114,8 @@ pub struct LocalFacts {
     pub sandboxes: BTreeMap<TaskId, LocalSandbox>,
     /// Published ports that somebody else holds on this node: left alone.
     pub port_conflicts: BTreeSet<(Protocol, Port)>,
+    /// The supervisor has said which sandboxes live on. Until then, after a start, nothing is removed.
+    pub settled: bool,
 }
 
 /// A remote endpoint's link-layer address on an overlay.
@@ -239,6 +241,10 @@ pub struct Mesh {
 pub struct NodeDesired {
     /// Names of what this daemon makes.
     pub names: Names,
+    /// Where namespaces are kept.
+    pub netns_dir: PathBuf,
+    /// What is ours and not wanted may be removed.
+    pub settled: bool,
     /// Where VXLAN goes.
     pub underlay: Underlay,
     /// The gateway bridge's subnets.
@@ -285,6 +291,8 @@ impl NodeDesired {
         }
         Self {
             names: local.names.clone(),
+            netns_dir: local.netns_dir.clone(),
+            settled: local.settled,
             underlay: local.underlay.clone(),
             gateway: local.gateway,
             marks: local.marks,

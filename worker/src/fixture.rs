@@ -45,6 +45,7 @@ impl World {
                 marks: Marks::default(),
                 sandboxes: BTreeMap::new(),
                 port_conflicts: Default::default(),
+                settled: true,
             },
         };
         world.network("ingress", 4096, &["10.0.0.0/24", "fd00:1::/64"], true);

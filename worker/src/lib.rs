@@ -5,6 +5,7 @@ pub mod desired;
 pub mod gossip;
 pub mod kernel;
 pub mod plan;
+pub mod runtime;
 pub mod services;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Dialling members.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use proto::model::{ClusterId, NodeId, Role};
@@ -117,6 +117,7 @@ impl Connector {
     /// A channel that is connected, or the reason why not. Later losses are mended as by [`Self::channel`].
     pub async fn connect(&self, target: Target) -> Result<Channel, ConnectError> {
         // The first connection is made here, where its error keeps its type, and handed to the channel.
+        let addr = target.addr;
         let first = self.dial(&target).await?;
         let (dial, slot) = (self.clone(), Arc::new(std::sync::Mutex::new(Some(first))));
         let connector = tower::service_fn(move |_: Uri| {
@@ -129,7 +130,9 @@ impl Connector {
                 }
             }
         });
-        Ok(self.endpoint().connect_with_connector_lazy(connector))
+        // Eager, so that HTTP/2 with its keep-alive begins now, not with the first call.
+        let channel = self.endpoint().connect_with_connector(connector).await;
+        channel.map_err(|e| ConnectError::Io { addr, source: io::Error::other(e) })
     }
 
     fn endpoint(&self) -> Endpoint {
@@ -145,8 +148,8 @@ impl Connector {
         }
     }
 
-    fn open(self, target: Target) -> impl Future<Output = Result<TokioIo<Io>, ConnectError>> + Send {
-        async move { self.dial(&target).await.map(TokioIo::new) }
+    async fn open(self, target: Target) -> Result<TokioIo<Io>, ConnectError> {
+        self.dial(&target).await.map(TokioIo::new)
     }
 
     async fn dial(&self, target: &Target) -> Result<Io, ConnectError> {

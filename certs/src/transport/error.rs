@@ -201,6 +201,9 @@ pub fn explain(status: &Status) -> ApiError {
         if let Some(connect) = error.downcast_ref::<ConnectError>() {
             return connect.into();
         }
+        if error.is::<tonic::TimeoutExpired>() {
+            return ApiError::timeout("the manager did not answer in time; what was asked may still happen");
+        }
         cause = error.source();
     }
     let error = ApiError::from_status(status);

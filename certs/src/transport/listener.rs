@@ -4,14 +4,13 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
     task::JoinSet,
     time::{Sleep, sleep, timeout},
 };
@@ -72,12 +71,10 @@ impl Listener {
         self.tcp.local_addr()
     }
 
-    /// Starts accepting; for `Server::serve_with_incoming`. Dropping the stream closes the socket.
+    /// Accepts as it is polled; for `Server::serve_with_incoming`. Dropping the stream closes the socket, and drops handshakes
+    /// under way.
     pub fn incoming(self) -> Incoming {
-        let (sender, connections) = mpsc::channel(16);
-        let mut acceptor = JoinSet::new();
-        acceptor.spawn(accept(self.tcp, self.identity, sender));
-        Incoming { connections, _acceptor: acceptor }
+        Incoming { tcp: self.tcp, identity: self.identity, handshakes: JoinSet::new(), pause: None }
     }
 }
 
@@ -91,43 +88,64 @@ pub fn server_builder() -> Server {
 /// Connections whose handshake is done.
 #[derive(Debug)]
 pub struct Incoming {
-    connections: mpsc::Receiver<Conn>,
-    /// Aborted on drop, handshakes under way included.
-    _acceptor: JoinSet<()>,
+    tcp: TcpListener,
+    identity: SharedIdentity,
+    /// One task each, so that a stalled client holds up nobody.
+    handshakes: JoinSet<Option<Conn>>,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stream for Incoming {
     type Item = io::Result<Conn>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.connections.poll_recv(cx).map(|connection| connection.map(Ok))
+        let this = &mut *self;
+        this.poll_accept(cx);
+        // Failed handshakes have logged themselves; an empty set is woken by the next accept.
+        while let Poll::Ready(Some(done)) = this.handshakes.poll_join_next(cx) {
+            if let Ok(Some(connection)) = done {
+                return Poll::Ready(Some(Ok(connection)));
+            }
+        }
+        Poll::Pending
     }
 }
 
-async fn accept(tcp: TcpListener, identity: SharedIdentity, connections: mpsc::Sender<Conn>) {
-    let mut handshakes = JoinSet::new();
-    loop {
-        tokio::select! {
-            Some(_) = handshakes.join_next() => {}
-            () = connections.closed() => return,
-            accepted = tcp.accept(), if handshakes.len() < MAX_HANDSHAKES => match accepted {
-                Ok((stream, remote)) => {
-                    // A stalled client must hold up nobody: each handshake has its own task.
-                    let (identity, connections) = (identity.clone(), connections.clone());
-                    handshakes.spawn(async move {
-                        match timeout(HANDSHAKE_TIMEOUT, handshake(stream, remote, &identity)).await {
-                            // The receiver is gone only when the server is.
-                            Ok(Ok(connection)) => connections.send(connection).await.unwrap_or_default(),
-                            Ok(Err(error)) => tracing::info!(%remote, %error, "connection refused"),
-                            Err(_) => tracing::debug!(%remote, "handshake timed out"),
-                        }
-                    });
+impl Incoming {
+    /// Starts a handshake for each client that waits, up to [`MAX_HANDSHAKES`]; a finished one polls again.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) {
+        while self.handshakes.len() < MAX_HANDSHAKES {
+            if let Some(pause) = &mut self.pause {
+                if pause.as_mut().poll(cx).is_pending() {
+                    return;
                 }
-                Err(error) => {
+                self.pause = None;
+            }
+            match self.tcp.poll_accept(cx) {
+                Poll::Ready(Ok((stream, remote))) => {
+                    let identity = self.identity.clone();
+                    self.handshakes.spawn(async move { authenticated(stream, remote, &identity).await });
+                }
+                Poll::Ready(Err(error)) => {
                     tracing::warn!(%error, "accept failed");
-                    sleep(ACCEPT_PAUSE).await;
+                    self.pause = Some(Box::pin(sleep(ACCEPT_PAUSE)));
                 }
-            },
+                Poll::Pending => return,
+            }
+        }
+    }
+}
+
+async fn authenticated(stream: TcpStream, remote: SocketAddr, identity: &SharedIdentity) -> Option<Conn> {
+    match timeout(HANDSHAKE_TIMEOUT, handshake(stream, remote, identity)).await {
+        Ok(Ok(connection)) => Some(connection),
+        Ok(Err(error)) => {
+            tracing::info!(%remote, %error, "connection refused");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(%remote, "handshake timed out");
+            None
         }
     }
 }
@@ -203,7 +221,6 @@ impl AsyncWrite for Conn {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

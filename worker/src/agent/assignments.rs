@@ -2,17 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use proto::model::{Network, NetworkId, Node, Service, ServiceId, Task, TaskId};
-
-/// Number and hash of a network's running endpoints as the managers know them
-/// (order-independent xor of the FNV-1a 64 of the task ids).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct EndpointDigest {
-    /// How many.
-    pub count: u64,
-    /// Their hash.
-    pub hash: u64,
-}
+use proto::model::{EndpointDigest, Network, NetworkId, Node, Service, ServiceId, Task, TaskId};
 
 /// This node's assignments: everything a worker needs to know of the cluster, whole.
 #[derive(Debug, Clone, Default, PartialEq)]

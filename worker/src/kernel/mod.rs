@@ -10,13 +10,25 @@
 //! All calls block, for microseconds to a few milliseconds; a caller inside an async task wraps a pass in `spawn_blocking`.
 //! Threads of the runtime never change namespace.
 
+mod conntrack;
 mod display;
 pub mod error;
+mod forwarding;
+mod link;
+mod linux;
+mod netlink;
+pub mod netns;
+mod nft;
+mod observe;
 pub mod observed;
+mod routing;
+
 pub mod ruleset;
 pub mod step;
+mod sysctl;
 
 pub use error::{Cause, KernelError};
+pub use linux::LinuxKernel;
 pub use observed::{Link, LinkKind, NsObserved, Observed, Scope, Table, Wanted};
 pub use ruleset::{Element, ElementChange, Family, Part, Ruleset, Value, Verdict};
 pub use step::{

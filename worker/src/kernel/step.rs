@@ -354,4 +354,20 @@ impl Step {
             | Step::FlushConntrack { ns, .. } => vec![ns.clone()],
         }
     }
+
+    /// Whether the step only takes away: what it is about is gone for sure with the namespace.
+    pub fn removes(&self) -> bool {
+        matches!(
+            self,
+            Step::DeleteNetns { .. }
+                | Step::DeleteLink { .. }
+                | Step::DelAddr { .. }
+                | Step::DelRoute { .. }
+                | Step::DelRule { .. }
+                | Step::DelFdb { .. }
+                | Step::DelNeigh { .. }
+                | Step::DeleteTable { .. }
+                | Step::FlushConntrack { .. }
+        )
+    }
 }

@@ -16,6 +16,8 @@ pub struct Names {
     pub gateway_table: String,
     /// Tables (`inet` and `netdev`) of the mesh.
     pub mesh_table: String,
+    /// Routing table of the mesh, reached by mark alone.
+    pub mesh_routes: u32,
 }
 
 impl Names {
@@ -27,18 +29,21 @@ impl Names {
             mesh_device: "rn-ingress".into(),
             gateway_table: "rn-gateway".into(),
             mesh_table: "rn-mesh".into(),
+            mesh_routes: 0x726e, // "rn"
         }
     }
 
     /// Names of a daemon that shares its network namespace with another one.
     pub fn shared(daemon: &str) -> Self {
-        let tag = format!("{:08x}", fnv1a(&[daemon]) & 0xffff_ffff);
+        let hash = u32::try_from(fnv1a(&[daemon]) >> 32).unwrap_or_default();
+        let tag = format!("{hash:08x}");
         Self {
             daemon: daemon.to_owned(),
             gateway_bridge: format!("rngw-{tag}"),
             mesh_device: format!("rnin-{tag}"),
             gateway_table: format!("rn-gateway-{tag}"),
             mesh_table: format!("rn-mesh-{tag}"),
+            mesh_routes: 0x726e_0000 | (hash & 0xffff),
         }
     }
 
@@ -50,11 +55,6 @@ impl Names {
     /// The end, in the overlay's namespace, of a task's leg on that overlay.
     pub fn overlay_port(&self, task: &TaskId) -> String {
         format!("rno{:012x}", fnv1a(&[&self.daemon, task.as_str()]) >> 16)
-    }
-
-    /// The ownership mark of a link: its `ifalias`.
-    pub fn alias(&self, object: &str) -> String {
-        format!("rn:{}:{object}", self.daemon)
     }
 }
 
@@ -127,8 +127,6 @@ impl Marks {
     }
 }
 
-/// Routing table of the mesh, reached by mark alone.
-pub const MESH_ROUTES: u32 = 0x726e; // "rn"
 /// Preference of the rule that leads there: after `local` (0), before all that others usually have.
 pub const MESH_RULE_PREF: u32 = 90;
 

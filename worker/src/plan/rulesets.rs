@@ -9,8 +9,11 @@
 
 use std::{fmt::Write, net::Ipv4Addr};
 
-use super::names::{Marks, Names, fnv1a};
-use crate::desired::{GatewaySubnets, Mesh};
+use super::names::{Marks, Names};
+use crate::{
+    desired::{GatewaySubnets, Mesh},
+    kernel::{Family, Ruleset},
+};
 
 /// Where a sandbox's resolver listens, as Docker's.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -38,38 +41,6 @@ pub fn slots_for(backends: usize) -> Option<u32> {
 pub fn chain(v4: bool, slots: u32) -> String {
     format!("{}-{slots}", if v4 { "four" } else { "six" })
 }
-
-/// A table of ours: its rules, and a digest that tells whether the kernel has these very rules.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ruleset {
-    /// `inet` or `netdev`.
-    pub family: &'static str,
-    /// Its name.
-    pub table: String,
-    /// Sets, maps and chains.
-    pub body: String,
-}
-
-impl Ruleset {
-    /// Digest of the rules: 16 hexadecimal digits.
-    pub fn digest(&self) -> String {
-        format!("{:016x}", fnv1a(&[self.family, &self.table, &self.body]))
-    }
-
-    /// The script that puts the table in place of whatever has its name, in one transaction. `elements` are `add element`
-    /// lines for its maps.
-    pub fn script(&self, elements: &str) -> String {
-        let Self { family, table, body } = self;
-        let digest = self.digest();
-        format!(
-            "add table {family} {table}\ndelete table {family} {table}\n\
-             table {family} {table} {{\n chain {DIGEST_CHAIN}{digest} {{ }}\n{body}}}\n{elements}"
-        )
-    }
-}
-
-/// Prefix of the empty chain whose name carries a table's digest.
-pub const DIGEST_CHAIN: &str = "rn-digest-";
 
 /// A task's sandbox: virtual addresses, and the redirect to its resolver. The same for every task.
 pub fn sandbox() -> Ruleset {
@@ -114,7 +85,7 @@ pub fn sandbox() -> Ruleset {
  }}
 "
     );
-    Ruleset { family: "inet", table: SANDBOX_TABLE.into(), body }
+    Ruleset { family: Family::Inet, table: SANDBOX_TABLE.into(), body, elements: Vec::new() }
 }
 
 /// The gateway bridge: tasks reach the world masqueraded, and each other only by flows that were translated on purpose;
@@ -160,7 +131,7 @@ pub fn gateway(names: &Names, subnets: &GatewaySubnets) -> Ruleset {
  }}
 "
     );
-    Ruleset { family: "inet", table: names.gateway_table.clone(), body }
+    Ruleset { family: Family::Inet, table: names.gateway_table.clone(), body, elements: Vec::new() }
 }
 
 /// The routing mesh (see `plan/mesh.rs` for the way of a packet).
@@ -251,7 +222,7 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks) 
 {snat} }}
 "
     );
-    Ruleset { family: "inet", table: names.mesh_table.clone(), body }
+    Ruleset { family: Family::Inet, table: names.mesh_table.clone(), body, elements: Vec::new() }
 }
 
 /// The way back of the mesh: the mark names the node that a reply goes to. The mark is cleared then, since the outer VXLAN
@@ -267,7 +238,7 @@ pub fn mesh_egress(names: &Names) -> Ruleset {
 ",
         names.mesh_device
     );
-    Ruleset { family: "netdev", table: names.mesh_table.clone(), body }
+    Ruleset { family: Family::Netdev, table: names.mesh_table.clone(), body, elements: Vec::new() }
 }
 
 /// The administrator's table: made once, never touched again.

@@ -1,0 +1,488 @@
+//! Everything heard, from all sources, merged: pure.
+//!
+//! A node is the only writer of its records and numbers its changes, so of two reports of one endpoint the higher number
+//! holds, whether it came by notice, by gossip, late or twice. What the managers list (when their digest disagrees with the
+//! view) stands in only where the owner has said nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use proto::model::{NetworkId, NodeId, TaskId};
+
+use super::{
+    record::{EndpointRecord, Generation, NodeFact, Seq, first_seq},
+    view::PeerView,
+};
+
+/// The last word on one endpoint; none = withdrawn.
+#[derive(Debug)]
+struct Slot {
+    seq: Seq,
+    record: Option<Arc<EndpointRecord>>,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    fact: Option<Arc<NodeFact>>,
+    alive: bool,
+    /// Changes up to this number are void: they are of an earlier start that the node has since superseded.
+    floor: Seq,
+    shelves: BTreeMap<NetworkId, Shelf>,
+}
+
+/// A node's records on one network.
+#[derive(Debug, Default)]
+struct Shelf {
+    /// The state up to this change is complete here: what it lacks is withdrawn, and earlier changes are stale.
+    synced: Seq,
+    slots: BTreeMap<TaskId, Slot>,
+}
+
+/// All records.
+#[derive(Debug)]
+pub(super) struct Book {
+    me: NodeId,
+    peers: BTreeMap<NodeId, Peer>,
+    joined: BTreeSet<NetworkId>,
+    /// What the managers say.
+    listed: BTreeMap<NetworkId, BTreeMap<TaskId, Arc<EndpointRecord>>>,
+    revision: u64,
+    changed_at: BTreeMap<NetworkId, u64>,
+}
+
+/// What a fact changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct FactNews {
+    /// The fact is newer than what was known.
+    pub(super) newer: bool,
+    /// The node, or this start of it, was not known before.
+    pub(super) new_start: bool,
+    /// Networks that it was not known to be on.
+    pub(super) joined: Vec<NetworkId>,
+}
+
+impl Book {
+    pub(super) fn new(me: NodeId) -> Self {
+        Self {
+            me,
+            peers: BTreeMap::new(),
+            joined: BTreeSet::new(),
+            listed: BTreeMap::new(),
+            revision: 0,
+            changed_at: BTreeMap::new(),
+        }
+    }
+
+    /// Rises with each change.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The revision at which a record of this network last changed.
+    pub(super) fn changed_at(&self, network: &NetworkId) -> u64 {
+        self.changed_at.get(network).copied().unwrap_or(0)
+    }
+
+    fn touch(&mut self, network: &NetworkId) {
+        self.revision += 1;
+        self.changed_at.insert(network.clone(), self.revision);
+    }
+
+    /// A node's word about itself.
+    pub(super) fn fact(&mut self, mut fact: NodeFact) -> FactNews {
+        let node = fact.node.clone();
+        let peer = self.peers.entry(node.clone()).or_default();
+        let known = peer.fact.as_deref().map(|f| (f.generation, f.version));
+        if known.is_some_and(|known| known >= (fact.generation, fact.version)) {
+            return FactNews::default();
+        }
+        let new_start = known.is_none_or(|(generation, _)| generation < fact.generation);
+        let before =
+            peer.fact.as_ref().filter(|_| !new_start).map(|f| f.networks.clone()).unwrap_or_default();
+        let joined = fact.networks.difference(&before).cloned().collect();
+        if known.is_none() {
+            // Heard of is alive until silence proves otherwise.
+            peer.alive = true;
+        }
+        fact.alive = peer.alive;
+        let (settled, left, generation) = (fact.settled, fact.left, fact.generation);
+        // Records of a network that the node has left go with it; a start that has not settled may yet take it up again.
+        let gone: Vec<_> = if left {
+            peer.shelves.keys().cloned().collect()
+        } else if settled {
+            peer.shelves.keys().filter(|n| !fact.networks.contains(*n)).cloned().collect()
+        } else {
+            Vec::new()
+        };
+        peer.fact = Some(Arc::new(fact));
+        for network in gone {
+            self.drop_shelf(&node, &network);
+        }
+        self.revision += 1;
+        if settled {
+            self.raise_floor(&node, generation);
+        }
+        FactNews { newer: true, new_start, joined }
+    }
+
+    /// What earlier starts of the node said is void from now on.
+    pub(super) fn raise_floor(&mut self, node: &NodeId, generation: Generation) {
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let floor = first_seq(generation);
+        if peer.floor >= floor {
+            return;
+        }
+        peer.floor = floor;
+        let mut changed = Vec::new();
+        for (network, shelf) in &mut peer.shelves {
+            let before = shelf.slots.len();
+            shelf.slots.retain(|_, slot| slot.seq > floor);
+            if shelf.slots.len() != before {
+                changed.push(network.clone());
+            }
+        }
+        for network in &changed {
+            self.touch(network);
+        }
+    }
+
+    /// One change of one endpoint by its owner. Returns whether it was news.
+    pub(super) fn change(
+        &mut self,
+        owner: &NodeId,
+        network: &NetworkId,
+        task: &TaskId,
+        seq: Seq,
+        record: Option<EndpointRecord>,
+    ) -> bool {
+        if !self.joined.contains(network) {
+            return false;
+        }
+        let peer = self.peers.entry(owner.clone()).or_default();
+        // A record speaks for its owner, of this network and task, whatever it claims.
+        let sane =
+            record.as_ref().is_none_or(|r| r.node == *owner && r.network == *network && r.task == *task);
+        if seq <= peer.floor || !sane || peer.fact.as_ref().is_some_and(|f| f.left) {
+            return false;
+        }
+        let shelf = peer.shelves.entry(network.clone()).or_default();
+        if seq <= shelf.synced || shelf.slots.get(task).is_some_and(|slot| slot.seq >= seq) {
+            return false;
+        }
+        let record = record.map(|r| Arc::new(EndpointRecord { seq, ..r }));
+        shelf.slots.insert(task.clone(), Slot { seq, record });
+        self.touch(network);
+        true
+    }
+
+    /// The owner's whole state on a network, as gossip has it: complete for the changes of `generation` up to `upto`.
+    pub(super) fn synced(
+        &mut self,
+        owner: &NodeId,
+        generation: Generation,
+        network: &NetworkId,
+        upto: Seq,
+        records: Vec<EndpointRecord>,
+    ) {
+        let present: BTreeSet<_> = records.iter().map(|r| r.task.clone()).collect();
+        for record in records {
+            let (task, seq) = (record.task.clone(), record.seq);
+            self.change(owner, network, &task, seq, Some(record));
+        }
+        if !self.joined.contains(network) {
+            return;
+        }
+        let peer = self.peers.entry(owner.clone()).or_default();
+        let shelf = peer.shelves.entry(network.clone()).or_default();
+        // Absent from a state that covers its number: withdrawn. Tombstones that gossip has caught up with go too.
+        let covered = first_seq(generation) + 1..=upto;
+        let mut dropped_record = false;
+        shelf.slots.retain(|task, slot| {
+            let keep = !covered.contains(&slot.seq) || (slot.record.is_some() && present.contains(task));
+            dropped_record |= !keep && slot.record.is_some();
+            keep
+        });
+        if upto > first_seq(generation) {
+            shelf.synced = shelf.synced.max(upto);
+        }
+        if dropped_record {
+            self.touch(network);
+        }
+    }
+
+    /// The managers' list of a network's running endpoints.
+    pub(super) fn listed(&mut self, network: &NetworkId, records: Vec<EndpointRecord>) {
+        if !self.joined.contains(network) {
+            return;
+        }
+        let records = records.into_iter().map(|r| (r.task.clone(), Arc::new(r))).collect();
+        if self.listed.get(network) != Some(&records) {
+            self.listed.insert(network.clone(), records);
+            self.touch(network);
+        }
+    }
+
+    /// The failure detector's word.
+    pub(super) fn set_alive(&mut self, node: &NodeId, alive: bool) {
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        if peer.alive != alive {
+            peer.alive = alive;
+            if let Some(fact) = &mut peer.fact {
+                Arc::make_mut(fact).alive = alive;
+            }
+            let networks: Vec<_> = peer.shelves.keys().cloned().collect();
+            self.revision += 1;
+            for network in &networks {
+                self.touch(network);
+            }
+        }
+    }
+
+    /// A node that has been gone for long.
+    pub(super) fn forget(&mut self, node: &NodeId) {
+        if let Some(peer) = self.peers.remove(node) {
+            self.revision += 1;
+            for network in peer.shelves.keys() {
+                self.touch(network);
+            }
+        }
+    }
+
+    /// This node is a member of the network from now on.
+    pub(super) fn join(&mut self, network: &NetworkId) {
+        self.joined.insert(network.clone());
+    }
+
+    /// And no more.
+    pub(super) fn leave(&mut self, network: &NetworkId) {
+        if self.joined.remove(network) {
+            for peer in self.peers.values_mut() {
+                peer.shelves.remove(network);
+            }
+            self.listed.remove(network);
+            self.touch(network);
+        }
+    }
+
+    fn drop_shelf(&mut self, node: &NodeId, network: &NetworkId) {
+        if self.peers.get_mut(node).is_some_and(|p| p.shelves.remove(network).is_some()) {
+            self.touch(network);
+        }
+    }
+
+    /// A node's fact.
+    pub(super) fn fact_of(&self, node: &NodeId) -> Option<&Arc<NodeFact>> {
+        self.peers.get(node)?.fact.as_ref()
+    }
+
+    /// All other nodes that have not left.
+    pub(super) fn others(&self) -> impl Iterator<Item = &Arc<NodeFact>> {
+        self.peers.values().filter_map(|p| p.fact.as_ref()).filter(|f| f.node != self.me && !f.left)
+    }
+
+    /// Live members of a network, other than this node.
+    pub(super) fn members<'a>(&'a self, network: &'a NetworkId) -> impl Iterator<Item = &'a Arc<NodeFact>> {
+        self.others().filter(|f| f.alive && f.networks.contains(network))
+    }
+
+    /// This node's own records of a network.
+    pub(super) fn own(&self, network: &NetworkId) -> Vec<Arc<EndpointRecord>> {
+        let shelf = self.peers.get(&self.me).and_then(|p| p.shelves.get(network));
+        shelf.into_iter().flat_map(|s| s.slots.values().filter_map(|slot| slot.record.clone())).collect()
+    }
+
+    /// The whole as one value.
+    pub(super) fn view(&self) -> PeerView {
+        let mut view = PeerView { revision: self.revision, ..PeerView::default() };
+        for (node, peer) in &self.peers {
+            let Some(fact) = peer.fact.as_ref().filter(|f| !f.left) else { continue };
+            view.nodes.insert(node.clone(), fact.clone());
+        }
+        for (network, tasks) in &self.listed {
+            for (task, record) in tasks {
+                view.endpoints.insert((network.clone(), task.clone()), record.clone());
+            }
+        }
+        for peer in self.peers.values() {
+            for (network, shelf) in &peer.shelves {
+                for (task, slot) in &shelf.slots {
+                    let key = (network.clone(), task.clone());
+                    match &slot.record {
+                        Some(record) => view.endpoints.insert(key, record.clone()),
+                        None => view.endpoints.remove(&key),
+                    };
+                }
+            }
+        }
+        view
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::gossip::record::EndpointState;
+
+    fn net() -> NetworkId {
+        "n1".parse().unwrap()
+    }
+
+    fn fact(node: &str, generation: u64, version: u64, settled: bool) -> NodeFact {
+        NodeFact {
+            node: node.parse().unwrap(),
+            hostname: node.into(),
+            vtep: [10, 0, 0, 1].into(),
+            gossip_addr: ([10, 0, 0, 1], 7946).into(),
+            ingress_addrs: Vec::new(),
+            networks: BTreeSet::from([net()]),
+            generation,
+            version,
+            settled,
+            left: false,
+            alive: true,
+        }
+    }
+
+    fn record(node: &str, task: &str, seq: Seq) -> EndpointRecord {
+        EndpointRecord {
+            network: net(),
+            task: task.parse().unwrap(),
+            node: node.parse().unwrap(),
+            service: "s1".parse().unwrap(),
+            service_name: "web".into(),
+            task_name: format!("web.1.{task}"),
+            slot: 1,
+            addrs: vec![[10, 0, 1, 5].into()],
+            aliases: Vec::new(),
+            task_aliases: Vec::new(),
+            state: EndpointState::Ready,
+            seq,
+        }
+    }
+
+    fn book() -> Book {
+        let mut book = Book::new("me".parse().unwrap());
+        book.join(&net());
+        book
+    }
+
+    fn put(book: &mut Book, node: &str, task: &str, seq: Seq) -> bool {
+        book.change(
+            &node.parse().unwrap(),
+            &net(),
+            &task.parse().unwrap(),
+            seq,
+            Some(record(node, task, seq)),
+        )
+    }
+
+    fn tasks(book: &Book) -> Vec<String> {
+        book.view().endpoints.keys().map(|(_, t)| t.to_string()).collect()
+    }
+
+    #[test]
+    fn a_restart_does_not_flap_and_then_forgets_what_is_gone() {
+        let mut book = book();
+        book.fact(fact("a", 1, 1, true));
+        put(&mut book, "a", "t1", first_seq(1) + 1);
+        put(&mut book, "a", "t2", first_seq(1) + 2);
+        // The daemon is back, knows nothing yet, is on no network yet.
+        let mut fresh = fact("a", 2, 1, false);
+        fresh.networks.clear();
+        assert!(book.fact(fresh).new_start);
+        assert_eq!(tasks(&book), ["t1", "t2"]);
+        // An empty state of the new start says nothing about the old one's records.
+        book.synced(&"a".parse().unwrap(), 2, &net(), first_seq(2), Vec::new());
+        assert_eq!(tasks(&book), ["t1", "t2"]);
+        // It has adopted one container; the other did not survive.
+        put(&mut book, "a", "t1", first_seq(2) + 1);
+        assert_eq!(book.fact(fact("a", 2, 2, true)).joined, [net()]);
+        assert_eq!(tasks(&book), ["t1"]);
+        assert!(!put(&mut book, "a", "t2", first_seq(1) + 3), "a late notice of the earlier start");
+    }
+
+    #[test]
+    fn a_withdrawal_missed_as_notice_arrives_by_gossip() {
+        let mut book = book();
+        put(&mut book, "a", "t1", first_seq(1) + 1);
+        put(&mut book, "a", "t3", first_seq(1) + 9);
+        let t2 = record("a", "t2", first_seq(1) + 2);
+        book.synced(&"a".parse().unwrap(), 1, &net(), first_seq(1) + 3, vec![t2]);
+        assert_eq!(tasks(&book), ["t2", "t3"], "t3 is newer than the state that lacks it");
+    }
+
+    #[test]
+    fn the_managers_list_stands_in_where_the_owner_is_silent() {
+        let mut book = book();
+        put(&mut book, "a", "t1", 5);
+        book.change(&"a".parse().unwrap(), &net(), &"t2".parse().unwrap(), 6, None);
+        let listed = ["t1", "t2", "t3"].map(|t| record("a", t, 0)).to_vec();
+        book.listed(&net(), listed);
+        assert_eq!(tasks(&book), ["t1", "t3"]);
+        book.listed(&net(), Vec::new());
+        assert_eq!(tasks(&book), ["t1"]);
+    }
+
+    #[test]
+    fn a_node_that_leaves_takes_its_records_along() {
+        let mut book = book();
+        book.fact(fact("a", 1, 1, true));
+        put(&mut book, "a", "t1", first_seq(1) + 1);
+        let mut leaving = fact("a", 1, 2, true);
+        leaving.left = true;
+        book.fact(leaving);
+        assert!(book.view().nodes.is_empty() && book.view().endpoints.is_empty());
+        assert!(!put(&mut book, "a", "t1", first_seq(1) + 2));
+    }
+
+    #[test]
+    fn foreign_networks_and_borrowed_names_are_ignored() {
+        let mut book = book();
+        let other: NetworkId = "n2".parse().unwrap();
+        let task: TaskId = "t1".parse().unwrap();
+        assert!(!book.change(&"a".parse().unwrap(), &other, &task, 5, Some(record("a", "t1", 5))));
+        assert!(!book.change(&"b".parse().unwrap(), &net(), &task, 5, Some(record("a", "t1", 5))));
+        assert!(book.view().endpoints.is_empty());
+    }
+
+    proptest! {
+        /// In whatever order, however often and by whichever way the changes of an owner arrive, the view ends the same.
+        #[test]
+        fn the_order_of_arrival_does_not_matter(
+            log in proptest::collection::vec((0u8..4, any::<bool>()), 1..20),
+            order in proptest::collection::vec(any::<prop::sample::Index>(), 0..40),
+            late in proptest::collection::vec(any::<prop::sample::Index>(), 0..10),
+        ) {
+            let owner: NodeId = "a".parse().unwrap();
+            let task = |n: u8| -> TaskId { format!("t{n}").parse().unwrap() };
+            let mut truth: BTreeMap<TaskId, Seq> = BTreeMap::new();
+            for (i, (n, present)) in log.iter().enumerate() {
+                let seq = first_seq(1) + 1 + i as u64;
+                if *present { truth.insert(task(*n), seq); } else { truth.remove(&task(*n)); }
+            }
+            let mut book = book();
+            let arrive = |book: &mut Book, index: prop::sample::Index| {
+                let i = index.index(log.len());
+                let (n, present) = log[i];
+                let seq = first_seq(1) + 1 + i as u64;
+                let record = present.then(|| record("a", task(n).as_str(), seq));
+                book.change(&owner, &net(), &task(n), seq, record);
+            };
+            for index in order {
+                arrive(&mut book, index);
+            }
+            let state = truth.iter().map(|(t, seq)| record("a", t.as_str(), *seq)).collect();
+            book.synced(&owner, 1, &net(), first_seq(1) + log.len() as u64, state);
+            for index in late {
+                arrive(&mut book, index);
+            }
+            let seen: BTreeMap<_, _> = book.view().endpoints.iter().map(|((_, t), r)| (t.clone(), r.seq)).collect();
+            prop_assert_eq!(seen, truth);
+        }
+    }
+}

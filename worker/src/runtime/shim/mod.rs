@@ -1,0 +1,545 @@
+//! The driver: one `rn-shim` per container.
+//!
+//! ```text
+//! <data root>/containers/<id>/   record.json, bundle/config.json, shim.json, exit.json, log.json*, hosts, hostname, resolv.conf,
+//!                                upper/ work/ rootfs/ (the overlay, mounted in the container's own mount namespace only)
+//! <data root>/volumes/<name>/_data
+//! <exec root>/containers/<id>/   the shim's socket and the runtime's state; gone when the container has ended
+//! ```
+//! `record.json` is written last and deleted first: a directory without it is half made or half deleted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt};
+use proto::model::ContainerId;
+use shim_wire::{EXIT_FILE, ExitStatus, LOG_FILE, LogLimits, Reply, Request, Status};
+use tokio::{
+    process::Command,
+    sync::{RwLock, mpsc, watch},
+    task::spawn_blocking,
+};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{
+    Container, ContainerConfig, ContainerDetail, ContainerRecord, ContainerState, ExecConfig, ExecSession,
+    Image, ImageStore, ImportOptions, LogLine, LogOptions, Removed, Result, Runtime, RuntimeError, bundle,
+    logs,
+};
+
+mod binary;
+mod client;
+mod exec;
+mod prepare;
+
+use binary::ShimBinary;
+
+/// The file that says what a container is.
+const RECORD_FILE: &str = "record.json";
+/// After SIGKILL a container is gone in milliseconds, unless the kernel is stuck.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Where the driver lives.
+#[derive(Debug, Clone)]
+pub struct ShimConfig {
+    /// What must survive a restart of the machine.
+    pub data_root: PathBuf,
+    /// What must not; a tmpfs.
+    pub exec_root: PathBuf,
+    /// The daemon's id; cgroups are named by it.
+    pub daemon_id: String,
+    /// The `rn-shim` program.
+    pub shim: PathBuf,
+    /// Limits of each container's log.
+    pub log: LogLimits,
+}
+
+impl ShimConfig {
+    /// The shim beside the running program, else the one in the search path.
+    pub fn find_shim() -> PathBuf {
+        let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("rn-shim")));
+        match beside.filter(|path| path.exists()) {
+            Some(path) => path,
+            None => {
+                let path = std::env::var_os("PATH").unwrap_or_default();
+                let found =
+                    std::env::split_paths(&path).map(|dir| dir.join("rn-shim")).find(|path| path.exists());
+                found.unwrap_or_else(|| PathBuf::from("/usr/libexec/rn/rn-shim"))
+            }
+        }
+    }
+
+    fn dir(&self, id: &str) -> PathBuf {
+        self.data_root.join("containers").join(id)
+    }
+
+    fn run_dir(&self, id: &str) -> PathBuf {
+        self.exec_root.join("containers").join(id)
+    }
+
+    fn volumes(&self) -> PathBuf {
+        self.data_root.join("volumes")
+    }
+
+    fn cgroup(&self, id: &str) -> String {
+        format!("/rn/{}/{id}", self.daemon_id)
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    record: Arc<ContainerRecord>,
+    state: watch::Sender<ContainerState>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    containers: BTreeMap<ContainerId, Entry>,
+    /// Names of containers being made.
+    reserved: BTreeSet<String>,
+}
+
+/// Runs containers by shims. Cheap to share; owns no container: dropping it changes nothing.
+#[derive(Debug)]
+pub struct ShimRuntime {
+    config: Arc<ShimConfig>,
+    shim: ShimBinary,
+    images: Arc<ImageStore>,
+    table: Arc<Mutex<Table>>,
+    /// Held shared while a container is made from an image, exclusively while images or cgroups are removed.
+    making: RwLock<()>,
+}
+
+impl ShimRuntime {
+    /// Opens the stores and takes over the containers that are there: running ones go on being watched, those whose shim is
+    /// gone have ended, half-made ones are removed.
+    pub async fn open(config: ShimConfig) -> Result<Self> {
+        let config = Arc::new(config);
+        let opened = Arc::clone(&config);
+        let (images, shim) = spawn_blocking(move || {
+            for dir in
+                [opened.data_root.join("containers"), opened.volumes(), opened.exec_root.join("containers")]
+            {
+                fs::create_dir_all(&dir).map_err(RuntimeError::io("create", &dir))?;
+            }
+            Ok::<_, RuntimeError>((
+                ImageStore::open(opened.data_root.join("images"))?,
+                ShimBinary::open(&opened.shim)?,
+            ))
+        })
+        .await
+        .map_err(panicked)??;
+        let runtime =
+            Self { config, shim, images: Arc::new(images), table: Arc::default(), making: RwLock::default() };
+        runtime.adopt().await?;
+        Ok(runtime)
+    }
+
+    /// The images. Removal goes through [`ShimRuntime::remove_image`], which knows who needs them.
+    pub fn images(&self) -> &Arc<ImageStore> {
+        &self.images
+    }
+
+    /// Makes an image of a root file system archive that arrives in pieces; its id.
+    pub async fn import(
+        &self,
+        chunks: mpsc::Receiver<std::io::Result<Bytes>>,
+        options: ImportOptions,
+    ) -> Result<String> {
+        let _making = self.making.read().await;
+        let images = Arc::clone(&self.images);
+        spawn_blocking(move || images.import(chunks, &options)).await.map_err(panicked)?
+    }
+
+    /// Takes a name from an image, and deletes it with its last name; refused while a container needs it.
+    pub async fn remove_image(&self, key: &str, force: bool) -> Result<Removed> {
+        let _alone = self.making.write().await;
+        let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (id, entry) in &self.table().containers {
+            users.entry(entry.record.image_id.clone()).or_default().push(id.short().to_owned());
+        }
+        let (images, key) = (Arc::clone(&self.images), key.to_owned());
+        spawn_blocking(move || images.remove(&key, force, &users)).await.map_err(panicked)?
+    }
+
+    /// The container that a name, an id or a unique beginning of an id means.
+    pub fn find(&self, key: &str) -> Result<ContainerId> {
+        let table = self.table();
+        if let Some((id, _)) =
+            table.containers.iter().find(|(id, entry)| id.as_str() == key || entry.record.name == key)
+        {
+            return Ok(id.clone());
+        }
+        let mut matching =
+            table.containers.keys().filter(|id| !key.is_empty() && id.as_str().starts_with(key));
+        match (matching.next(), matching.next()) {
+            (Some(id), None) => Ok(id.clone()),
+            (Some(_), Some(_)) => {
+                Err(RuntimeError::Invalid(format!("multiple containers begin with {key:?}")))
+            }
+            _ => Err(RuntimeError::NoSuchContainer(key.to_owned())),
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        lock(&self.table)
+    }
+
+    fn record(&self, id: &ContainerId) -> Result<(Arc<ContainerRecord>, ContainerState)> {
+        let table = self.table();
+        let entry = table.containers.get(id).ok_or_else(|| RuntimeError::NoSuchContainer(id.to_string()))?;
+        Ok((Arc::clone(&entry.record), entry.state.borrow().clone()))
+    }
+
+    async fn ask(
+        &self,
+        id: &ContainerId,
+        request: Request,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(Reply, Vec<OwnedFd>)> {
+        let (_, state) = self.record(id)?;
+        if let ContainerState::Exited(_) = state {
+            return Err(RuntimeError::WrongState {
+                id: id.short().to_owned(),
+                state: "exited",
+                wanted: "running",
+            });
+        }
+        let (run_dir, name) = (self.config.run_dir(id.as_str()), id.short().to_owned());
+        let asked = spawn_blocking(move || client::ask(&run_dir, &request, &fds)).await.map_err(panicked)?;
+        match asked {
+            Ok((Reply::Error { message }, _)) => Err(RuntimeError::Shim { id: name, message }),
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(RuntimeError::Shim { id: name, message: error.to_string() }),
+        }
+    }
+
+    async fn adopt(&self) -> Result<()> {
+        let containers = self.config.data_root.join("containers");
+        for entry in fs::read_dir(&containers).map_err(RuntimeError::io("read", &containers))? {
+            let dir = entry.map_err(RuntimeError::io("read", &containers))?.path();
+            let record =
+                fs::read(dir.join(RECORD_FILE)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            let Some(record): Option<ContainerRecord> = record else {
+                tracing::info!(dir = %dir.display(), "removing a container that was never finished or half deleted");
+                self.shim.reap(&dir).await;
+                let _ = fs::remove_dir_all(&dir);
+                continue;
+            };
+            let state = self.watch_over(&record.id).await;
+            self.table().containers.insert(record.id.clone(), Entry { record: Arc::new(record), state });
+        }
+        Ok(())
+    }
+
+    /// Follows a container's state from now on.
+    async fn watch_over(&self, id: &ContainerId) -> watch::Sender<ContainerState> {
+        let (dir, run_dir) = (self.config.dir(id.as_str()), self.config.run_dir(id.as_str()));
+        let (first, watcher) = match client::Watch::open(&run_dir).await {
+            Ok((first, watcher)) => (ContainerState::from(first), Some(watcher)),
+            Err(_) => (self.shim.ended(&dir).await, None),
+        };
+        let (state, _) = watch::channel(first);
+        if let Some(mut watcher) = watcher {
+            let (sender, shim) = (state.clone(), self.shim.clone());
+            tokio::spawn(async move {
+                loop {
+                    let next = match watcher.next().await {
+                        Some(status) => ContainerState::from(status),
+                        None => shim.ended(&dir).await,
+                    };
+                    let over = matches!(next, ContainerState::Exited(_));
+                    sender.send_replace(next);
+                    if over {
+                        break;
+                    }
+                }
+            });
+        }
+        state
+    }
+}
+
+impl From<Status> for ContainerState {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Created { pid } => ContainerState::Created { pid },
+            Status::Running { pid, started_at } => ContainerState::Running { pid, started_at },
+            Status::Exited(status) => ContainerState::Exited(status),
+        }
+    }
+}
+
+/// A name that is taken while its container is being made.
+struct Reservation<'a> {
+    table: &'a Mutex<Table>,
+    name: String,
+}
+
+impl<'a> Reservation<'a> {
+    fn take(table: &'a Mutex<Table>, name: &str) -> Result<Self> {
+        let mut locked = lock(table);
+        let holder = locked
+            .containers
+            .iter()
+            .find(|(_, entry)| entry.record.name == name)
+            .map(|(id, _)| id.short().to_owned());
+        let taken = holder.or_else(|| locked.reserved.contains(name).then(|| "being created".to_owned()));
+        match taken {
+            Some(id) => Err(RuntimeError::NameInUse { name: name.to_owned(), id }),
+            None => {
+                locked.reserved.insert(name.to_owned());
+                Ok(Self { table, name: name.to_owned() })
+            }
+        }
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        lock(self.table).reserved.remove(&self.name);
+    }
+}
+
+fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn panicked(error: tokio::task::JoinError) -> RuntimeError {
+    RuntimeError::Io { what: "run a blocking task".to_owned(), cause: error.to_string() }
+}
+
+#[async_trait]
+impl Runtime for ShimRuntime {
+    async fn resolve_image(&self, reference: &str) -> Result<Image> {
+        self.images.resolve(reference)
+    }
+
+    async fn create(&self, config: ContainerConfig) -> Result<Container> {
+        let _making = self.making.read().await;
+        let reservation = Reservation::take(&self.table, &config.name)?;
+        if self.table().containers.contains_key(&config.id) {
+            return Err(RuntimeError::Invalid(format!("a container with id {} exists", config.id)));
+        }
+        let image = self.images.resolve(&config.spec.image)?;
+        let (place, layers_dir, id) = (Arc::clone(&self.config), self.images.layers_dir(), config.id.clone());
+        let dir = place.dir(id.as_str());
+        let made = match spawn_blocking(move || prepare::prepare(&place, &layers_dir, &image, &config))
+            .await
+            .map_err(panicked)?
+        {
+            Ok(record) => {
+                self.shim.run(&dir).await.and_then(|()| prepare::save_record(&dir, &record).map(|()| record))
+            }
+            Err(error) => Err(error),
+        };
+        let record = match made {
+            Ok(record) => Arc::new(record),
+            Err(error) => {
+                self.shim.reap(&dir).await;
+                prepare::discard(&self.config, id.as_str());
+                return Err(error);
+            }
+        };
+        let state = self.watch_over(&id).await;
+        let now = state.borrow().clone();
+        self.table().containers.insert(id, Entry { record: Arc::clone(&record), state });
+        drop(reservation);
+        Ok(Container { record: (*record).clone(), state: now })
+    }
+
+    async fn start(&self, id: &ContainerId) -> Result<i32> {
+        let (_, state) = self.record(id)?;
+        let ContainerState::Created { pid } = state else {
+            return Err(RuntimeError::WrongState {
+                id: id.short().to_owned(),
+                state: state.as_str(),
+                wanted: "created",
+            });
+        };
+        let mut watch = self.watch(id)?;
+        self.ask(id, Request::Start, Vec::new()).await?;
+        // Who calls `start` and then `list` should see it started.
+        let _ = watch.wait_for(|state| !matches!(state, ContainerState::Created { .. })).await;
+        Ok(pid)
+    }
+
+    async fn signal(&self, id: &ContainerId, signal: i32) -> Result<()> {
+        match self.ask(id, Request::Signal { signal }, Vec::new()).await {
+            // It has ended between the question and the answer: what was wanted.
+            Err(_) if signal == libc::SIGKILL && self.record(id)?.1.pid().is_none() => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    fn watch(&self, id: &ContainerId) -> Result<watch::Receiver<ContainerState>> {
+        let table = self.table();
+        let entry = table.containers.get(id).ok_or_else(|| RuntimeError::NoSuchContainer(id.to_string()))?;
+        Ok(entry.state.subscribe())
+    }
+
+    async fn delete(&self, id: &ContainerId, force: bool) -> Result<()> {
+        let (_, state) = self.record(id)?;
+        if state.pid().is_some() {
+            if !force {
+                return Err(RuntimeError::WrongState {
+                    id: id.short().to_owned(),
+                    state: state.as_str(),
+                    wanted: "exited",
+                });
+            }
+            let killed = self.signal(id, libc::SIGKILL).await;
+            if killed.is_err() || tokio::time::timeout(KILL_LIMIT, self.wait(id)).await.is_err() {
+                self.shim.reap(&self.config.dir(id.as_str())).await;
+            }
+        }
+        let (config, name) = (Arc::clone(&self.config), id.to_string());
+        spawn_blocking(move || {
+            // The shim removes its run directory last of all; wait for it so that nothing is left behind us.
+            for _ in 0..100 {
+                if !config.run_dir(&name).exists() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            prepare::discard(&config, &name);
+        })
+        .await
+        .map_err(panicked)?;
+        let none_left = {
+            let mut table = self.table();
+            table.containers.remove(id);
+            table.containers.is_empty()
+        };
+        if none_left && let Ok(_alone) = self.making.try_write() {
+            prepare::remove_empty_groups(&format!("rn/{}", self.config.daemon_id));
+        }
+        Ok(())
+    }
+
+    fn list(&self) -> Vec<Container> {
+        let table = self.table();
+        let entries = table.containers.values();
+        entries
+            .map(|entry| Container { record: (*entry.record).clone(), state: entry.state.borrow().clone() })
+            .collect()
+    }
+
+    async fn inspect(&self, id: &ContainerId) -> Result<ContainerDetail> {
+        let (record, state) = self.record(id)?;
+        let dir = self.config.dir(id.as_str());
+        let path = dir.join("bundle/config.json");
+        let oci_config = tokio::fs::read_to_string(&path).await.map_err(RuntimeError::io("read", &path))?;
+        Ok(ContainerDetail {
+            container: Container { record: (*record).clone(), state },
+            oci_config,
+            log_path: dir.join(LOG_FILE),
+            rootfs_path: dir.join("upper"),
+        })
+    }
+
+    async fn exec(&self, id: &ContainerId, config: ExecConfig) -> Result<ExecSession> {
+        let (_, state) = self.record(id)?;
+        let ContainerState::Running { pid, .. } = state else {
+            return Err(RuntimeError::WrongState {
+                id: id.short().to_owned(),
+                state: state.as_str(),
+                wanted: "running",
+            });
+        };
+        let target = exec::Target {
+            bundle: self.config.dir(id.as_str()).join("bundle"),
+            run_dir: self.config.run_dir(id.as_str()),
+            cgroup: self.config.cgroup(id.as_str()),
+            pid,
+        };
+        exec::exec(&self.shim, target, config).await
+    }
+
+    async fn logs(
+        &self,
+        id: &ContainerId,
+        options: LogOptions,
+    ) -> Result<BoxStream<'static, Result<LogLine>>> {
+        self.record(id)?;
+        let dir = self.config.dir(id.as_str());
+        let (lines, receiver) = mpsc::channel(256);
+        spawn_blocking(move || logs::read(&dir, &options, &lines));
+        Ok(ReceiverStream::new(receiver).boxed())
+    }
+
+    async fn park(&self, id: &ContainerId, name: &str, fds: Vec<OwnedFd>) -> Result<()> {
+        if fds.len() > shim_wire::MAX_PARKED {
+            return Err(RuntimeError::Invalid(format!(
+                "more than {} descriptors to park",
+                shim_wire::MAX_PARKED
+            )));
+        }
+        self.ask(id, Request::Park { name: name.to_owned() }, fds).await.map(drop)
+    }
+
+    async fn unpark(&self, id: &ContainerId, name: &str) -> Result<Vec<OwnedFd>> {
+        let (reply, fds) = self.ask(id, Request::Unpark { name: name.to_owned() }, Vec::new()).await?;
+        match reply {
+            Reply::Parked { count } if count == fds.len() => Ok(fds),
+            other => {
+                let message = format!("{} descriptors came along with {other:?}", fds.len());
+                Err(RuntimeError::Shim { id: id.short().to_owned(), message })
+            }
+        }
+    }
+}
+
+/// How a container has ended, from its directory.
+fn exit_status(dir: &Path) -> Option<ExitStatus> {
+    serde_json::from_slice(&fs::read(dir.join(EXIT_FILE)).ok()?).ok()
+}
+
+impl ShimBinary {
+    /// Makes and watches over the container in a directory; returns once it is created.
+    async fn run(&self, dir: &Path) -> Result<()> {
+        let output =
+            self.command("run").arg(dir).output().await.map_err(RuntimeError::io("run", self.path()))?;
+        if output.stdout.starts_with(shim_wire::CREATED.as_bytes()) {
+            return Ok(());
+        }
+        let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(RuntimeError::Create(match reason.is_empty() {
+            true => "the container's shim died without a word".to_owned(),
+            false => reason,
+        }))
+    }
+
+    /// Ends whatever is left of a container without a shim.
+    async fn reap(&self, dir: &Path) {
+        if dir.join(shim_wire::SPEC_FILE).exists() {
+            let _ = self.command("reap").arg(dir).output().await;
+        }
+    }
+
+    /// The state of a container that has no shim any more.
+    async fn ended(&self, dir: &Path) -> ContainerState {
+        if exit_status(dir).is_none() {
+            self.reap(dir).await;
+        }
+        ContainerState::Exited(exit_status(dir).unwrap_or_else(|| ExitStatus {
+            code: 137,
+            error: "its exit status is lost".to_owned(),
+            ..ExitStatus::default()
+        }))
+    }
+
+    fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(self.path());
+        command.arg0("rn-shim").arg(verb).stdin(std::process::Stdio::null());
+        command
+    }
+}

@@ -1,0 +1,156 @@
+//! A container's directory: made before its shim runs, removed after.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    path::{Path, PathBuf},
+};
+
+use shim_wire::{CopyUp, Rootfs, SPEC_FILE, ShimSpec};
+
+use super::{RECORD_FILE, ShimConfig, bundle};
+use crate::runtime::{
+    ContainerConfig, ContainerRecord, Image, Result, RuntimeError, image::replace_file, now_millis, rootdir,
+    users,
+};
+
+/// Docker's, from the stop signal to SIGKILL, in ms.
+const DEFAULT_GRACE: u64 = 10_000;
+/// Where packages put a static init.
+const INITS: [&str; 4] =
+    ["/usr/libexec/rn/rn-init", "/usr/bin/docker-init", "/usr/bin/tini-static", "/sbin/docker-init"];
+
+/// Writes everything that the shim needs. Blocks. Whoever calls it removes the directory if it fails.
+pub fn prepare(
+    place: &ShimConfig,
+    layers_dir: &Path,
+    image: &Image,
+    config: &ContainerConfig,
+) -> Result<ContainerRecord> {
+    let id = config.id.as_str();
+    let (dir, volumes, cgroup) = (place.dir(id), place.volumes(), place.cgroup(id));
+    let read = |path: &str| {
+        rootdir::read_layered(layers_dir, &image.layers, path)
+            .map(Option::unwrap_or_default)
+            .map_err(RuntimeError::io("read from the image", Path::new(path)))
+    };
+    let image_config = &image.document.config;
+    let who = if config.spec.user.is_empty() { &image_config.user } else { &config.spec.user };
+    let user = users::resolve(who, &config.spec.groups, &read("/etc/passwd")?, &read("/etc/group")?)?;
+    let init = INITS.iter().map(Path::new).find(|path| path.exists());
+    let bundle = bundle::compose(&bundle::Inputs {
+        config,
+        image: image_config,
+        user: &user,
+        dir: &dir,
+        volumes: &volumes,
+        cgroup: &cgroup,
+        unified_cgroups: unified_cgroups(),
+        init,
+    })?;
+    for bind in &bundle.binds {
+        if !bind.exists() {
+            return Err(RuntimeError::Invalid(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                bind.display()
+            )));
+        }
+    }
+    for name in ["bundle", "upper", "work", "rootfs"] {
+        fs::create_dir_all(dir.join(name)).map_err(RuntimeError::io("create", &dir.join(name)))?;
+    }
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o710)).map_err(RuntimeError::io("chmod", &dir))?;
+    like_image_root(layers_dir, image, &dir.join("upper"))?;
+    let write = |name: &str, text: &[u8]| {
+        fs::write(dir.join(name), text).map_err(RuntimeError::io("write", &dir.join(name)))
+    };
+    for (name, text) in &bundle.files {
+        write(name, text.as_bytes())?;
+    }
+    write("bundle/config.json", bundle.config.to_string().as_bytes())?;
+    for volume in &bundle.volumes {
+        fs::create_dir_all(&volume.to).map_err(RuntimeError::io("create", &volume.to))?;
+    }
+    let spec = ShimSpec {
+        id: id.to_owned(),
+        bundle: dir.join("bundle"),
+        run_dir: place.run_dir(id),
+        cgroup,
+        rootfs: Rootfs {
+            layers_dir: layers_dir.to_owned(),
+            lower: image.layers.clone(),
+            upper: dir.join("upper"),
+            work: dir.join("work"),
+            target: dir.join("rootfs"),
+        },
+        directories: bundle.directories,
+        copy_up: bundle
+            .volumes
+            .into_iter()
+            .filter(|CopyUp { from, .. }| !from.as_os_str().is_empty())
+            .collect(),
+        log: place.log.clone(),
+        terminal: config.spec.tty,
+    };
+    write(SPEC_FILE, &serde_json::to_vec(&spec).unwrap_or_default())?;
+    Ok(ContainerRecord {
+        id: config.id.clone(),
+        name: config.name.clone(),
+        task: config.task.clone(),
+        image: config.spec.image.clone(),
+        image_id: image.id.clone(),
+        command: bundle.command,
+        hostname: bundle.hostname,
+        labels: bundle.labels,
+        created_at: now_millis(),
+        netns: config.netns.clone(),
+        stop_signal: bundle.stop_signal,
+        stop_grace_ms: config.spec.stop_grace_period.map_or(DEFAULT_GRACE, |grace| grace.0),
+        tty: config.spec.tty,
+    })
+}
+
+/// The merged root directory takes its owner and mode from the upper layer.
+fn like_image_root(layers_dir: &Path, image: &Image, upper: &Path) -> Result<()> {
+    let Some(top) = image.layers.first() else { return Ok(()) };
+    let top = layers_dir.join(top);
+    let there = fs::metadata(&top).map_err(RuntimeError::io("stat", &top))?;
+    chown(upper, Some(there.uid()), Some(there.gid())).map_err(RuntimeError::io("chown", upper))?;
+    fs::set_permissions(upper, there.permissions()).map_err(RuntimeError::io("chmod", upper))
+}
+
+/// Whether this machine has cgroup v2 and nothing else.
+fn unified_cgroups() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// The last step of making a container: from now on it is one.
+pub fn save_record(dir: &Path, record: &ContainerRecord) -> Result<()> {
+    replace_file(&dir.join(RECORD_FILE), &serde_json::to_vec(record).unwrap_or_default())
+}
+
+/// Removes a container's directory and the volumes that nobody named. Blocks.
+pub fn discard(place: &ShimConfig, id: &str) {
+    let dir = place.dir(id);
+    let _ = fs::remove_file(dir.join(RECORD_FILE));
+    if let Err(error) = fs::remove_dir_all(&dir)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(dir = %dir.display(), %error, "cannot remove a container's directory; tried again at the next start");
+    }
+    let anonymous = format!("{id}-");
+    for entry in fs::read_dir(place.volumes()).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(&anonymous)) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Removes the daemon's own, by now empty, group from every cgroup hierarchy.
+pub fn remove_empty_groups(group: &str) {
+    let root = PathBuf::from("/sys/fs/cgroup");
+    let _ = fs::remove_dir(root.join(group));
+    for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
+        let _ = fs::remove_dir(entry.path().join(group));
+    }
+}
