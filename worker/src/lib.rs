@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod desired;
+pub mod dns;
 pub mod gossip;
 pub mod kernel;
 pub mod plan;

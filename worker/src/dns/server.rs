@@ -1,0 +1,250 @@
+//! Sockets in the tasks' namespaces, served from the daemon.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use hickory_proto::op::{Message, ResponseCode};
+use proto::model::{NetworkId, TaskId};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    answer::{self, Answer},
+    upstream::{Client, Forwarder},
+};
+use crate::{desired::DnsPorts, services::ServiceTable};
+
+/// Where containers find their resolver, as Docker's do.
+pub const ADDR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+
+/// Queries read from a socket before others get a turn.
+const BATCH: usize = 64;
+/// A TCP client that says nothing for so long is let go (RFC 7766 section 6.2.3).
+const IDLE: Duration = Duration::from_secs(10);
+/// TCP clients of one sandbox at once.
+const TCP_CLIENTS: usize = 32;
+
+/// A sandbox's sockets.
+#[derive(Debug)]
+pub struct DnsSockets {
+    /// For datagrams.
+    pub udp: std::net::UdpSocket,
+    /// For longer answers.
+    pub tcp: std::net::TcpListener,
+}
+
+impl DnsSockets {
+    /// Opens them in the calling thread's network namespace, whose loopback must be up.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { udp: std::net::UdpSocket::bind((ADDR, 0))?, tcp: std::net::TcpListener::bind((ADDR, 0))? })
+    }
+
+    /// The ports that the kernel chose.
+    pub fn ports(&self) -> io::Result<DnsPorts> {
+        Ok(DnsPorts { udp: self.udp.local_addr()?.port(), tcp: self.tcp.local_addr()?.port() })
+    }
+
+    /// Further handles on the same sockets, to park with the shim.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { udp: self.udp.try_clone()?, tcp: self.tcp.try_clone()? })
+    }
+}
+
+/// Who asks through a sandbox's sockets.
+#[derive(Debug, Clone)]
+pub struct Requester {
+    /// Its networks, in the order in which names are looked up.
+    pub networks: Vec<NetworkId>,
+    /// Servers to forward to instead of the host's (`--dns`).
+    pub servers: Vec<SocketAddr>,
+    /// Whether anything is forwarded: not for a task that has internal networks only.
+    pub forward: bool,
+}
+
+struct Sandbox {
+    requester: Requester,
+    client: Client,
+    turn: AtomicUsize,
+}
+
+/// The node's resolver.
+pub struct DnsServer {
+    table: Arc<ArcSwap<ServiceTable>>,
+    forwarder: Arc<Forwarder>,
+    attached: Mutex<HashMap<TaskId, CancellationToken>>,
+}
+
+impl DnsServer {
+    /// A resolver that answers from whatever `table` holds at the moment.
+    pub fn new(table: Arc<ArcSwap<ServiceTable>>, forwarder: Arc<Forwarder>) -> Self {
+        Self { table, forwarder, attached: Mutex::default() }
+    }
+
+    /// Serves a sandbox's sockets until [`Self::detach`]; replaces what was attached for the task before.
+    pub fn attach(&self, task: TaskId, sockets: DnsSockets, requester: Requester) -> io::Result<()> {
+        sockets.udp.set_nonblocking(true)?;
+        sockets.tcp.set_nonblocking(true)?;
+        let udp = UdpSocket::from_std(sockets.udp)?;
+        let tcp = TcpListener::from_std(sockets.tcp)?;
+        let sandbox = Arc::new(Sandbox { requester, client: Client::default(), turn: AtomicUsize::new(0) });
+        let stop = CancellationToken::new();
+        let old = self.lock().insert(task, stop.clone());
+        if let Some(old) = old {
+            old.cancel();
+        }
+        let service = Service { table: self.table.clone(), forwarder: self.forwarder.clone(), sandbox };
+        tokio::spawn(stop.clone().run_until_cancelled_owned(serve_udp(service.clone(), Arc::new(udp))));
+        tokio::spawn(stop.run_until_cancelled_owned(serve_tcp(service, tcp)));
+        Ok(())
+    }
+
+    /// Stops serving a task's sockets and closes this process' handles on them.
+    pub fn detach(&self, task: &TaskId) {
+        if let Some(stop) = self.lock().remove(task) {
+            stop.cancel();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskId, CancellationToken>> {
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for DnsServer {
+    fn drop(&mut self) {
+        for stop in self.lock().values() {
+            stop.cancel();
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Service {
+    table: Arc<ArcSwap<ServiceTable>>,
+    forwarder: Arc<Forwarder>,
+    sandbox: Arc<Sandbox>,
+}
+
+/// What became of a request without asking anyone.
+enum Now {
+    Reply(Message),
+    Forward,
+}
+
+impl Service {
+    fn now(&self, request: &Message) -> Now {
+        let query = match answer::question(request) {
+            Ok(query) => query,
+            Err(code) => return Now::Reply(answer::reply(request, code)),
+        };
+        let turn = self.sandbox.turn.fetch_add(1, Ordering::Relaxed);
+        match answer::answer(&self.table.load(), &self.sandbox.requester.networks, query, turn) {
+            Answer::Records(data) => Now::Reply(answer::records(request, data)),
+            // Nobody to ask: not NXDOMAIN, which would claim to know.
+            Answer::Forward if !self.sandbox.requester.forward => {
+                Now::Reply(answer::reply(request, ResponseCode::ServFail))
+            }
+            Answer::Forward => Now::Forward,
+        }
+    }
+
+    async fn later(&self, request: &Message) -> Message {
+        let Sandbox { requester, client, .. } = &*self.sandbox;
+        self.forwarder.ask(client, &requester.servers, request).await
+    }
+}
+
+async fn serve_udp(service: Service, socket: Arc<UdpSocket>) {
+    let mut buffer = vec![0; 4096];
+    loop {
+        if socket.readable().await.is_err() {
+            return;
+        }
+        for _ in 0..BATCH {
+            let (length, peer) = match socket.try_recv_from(&mut buffer) {
+                Ok(got) => got,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                // An ICMP error of an earlier reply: the next datagram may be fine.
+                Err(_) => continue,
+            };
+            let Ok(request) = Message::from_vec(buffer.get(..length).unwrap_or_default()) else { continue };
+            match service.now(&request) {
+                Now::Reply(reply) => {
+                    if let Some(bytes) = answer::encode_udp(&request, &reply) {
+                        // A full socket buffer drops the reply, as any network may; the client asks again.
+                        let _ = socket.try_send_to(&bytes, peer);
+                    }
+                }
+                Now::Forward => {
+                    let (service, socket) = (service.clone(), socket.clone());
+                    tokio::spawn(async move {
+                        let reply = service.later(&request).await;
+                        if let Some(bytes) = answer::encode_udp(&request, &reply) {
+                            let _ = socket.send_to(&bytes, peer).await;
+                        }
+                    });
+                }
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn serve_tcp(service: Service, listener: TcpListener) {
+    let mut clients = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if clients.len() < TCP_CLIENTS => {
+                if let Ok((stream, _)) = accepted {
+                    let service = service.clone();
+                    clients.spawn(async move {
+                        if let Err(error) = serve_stream(service, stream).await {
+                            tracing::debug!(%error, "DNS over TCP");
+                        }
+                    });
+                } else {
+                    // Out of descriptors, say: breathe rather than spin.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+            Some(_) = clients.join_next() => {}
+        }
+    }
+}
+
+async fn serve_stream(service: Service, mut stream: TcpStream) -> io::Result<()> {
+    loop {
+        let length = match tokio::time::timeout(IDLE, stream.read_u16()).await {
+            Ok(Ok(length)) => length,
+            Ok(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Ok(Err(e)) => return Err(e),
+            Err(_) => return Ok(()),
+        };
+        let mut buffer = vec![0; length.into()];
+        tokio::time::timeout(IDLE, stream.read_exact(&mut buffer)).await??;
+        let Ok(request) = Message::from_vec(&buffer) else { return Ok(()) };
+        let reply = match service.now(&request) {
+            Now::Reply(reply) => reply,
+            Now::Forward => service.later(&request).await,
+        };
+        let bytes = reply.to_vec().map_err(io::Error::other)?;
+        let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
+        let mut framed = Vec::with_capacity(bytes.len() + 2);
+        framed.extend_from_slice(&length.to_be_bytes());
+        framed.extend_from_slice(&bytes);
+        stream.write_all(&framed).await?;
+    }
+}
