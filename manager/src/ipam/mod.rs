@@ -1,0 +1,84 @@
+//! Address management: subnets, addresses, VNIs and published ports.
+//!
+//! Pure over the replicated state. What is in use is derived from the tables once per plan, into a [`WorkingSet`] that
+//! remembers what the plan itself hands out; there is no bitmap, no cache and no second truth. `apply` checks every
+//! choice again, so a stale working set costs a retry and never an address with two owners.
+
+pub mod addr;
+pub mod pool;
+pub mod port;
+mod span;
+pub mod vni;
+mod working_set;
+
+pub use addr::{NetworkSpace, SubnetSpace};
+pub use port::PortBook;
+pub use working_set::{Hints, WorkingSet};
+
+/// Why something could not be handed out. The message is for a user: it names the pool or network, and the holder.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IpamError {
+    /// The pools have no block left.
+    #[error("no free /{prefix} left in {pools}: {networks} networks hold subnets there")]
+    PoolExhausted {
+        /// The wanted prefix length.
+        prefix: u8,
+        /// The pools, comma separated.
+        pools: String,
+        /// How many networks hold a subnet.
+        networks: usize,
+    },
+    /// Every address of a family is in use.
+    #[error("network {network} has no free address in {subnet}: {used} of {capacity} are in use")]
+    SubnetExhausted {
+        /// The network's name.
+        network: String,
+        /// Its subnets of that family, comma separated.
+        subnet: String,
+        /// Addresses in use.
+        used: u128,
+        /// Addresses there are.
+        capacity: u128,
+    },
+    /// A subnet that the user chose meets another one.
+    #[error("subnet {subnet} overlaps with {taken} of network {holder}")]
+    SubnetTaken {
+        /// The wanted subnet.
+        subnet: ipnet::IpNet,
+        /// The one that is there.
+        taken: ipnet::IpNet,
+        /// Name of the network that holds it.
+        holder: String,
+    },
+    /// The VNI that the user chose has an owner.
+    #[error("VNI {vni} is in use by network {holder}")]
+    VniTaken {
+        /// The wanted VNI.
+        vni: proto::model::Vni,
+        /// Name of the network that holds it.
+        holder: String,
+    },
+    /// No VNI is left, or the option that names one cannot be read.
+    #[error("{0}")]
+    Vni(String),
+    /// The published port has an owner.
+    #[error("port {port}/{protocol} is already published by service {holder}")]
+    PortTaken {
+        /// The published port.
+        port: proto::model::Port,
+        /// Its protocol.
+        protocol: proto::model::Protocol,
+        /// Name of the service that holds it.
+        holder: String,
+    },
+    /// All dynamic ports of a protocol are in use.
+    #[error("no free port left between {first} and {last} for {protocol}")]
+    PortsExhausted {
+        /// First dynamic port.
+        first: proto::model::Port,
+        /// Last dynamic port.
+        last: proto::model::Port,
+        /// The protocol.
+        protocol: proto::model::Protocol,
+    },
+}
