@@ -116,7 +116,9 @@ impl Applying<'_> {
         if wanted.is_empty() {
             return None;
         }
-        let others = self.state.tasks_by_node(node).filter(|t| t.id != task.id && holds_resources(t));
+        // One that is only bound to the node (global service) holds nothing there until it is placed.
+        let placed = |t: &Task| t.status.state >= TaskState::Assigned && holds_resources(t);
+        let others = self.state.tasks_by_node(node).filter(|t| t.id != task.id && placed(t));
         others.flat_map(|t| host_ports(t).map(move |p| (p, &**t))).find_map(|(held, holder)| {
             let same = |p: &&&PortConfig| (p.protocol, p.published) == (held.protocol, held.published);
             wanted.iter().find(same).map(|p| ((*p).clone(), holder))
