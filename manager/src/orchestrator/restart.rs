@@ -1,0 +1,107 @@
+//! Replacing tasks that ended or were lost.
+
+use proto::model::{Millis, RestartCondition, RestartPolicy, Service, Task, TaskState, Timestamp};
+
+use super::{
+    Pass, rolling,
+    slot::{self, Slot, Standing},
+};
+
+/// How long a replacement waits for its predecessor to stop (swarmkit `restart/restart.go`).
+const MAX_STOP_WAIT: Millis = Millis::secs(60);
+
+/// Keeps a slot's task alive as its restart policy says. Whether something was replaced, so that an update leaves the
+/// slot alone in this pass.
+pub(super) fn keep(pass: &mut Pass<'_>, slot: &Slot<'_>) -> bool {
+    let mut fine = false;
+    let mut ended = false;
+    let mut start_at: Option<Timestamp> = None;
+    for task in slot.live() {
+        match slot::standing(task, pass.state) {
+            Standing::Fine => fine = true,
+            Standing::Lost => {
+                // The node's fault, not the task's: neither policy nor delay applies.
+                pass.desire(task, TaskState::Shutdown);
+                start_at = Some(pass.now);
+                ended = true;
+            }
+            Standing::Ended => {
+                pass.desire(task, TaskState::Shutdown);
+                if may_restart(task, slot, pass.service) {
+                    let at = pass.now.after(policy(task).delay);
+                    start_at = Some(start_at.map_or(at, |other| other.min(at)));
+                }
+                ended = true;
+            }
+        }
+    }
+    if let Some(at) = start_at
+        && !fine
+    {
+        pass.replace(slot, at);
+    }
+    ended
+}
+
+/// Starts what was made ready, once its delay is over and what it replaces has stopped.
+pub(super) fn promote(pass: &mut Pass<'_>, slot: &Slot<'_>) {
+    for task in slot.live().filter(|t| t.desired == TaskState::Ready) {
+        if slot::standing(task, pass.state) != Standing::Fine {
+            continue;
+        }
+        if pass.now < task.start_after {
+            pass.plan.wake(task.start_after);
+            continue;
+        }
+        let stopping = slot.tasks.iter().any(|t| !slot::is_live(t) && slot::is_holding(t, pass.state));
+        let limit = task.start_after.max(task.meta.created_at).after(MAX_STOP_WAIT);
+        if stopping && pass.now < limit {
+            pass.plan.wake(limit);
+            continue;
+        }
+        pass.desire(task, TaskState::Running);
+    }
+}
+
+/// Whether a slot is done: its last task ended by itself, its policy forbids another, and the spec has not changed since.
+pub(super) fn is_settled(slot: &Slot<'_>, service: &Service) -> bool {
+    let Some(last) = slot.tasks.first().filter(|_| !slot.has_live()) else { return false };
+    let by_itself =
+        matches!(last.status.state, TaskState::Complete | TaskState::Failed | TaskState::Rejected);
+    by_itself
+        && last.desired == TaskState::Shutdown
+        && !rolling::is_task_spec_changed(last, service)
+        && !may_restart(last, slot, service)
+}
+
+fn policy(task: &Task) -> RestartPolicy {
+    task.spec.restart.clone().unwrap_or_default()
+}
+
+/// Whether the policy of `task`, which ended, allows another one in its slot. Restarts are counted in the slot's
+/// history, which is kept long enough (see [`super::reap`]); a new spec starts a new count.
+fn may_restart(task: &Task, slot: &Slot<'_>, service: &Service) -> bool {
+    if rolling::is_task_spec_changed(task, service) {
+        return true;
+    }
+    let policy = policy(task);
+    let wanted = match policy.condition {
+        RestartCondition::None => false,
+        RestartCondition::OnFailure => task.status.state != TaskState::Complete,
+        RestartCondition::Any => true,
+    };
+    if !wanted || policy.max_attempts == 0 {
+        return wanted;
+    }
+    let age = |t: &Task| (t.meta.created_at, t.id.clone());
+    let same_spec = |t: &&&Task| !rolling::is_task_spec_changed(t, service);
+    let mut until_now: Vec<&Task> =
+        slot.tasks.iter().filter(same_spec).copied().filter(|t| age(t) <= age(task)).collect();
+    // The oldest is the first start, not a restart.
+    until_now.pop();
+    // Judged at the end of the task, so that the answer does not change by waiting.
+    let in_window =
+        |t: &&Task| policy.window.0 == 0 || t.meta.created_at.after(policy.window) >= task.status.at;
+    let restarts = until_now.into_iter().filter(in_window).count();
+    u64::try_from(restarts).unwrap_or(u64::MAX) < policy.max_attempts
+}

@@ -1,0 +1,150 @@
+//! What keeps a task off a node.
+
+use std::fmt;
+
+use proto::model::{Availability, Node, NodeState, Task};
+
+use super::{NodeInfo, constraint, node_info::host_ports};
+use crate::{allocator::overlay_mtu, store::state::State};
+
+/// Why a node cannot take a task. The wording is Swarm's where Swarm has one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// Not ready, or not active.
+    NotAvailable,
+    /// Not enough left to reserve.
+    Resources(&'static str),
+    /// A constraint does not hold.
+    Constraint,
+    /// The port is bound by another task there.
+    HostPort,
+    /// The service has as many tasks there as it may.
+    MaxReplicas,
+    /// The node's underlay is too small for the network's MTU.
+    Mtu(String),
+    /// The node's kernel lacks what the task's networks need.
+    Feature(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NotAvailable => f.write_str("not available for new tasks"),
+            Refusal::Resources(what) => write!(f, "insufficient resources ({what})"),
+            Refusal::Constraint => f.write_str("scheduling constraints not satisfied"),
+            Refusal::HostPort => f.write_str("host-mode port already in use"),
+            Refusal::MaxReplicas => f.write_str("max replicas per node limit exceed"),
+            Refusal::Mtu(network) => write!(f, "underlay MTU too small for network {network}"),
+            Refusal::Feature(feature) => write!(f, "missing kernel feature: {feature}"),
+        }
+    }
+}
+
+/// One reason to keep tasks off nodes.
+pub trait Filter: Sync {
+    /// Refuses, or has nothing against it.
+    ///
+    /// # Errors
+    /// The refusal.
+    fn check(&self, task: &Task, node: &NodeInfo, state: &State) -> Result<(), Refusal>;
+}
+
+/// All filters, the telling ones first: the first refusal is the one reported.
+pub(super) const FILTERS: [&dyn Filter; 7] =
+    [&Available, &Constraints, &Reservations, &HostPorts, &MaxReplicas, &CarriesMtu, &HasFeatures];
+
+/// The first refusal, if any.
+pub(super) fn check(task: &Task, node: &NodeInfo, state: &State) -> Result<(), Refusal> {
+    FILTERS.iter().try_for_each(|filter| filter.check(task, node, state))
+}
+
+/// Whether a node takes new tasks at all.
+pub fn is_available(node: &Node) -> bool {
+    node.status.state == NodeState::Ready && node.spec.availability == Availability::Active
+}
+
+struct Available;
+
+impl Filter for Available {
+    fn check(&self, _: &Task, node: &NodeInfo, _: &State) -> Result<(), Refusal> {
+        if is_available(&node.node) { Ok(()) } else { Err(Refusal::NotAvailable) }
+    }
+}
+
+struct Constraints;
+
+impl Filter for Constraints {
+    fn check(&self, task: &Task, node: &NodeInfo, _: &State) -> Result<(), Refusal> {
+        let ok = constraint::all_match(&task.spec.placement.constraints, &node.node);
+        if ok { Ok(()) } else { Err(Refusal::Constraint) }
+    }
+}
+
+struct Reservations;
+
+impl Filter for Reservations {
+    fn check(&self, task: &Task, node: &NodeInfo, _: &State) -> Result<(), Refusal> {
+        let (wanted, left) = (task.spec.reservations, node.available());
+        if wanted.nano_cpus > left.nano_cpus {
+            return Err(Refusal::Resources("CPU"));
+        }
+        if wanted.memory_bytes > left.memory_bytes {
+            return Err(Refusal::Resources("memory"));
+        }
+        Ok(())
+    }
+}
+
+struct HostPorts;
+
+impl Filter for HostPorts {
+    fn check(&self, task: &Task, node: &NodeInfo, _: &State) -> Result<(), Refusal> {
+        let taken = host_ports(task).any(|(protocol, port)| node.holds_port(protocol, port));
+        if taken { Err(Refusal::HostPort) } else { Ok(()) }
+    }
+}
+
+struct MaxReplicas;
+
+impl Filter for MaxReplicas {
+    fn check(&self, task: &Task, node: &NodeInfo, _: &State) -> Result<(), Refusal> {
+        let most = task.spec.placement.max_replicas;
+        if most != 0 && node.tasks_of(&task.service_id) >= most { Err(Refusal::MaxReplicas) } else { Ok(()) }
+    }
+}
+
+struct CarriesMtu;
+
+impl Filter for CarriesMtu {
+    fn check(&self, task: &Task, node: &NodeInfo, state: &State) -> Result<(), Refusal> {
+        for attachment in task.allocation.iter().flat_map(|a| &a.attachments) {
+            let Some(network) = state.networks.get(&attachment.network) else { continue };
+            let wanted = network.allocation.as_ref().map_or(0, |a| a.mtu);
+            if overlay_mtu(&node.node, network).is_some_and(|carried| carried < wanted) {
+                return Err(Refusal::Mtu(network.spec.name.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct HasFeatures;
+
+/// What a node without the feature cannot do for its tasks: `missing_features` entries start with these words.
+const OVERLAY_FEATURES: [&str; 4] = ["vxlan", "bridge", "veth", "nft"];
+
+impl Filter for HasFeatures {
+    fn check(&self, task: &Task, node: &NodeInfo, _: &State) -> Result<(), Refusal> {
+        let missing = node.node.description.iter().flat_map(|d| &d.missing_features);
+        let overlay = task.allocation.as_ref().is_some_and(|a| !a.attachments.is_empty());
+        let needed = |feature: &&String| {
+            let name = feature.to_ascii_lowercase();
+            overlay && OVERLAY_FEATURES.iter().any(|f| name.starts_with(f))
+        };
+        match missing.filter(needed).min() {
+            // "vxlan: overlay networks do not work here" -> "vxlan"
+            Some(feature) => Err(Refusal::Feature(feature.split(':').next().unwrap_or(feature).to_owned())),
+            None => Ok(()),
+        }
+    }
+}
