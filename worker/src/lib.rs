@@ -6,6 +6,7 @@ pub mod dns;
 pub mod gossip;
 pub mod kernel;
 pub mod plan;
+pub mod reconciler;
 pub mod runtime;
 pub mod services;
 

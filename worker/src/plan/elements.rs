@@ -107,7 +107,11 @@ pub fn mesh(mesh: &Mesh) -> Elements {
     for (key, to) in &mesh.ports {
         for v4 in [true, false] {
             let backends: Vec<_> = to.iter().filter(|(a, _)| a.is_ipv4() == v4).collect();
-            let Some(slots) = slots_for(backends.len()) else { continue };
+            let Some(slots) = slots_for(backends.len()) else {
+                // Held on this node and served by nobody: refused at once.
+                put(&mut out, of_family(v4, "idle4", "idle6"), Element::key(port_key(*key)));
+                continue;
+            };
             let verdict = Verdict::Goto(chain(v4, slots));
             put(&mut out, of_family(v4, "port4", "port6"), Element::verdict(port_key(*key), verdict));
             for (slot, (addr, port)) in (0..slots).zip(backends.into_iter().cycle()) {

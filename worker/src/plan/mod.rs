@@ -105,6 +105,25 @@ impl Plan {
         self.units.iter().all(|u| u.steps.is_empty())
     }
 
+    /// The same without what takes forwarding entries, neighbours or elements away: for a node that has just started and does
+    /// not know yet what others still have. What is replaced is still replaced.
+    pub fn without_removals(mut self) -> Self {
+        for unit in &mut self.units {
+            unit.steps.retain(|step| !matches!(step, Step::DelFdb { .. } | Step::DelNeigh { .. }));
+            for step in &mut unit.steps {
+                if let Step::UpdateElements { changes, .. } = step {
+                    for change in changes.iter_mut() {
+                        let replaced: BTreeSet<_> = change.add.iter().map(|e| e.key.clone()).collect();
+                        change.del.retain(|e| replaced.contains(&e.key));
+                    }
+                    changes.retain(|c| !c.add.is_empty() || !c.del.is_empty());
+                }
+            }
+            unit.steps.retain(|s| !matches!(s, Step::UpdateElements { changes, .. } if changes.is_empty()));
+        }
+        self
+    }
+
     /// All steps, in order.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         self.units.iter().flat_map(|u| &u.steps)

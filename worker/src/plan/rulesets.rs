@@ -140,7 +140,9 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks) 
     let (entered, came, mask) = (marks.entered(), marks.came(), marks.mask());
     let others = !mask;
     let mut body = String::from(
-        " map port4 { typeof meta l4proto . th dport : verdict; }
+        " set idle4 { typeof meta l4proto . th dport; }
+ set idle6 { typeof meta l4proto . th dport; }
+ map port4 { typeof meta l4proto . th dport : verdict; }
  map port6 { typeof meta l4proto . th dport : verdict; }
  map backend4 { typeof meta l4proto . th dport . numgen random mod 65536 : ip daddr . th dport; }
  map backend6 { typeof meta l4proto . th dport . numgen random mod 65536 : ip6 daddr . th dport; }
@@ -210,6 +212,8 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks) 
  chain in {{
   type filter hook input priority 0
   iifname \"{dev}\" ct state new meta l4proto != {{ icmp, ipv6-icmp }} drop
+  meta nfproto ipv4 meta l4proto . th dport @idle4 ct status & dnat == 0 reject
+  meta nfproto ipv6 meta l4proto . th dport @idle6 ct status & dnat == 0 reject
  }}
  chain forward {{
   type filter hook forward priority mangle

@@ -1,0 +1,216 @@
+//! Published ports are held by bound sockets, so that a port already in use on this node is a conflict that is reported, not a
+//! service that is captured silently, and so that nobody takes it later.
+//!
+//! The sockets never listen: where no rule leads a packet on, TCP is refused by the kernel and the rest by the mesh's table.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+};
+
+use proto::model::{Port, PortConfig, Protocol, TaskId};
+use socket2::{Domain, Socket, Type};
+
+/// Somebody else has a port that is to be published here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("port {port}/{protocol} for {wanted_by} is in use on this node{}: {reason}", by(.holder))]
+pub struct PortConflict {
+    /// The transport.
+    pub protocol: Protocol,
+    /// The port.
+    pub port: Port,
+    /// Who wants it here: a service's name or a task's id.
+    pub wanted_by: String,
+    /// Who has it, where that can be seen: `name (pid N)`.
+    pub holder: Option<String>,
+    /// The kernel's words.
+    pub reason: String,
+}
+
+fn by(holder: &Option<String>) -> String {
+    holder.as_ref().map(|h| format!(" by {h}")).unwrap_or_default()
+}
+
+/// Ports held for the mesh and for tasks.
+#[derive(Default)]
+pub(super) struct Ports {
+    mesh: BTreeMap<(Protocol, Port), Socket>,
+    conflicts: BTreeMap<(Protocol, Port), PortConflict>,
+    tasks: BTreeMap<TaskId, Vec<Socket>>,
+}
+
+impl Ports {
+    /// Makes the mesh's ports exactly those wanted. Answers with those that somebody else has; ones that failed before are
+    /// tried again if `retry`.
+    pub fn reserve<'a>(
+        &mut self,
+        wanted: impl Iterator<Item = ((Protocol, Port), &'a str)>,
+        retry: bool,
+    ) -> BTreeSet<(Protocol, Port)> {
+        let wanted: BTreeMap<_, _> = wanted.collect();
+        self.mesh.retain(|key, _| wanted.contains_key(key));
+        self.conflicts.retain(|key, _| wanted.contains_key(key));
+        for (key @ (protocol, port), service) in wanted {
+            if self.mesh.contains_key(&key) || (!retry && self.conflicts.contains_key(&key)) {
+                continue;
+            }
+            match hold(protocol, port) {
+                Ok((socket, _)) => {
+                    self.mesh.insert(key, socket);
+                    self.conflicts.remove(&key);
+                }
+                Err(error) if !self.conflicts.contains_key(&key) => {
+                    let conflict = conflict(protocol, port, service, &error);
+                    tracing::warn!(%conflict, "published port left alone on this node");
+                    self.conflicts.insert(key, conflict);
+                }
+                Err(_) => {}
+            }
+        }
+        self.conflicts.keys().copied().collect()
+    }
+
+    /// Holds a task's host-mode ports, choosing those that are 0.
+    pub fn bind<'a>(
+        &mut self,
+        task: &TaskId,
+        ports: impl Iterator<Item = &'a PortConfig>,
+    ) -> Result<Vec<PortConfig>, PortConflict> {
+        let (mut sockets, mut bound) = (Vec::new(), Vec::new());
+        for wanted in ports {
+            let (socket, published) = hold(wanted.protocol, wanted.published)
+                .map_err(|e| conflict(wanted.protocol, wanted.published, task.as_str(), &e))?;
+            sockets.push(socket);
+            bound.push(PortConfig { published, ..wanted.clone() });
+        }
+        if !sockets.is_empty() {
+            self.tasks.insert(task.clone(), sockets);
+        }
+        Ok(bound)
+    }
+
+    /// Gives a task's ports back.
+    pub fn unbind(&mut self, task: &TaskId) {
+        self.tasks.remove(task);
+    }
+
+    /// The mesh's ports that somebody else has.
+    pub fn conflicts(&self) -> Vec<PortConflict> {
+        self.conflicts.values().cloned().collect()
+    }
+}
+
+/// Binds a port on all addresses of both families.
+fn hold(protocol: Protocol, port: Port) -> io::Result<(Socket, Port)> {
+    let number = Some(i32::from(protocol.number()).into());
+    let kind = match protocol {
+        Protocol::Tcp | Protocol::Sctp => Type::STREAM,
+        Protocol::Udp => Type::DGRAM,
+    };
+    let both = || {
+        let socket = Socket::new(Domain::IPV6, kind, number)?;
+        socket.set_only_v6(false)?;
+        socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+        io::Result::Ok(socket)
+    };
+    let socket = match both() {
+        // A host without IPv6.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {
+            let socket = Socket::new(Domain::IPV4, kind, number)?;
+            socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+            socket
+        }
+        other => other?,
+    };
+    // What still arrives here is nobody's.
+    _ = socket.set_recv_buffer_size(0);
+    let port = socket.local_addr()?.as_socket().map_or(port, |a| a.port());
+    Ok((socket, port))
+}
+
+fn conflict(protocol: Protocol, port: Port, wanted_by: &str, error: &io::Error) -> PortConflict {
+    let taken = error.kind() == io::ErrorKind::AddrInUse;
+    PortConflict {
+        protocol,
+        port,
+        wanted_by: wanted_by.to_owned(),
+        holder: if taken { holder(protocol, port) } else { None },
+        reason: error.to_string(),
+    }
+}
+
+/// Who holds a port, from `/proc`.
+fn holder(protocol: Protocol, port: Port) -> Option<String> {
+    let files = [format!("/proc/net/{protocol}"), format!("/proc/net/{protocol}6")];
+    let inodes: BTreeSet<String> =
+        files.iter().filter_map(|f| fs::read_to_string(f).ok()).flat_map(|t| inodes(&t, port)).collect();
+    for process in fs::read_dir("/proc").ok()?.flatten() {
+        let pid = process.file_name().to_string_lossy().into_owned();
+        if !pid.bytes().all(|b| b.is_ascii_digit()) {
+            continue;
+        }
+        let fds = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        let targets = fds.filter_map(|fd| fs::read_link(fd.path()).ok());
+        let mut sockets = targets
+            .filter_map(|t| Some(t.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned()));
+        if sockets.any(|inode| inodes.contains(&inode)) {
+            let name = fs::read_to_string(Path::new("/proc").join(&pid).join("comm")).unwrap_or_default();
+            return Some(format!("{} (pid {pid})", name.trim()));
+        }
+    }
+    None
+}
+
+/// Inodes of the sockets bound to a local port, in the format of `/proc/net/tcp`; connections do not count.
+fn inodes(table: &str, port: Port) -> Vec<String> {
+    let parse = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let local = fields.get(1)?.rsplit_once(':')?.1;
+        let remote = fields.get(2)?.rsplit_once(':')?.1;
+        let ours = u16::from_str_radix(local, 16).ok()? == port && u16::from_str_radix(remote, 16).ok()? == 0;
+        ours.then(|| fields.get(9).map(|s| (*s).to_owned()))?
+    };
+    table.lines().skip(1).filter_map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_reported_with_its_holder_and_taken_when_free() {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = other.local_addr().unwrap().port();
+        let key = (Protocol::Tcp, port);
+        let mut ports = Ports::default();
+        assert_eq!(ports.reserve([(key, "web")].into_iter(), false), BTreeSet::from([key]));
+        let text = ports.conflicts()[0].to_string();
+        assert!(text.contains(&format!("(pid {})", std::process::id())), "{text}");
+        assert!(text.contains("for web"), "{text}");
+        drop(other);
+        assert_eq!(ports.reserve([(key, "web")].into_iter(), true), BTreeSet::new());
+        // Held on both families, for nobody to take, and refusing connections.
+        assert!(std::net::TcpListener::bind(("127.0.0.1", port)).is_err());
+        assert!(std::net::TcpListener::bind(("::1", port)).is_err());
+        let refused = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        ports.reserve(std::iter::empty(), false);
+        assert!(std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
+    }
+
+    #[test]
+    fn tasks_get_ports_chosen_and_give_them_back() {
+        let mut ports = Ports::default();
+        let task = TaskId::random();
+        let wanted = [PortConfig { target: 53, protocol: Protocol::Udp, ..PortConfig::default() }];
+        let bound = ports.bind(&task, wanted.iter()).unwrap();
+        assert_ne!(bound[0].published, 0);
+        let again = ports.bind(&TaskId::random(), bound.iter());
+        assert!(matches!(again, Err(PortConflict { protocol: Protocol::Udp, .. })));
+        ports.unbind(&task);
+        assert!(ports.bind(&TaskId::random(), bound.iter()).is_ok());
+    }
+}
