@@ -1,0 +1,79 @@
+//! What a request must be before it is proposed: pure functions from a spec and the state to an error for the user.
+//!
+//! The rules are Docker's where Docker has one (swarmkit `manager/controlapi/*.go`); each error names the object, the cause
+//! and the way out. What only the replicated state can decide under contention (a name, an address, a port that somebody
+//! takes in the same instant) is checked again by `store::apply`.
+
+pub mod cluster;
+pub mod container;
+pub mod network;
+pub mod node;
+pub mod ports;
+pub mod service;
+
+use std::collections::BTreeMap;
+
+use proto::error::ApiError;
+
+/// Longest name of a service or network: a DNS label (RFC 1035, 2.3.4).
+const MAX_NAME: usize = 63;
+
+/// Checks the name of a service or network (swarmkit `validateAnnotations`): it becomes a DNS label.
+pub(super) fn name(kind: &str, flag: &str, name: &str) -> Result<(), ApiError> {
+    if name.is_empty() {
+        return Err(ApiError::invalid(format!("{kind} name must be given")).help(flag.to_owned()));
+    }
+    if name.len() > MAX_NAME {
+        return Err(ApiError::invalid(format!(
+            "invalid {kind} name {name:?}: it has {} characters, and {MAX_NAME} is the most that DNS allows",
+            name.len()
+        )));
+    }
+    if !is_dns_label(name) {
+        return Err(ApiError::invalid(format!(
+            "invalid {kind} name {name:?}: it must be valid as a DNS name component"
+        ))
+        .help("use letters, digits, '-' and '_'; begin and end with a letter or digit"));
+    }
+    Ok(())
+}
+
+/// Letters and digits, with `-` and `_` inside (swarmkit `isValidDNSName`).
+pub(super) fn is_dns_label(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    bytes.len() <= MAX_NAME
+        && edge(bytes.first())
+        && edge(bytes.last())
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+/// Checks label keys: a label without a key can be neither shown nor removed.
+pub(super) fn labels(object: &str, labels: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    if labels.keys().any(|key| key.trim().is_empty()) {
+        return Err(ApiError::invalid(format!("{object} has a label without a name"))
+            .help("write labels as KEY=VALUE"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_dns_labels() {
+        for good in ["web", "Web-1", "a", "a_b", "9lives", &"x".repeat(63)] {
+            assert!(name("service", "", good).is_ok(), "{good}");
+        }
+        for bad in ["", "-web", "web-", "we b", "web.1", "wéb", "a/b", &"x".repeat(64)] {
+            assert!(name("service", "", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_label_needs_a_key() {
+        assert!(labels("service web", &BTreeMap::from([("a".into(), String::new())])).is_ok());
+        assert!(labels("service web", &BTreeMap::from([(" ".into(), "x".into())])).is_err());
+    }
+}
