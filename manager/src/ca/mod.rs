@@ -1,0 +1,138 @@
+//! The certificate authority: who has a join token becomes a node, who is a node gets its next certificate.
+
+use std::time::{Duration, SystemTime};
+
+use certs::{RootCa, Subject, token::admitted_role};
+use proto::{
+    error::ApiError,
+    model::{Availability, Cluster, Meta, Node, NodeId, NodeSpec, NodeStatus, Role},
+    pb::{self, ca_server},
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    api::auth::{Caller, Origin},
+    store::{Store, command::Command, state::State},
+};
+
+/// The CA service. Cheap to clone.
+#[derive(Clone)]
+pub struct Ca {
+    store: Store,
+}
+
+impl Ca {
+    /// The CA of the cluster in `store`.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    async fn issue(
+        &self,
+        caller: &Caller,
+        request: pb::IssueCertificateRequest,
+    ) -> Result<pb::IssueCertificateReply, ApiError> {
+        let state = self.store.read();
+        let Some(cluster) = &state.cluster else { return Err(not_ready()) };
+        let (node_id, role) = if request.token.is_empty() {
+            renewing(&state, caller)?
+        } else {
+            let role = admitted_role(&request.token, &cluster.root_ca)?;
+            (NodeId::random(), role)
+        };
+        // Signed before the node is made: a request that cannot be signed leaves no node behind.
+        let cert_pem = sign(cluster, &request.csr_pem, &node_id, role)?;
+        if request.token.is_empty() {
+            let changed = state.nodes.get(&node_id).is_some_and(|n| n.role != role);
+            if changed {
+                self.store.propose_one(Command::SetNodeRole { id: node_id.clone(), role }).await?;
+            }
+        } else {
+            let availability = availability(request.availability);
+            self.store
+                .propose_one(Command::CreateNode(Box::new(joined(&node_id, role, availability))))
+                .await?;
+            tracing::info!(node = %node_id, %role, hostname = request.hostname, remote = ?caller.remote, "node joined");
+        }
+        Ok(pb::IssueCertificateReply {
+            node_id: node_id.to_string(),
+            role: pb::Role::from(role).into(),
+            cert_pem,
+            root_pem: cluster.root_ca.cert_pem.clone(),
+            cluster_id: cluster.id.to_string(),
+            observed_addr: caller.remote.map(|r| r.ip().to_canonical().to_string()).unwrap_or_default(),
+        })
+    }
+}
+
+/// The node that asks for its next certificate, and the role that it gets.
+fn renewing(state: &State, caller: &Caller) -> Result<(NodeId, Role), ApiError> {
+    let Origin::Node { id, .. } = &caller.origin else {
+        return Err(ApiError::denied(
+            "a certificate is issued against a join token, or against the certificate in use",
+        )
+        .help("rnctl swarm join-token worker, on a manager, shows the token"));
+    };
+    let Some(node) = state.nodes.get(id) else {
+        return Err(ApiError::denied(format!("node {id} is not a node of this swarm"))
+            .help("rnctl swarm leave --force on that node, then join again with a token"));
+    };
+    // A demoted manager keeps its role until it is out of raft: its peers would not talk to a worker.
+    let role = if node.raft_id != 0 { Role::Manager } else { node.spec.role };
+    Ok((id.clone(), role))
+}
+
+fn sign(cluster: &Cluster, csr_pem: &str, node_id: &NodeId, role: Role) -> Result<String, ApiError> {
+    let root = RootCa::from_pem(&cluster.root_ca.cert_pem, &cluster.root_ca.key_pem)?;
+    let subject = Subject { node_id: node_id.clone(), role, cluster_id: cluster.id.clone() };
+    Ok(root.issue(csr_pem, &subject, Duration::from(cluster.spec.cert_expiry), SystemTime::now())?)
+}
+
+/// A node as it begins: nothing is known of it until its first session.
+pub(crate) fn joined(id: &NodeId, role: Role, availability: Availability) -> Node {
+    Node {
+        id: id.clone(),
+        meta: Meta::default(),
+        spec: NodeSpec { role, availability, ..NodeSpec::default() },
+        description: None,
+        status: NodeStatus::default(),
+        manager_status: None,
+        role,
+        ingress_addrs: Vec::new(),
+        raft_id: 0,
+        raft_addr: None,
+        conditions: Vec::new(),
+    }
+}
+
+fn availability(wire: i32) -> Availability {
+    match pb::Availability::try_from(wire) {
+        Ok(pb::Availability::Pause) => Availability::Pause,
+        Ok(pb::Availability::Drain) => Availability::Drain,
+        Ok(pb::Availability::Active | pb::Availability::Unspecified) | Err(_) => Availability::Active,
+    }
+}
+
+fn not_ready() -> ApiError {
+    ApiError::unavailable("this manager does not know the swarm yet").help("try again in a second")
+}
+
+#[tonic::async_trait]
+impl ca_server::Ca for Ca {
+    async fn get_root_ca(
+        &self,
+        _: Request<pb::GetRootCaRequest>,
+    ) -> Result<Response<pb::GetRootCaReply>, Status> {
+        let state = self.store.read();
+        let cluster = state.cluster.as_ref().ok_or_else(not_ready)?;
+        Ok(Response::new(pb::GetRootCaReply { cert_pem: cluster.root_ca.cert_pem.clone() }))
+    }
+
+    async fn issue_certificate(
+        &self,
+        request: Request<pb::IssueCertificateRequest>,
+    ) -> Result<Response<pb::IssueCertificateReply>, Status> {
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(self.issue(&caller, request.into_inner()).await?))
+    }
+}
