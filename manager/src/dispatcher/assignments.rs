@@ -1,0 +1,142 @@
+//! What one node has to know: a pure function of the state, and the difference of two answers.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proto::{
+    model::{EndpointDigest, Network, NetworkId, Node, NodeId, Revision, Service, ServiceId, Task, TaskId},
+    pb,
+};
+
+use super::view::View;
+
+/// Everything that one node is told.
+#[derive(Clone)]
+pub struct AssignmentSet {
+    /// The entry that it is an answer to.
+    pub generation: Revision,
+    /// The node itself.
+    pub node: Arc<Node>,
+    /// The node's tasks, those that are over among them until they are forgotten: their logs can still be asked for.
+    pub tasks: BTreeMap<TaskId, Arc<Task>>,
+    /// The networks of tasks that are not over, and the mesh's.
+    pub networks: BTreeMap<NetworkId, Arc<Network>>,
+    /// The services on those networks, and all that publish through the mesh.
+    pub services: BTreeMap<ServiceId, Arc<Service>>,
+    /// The running endpoints of those networks.
+    pub digests: BTreeMap<NetworkId, EndpointDigest>,
+}
+
+impl AssignmentSet {
+    /// What `node` is told at this view; none when it is no longer a node of the cluster.
+    pub fn of(view: &View, node: &NodeId) -> Option<Self> {
+        let state = &view.state;
+        let node = state.nodes.get(node)?.clone();
+        let tasks: BTreeMap<_, _> =
+            state.tasks_by_node(&node.id).map(|t| (t.id.clone(), t.clone())).collect();
+        let attached =
+            tasks.values().filter(|t| !t.status.state.is_terminal()).filter_map(|t| t.allocation.as_ref());
+        let attached = attached.flat_map(|a| &a.attachments).filter_map(|a| state.networks.get(&a.network));
+        let networks: BTreeMap<_, _> =
+            attached.chain(state.ingress_network()).map(|n| (n.id.clone(), n.clone())).collect();
+        let services = networks.keys().filter_map(|id| view.services.get(id)).flatten().chain(&view.meshed);
+        let services = services.map(|s| (s.id.clone(), s.clone())).collect();
+        let digest = |id: &NetworkId| view.digests.get(id).copied().unwrap_or_default();
+        let digests = networks.keys().map(|id| (id.clone(), digest(id))).collect();
+        Some(Self { generation: state.revision, node, tasks, networks, services, digests })
+    }
+
+    /// All of it, as the first message of a stream.
+    pub fn complete(&self) -> pb::AssignmentsMessage {
+        pb::AssignmentsMessage {
+            kind: pb::assignments_message::Kind::Complete.into(),
+            generation: self.generation.0,
+            tasks: self.tasks.values().map(|t| pb::Task::from(&**t)).collect(),
+            networks: self.networks.values().map(|n| pb::Network::from(&**n)).collect(),
+            services: self.services.values().map(|s| pb::Service::from(&**s)).collect(),
+            node: Some(pb::Node::from(&*self.node)),
+            digests: digests(self.digests.iter()),
+            ..pb::AssignmentsMessage::default()
+        }
+    }
+
+    /// What leads from `before` to this; none when nothing that a worker acts on has changed.
+    pub fn since(&self, before: &Self) -> Option<pb::AssignmentsMessage> {
+        let (tasks, removed_tasks) = diff(&before.tasks, &self.tasks, same_task);
+        let (networks, removed_networks) = diff(&before.networks, &self.networks, same_network);
+        let (services, removed_services) = diff(&before.services, &self.services, same_service);
+        let message = pb::AssignmentsMessage {
+            kind: pb::assignments_message::Kind::Incremental.into(),
+            generation: self.generation.0,
+            tasks: tasks.map(|t| pb::Task::from(&**t)).collect(),
+            removed_tasks,
+            networks: networks.map(|n| pb::Network::from(&**n)).collect(),
+            removed_networks,
+            services: services.map(|s| pb::Service::from(&**s)).collect(),
+            removed_services,
+            node: (!same_node(&before.node, &self.node)).then(|| pb::Node::from(&*self.node)),
+            digests: digests(
+                self.digests.iter().filter(|(id, digest)| before.digests.get(*id) != Some(*digest)),
+            ),
+            ..pb::AssignmentsMessage::default()
+        };
+        let empty = message.tasks.is_empty()
+            && message.removed_tasks.is_empty()
+            && message.networks.is_empty()
+            && message.removed_networks.is_empty()
+            && message.services.is_empty()
+            && message.removed_services.is_empty()
+            && message.node.is_none()
+            && message.digests.is_empty();
+        (!empty).then_some(message)
+    }
+}
+
+/// What is new or changed, and the ids of what is gone.
+fn diff<'a, K: Ord + ToString, V>(
+    before: &'a BTreeMap<K, Arc<V>>,
+    after: &'a BTreeMap<K, Arc<V>>,
+    same: fn(&V, &V) -> bool,
+) -> (impl Iterator<Item = &'a Arc<V>>, Vec<String>) {
+    let changed = after.iter().filter_map(move |(id, new)| match before.get(id) {
+        Some(old) if Arc::ptr_eq(old, new) || same(old, new) => None,
+        _ => Some(new),
+    });
+    let removed = before.keys().filter(|id| !after.contains_key(*id)).map(ToString::to_string).collect();
+    (changed, removed)
+}
+
+// A worker's own reports must not come back to it as news, so objects are compared by what it acts on. What is left out is
+// either immutable (a task's spec) or written for users (conditions, times).
+
+fn same_task(a: &Task, b: &Task) -> bool {
+    a.desired == b.desired
+        && a.start_after == b.start_after
+        && a.allocation == b.allocation
+        && a.node_id == b.node_id
+}
+
+fn same_network(a: &Network, b: &Network) -> bool {
+    a.allocation == b.allocation
+}
+
+fn same_service(a: &Service, b: &Service) -> bool {
+    a.spec_version == b.spec_version && a.allocation == b.allocation
+}
+
+fn same_node(a: &Node, b: &Node) -> bool {
+    a.spec == b.spec
+        && a.role == b.role
+        && a.ingress_addrs == b.ingress_addrs
+        && a.description == b.description
+}
+
+fn digests<'a>(
+    digests: impl Iterator<Item = (&'a NetworkId, &'a EndpointDigest)>,
+) -> Vec<pb::EndpointDigest> {
+    digests
+        .map(|(id, d)| pb::EndpointDigest { network_id: id.to_string(), count: d.count, hash: d.hash })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! The RPCs.
+
+use std::{net::IpAddr, time::Duration};
+
+use proto::{
+    error::ApiError,
+    model::{NodeDescription, NodeId, NodeState, NodeStatus, SessionId, TaskStatus},
+    pb::{self, dispatcher_server},
+};
+use rand::Rng;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::{
+    BATCH, Dispatcher, GRACE_PERIODS, assignments::AssignmentSet, endpoints, grace, heartbeat, session,
+};
+use crate::{
+    api::auth::Caller,
+    store::{command::Command, state::State},
+};
+
+/// Messages that a slow worker may lag behind; then the stream waits and sends what has gathered as one.
+const STREAM_BUFFER: usize = 4;
+
+type Stream<T> = ReceiverStream<Result<T, Status>>;
+
+#[tonic::async_trait]
+impl dispatcher_server::Dispatcher for Dispatcher {
+    type SessionStream = Stream<pb::SessionMessage>;
+    type AssignmentsStream = Stream<pb::AssignmentsMessage>;
+
+    async fn session(
+        &self,
+        request: Request<pb::SessionRequest>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let caller = Caller::of(&request)?;
+        let node = caller.node()?.clone();
+        let description = request.into_inner().description;
+        let description = description.map(NodeDescription::try_from).transpose()?;
+        let (session, ended) =
+            self.register(&node, caller.remote.map(|r| r.ip().to_canonical()), description).await?;
+        let (tx, rx) = mpsc::channel(STREAM_BUFFER);
+        tokio::spawn(self.clone().stream(tx, ended, move |state, sent: &mut Option<pb::SessionMessage>| {
+            let message = session::message(state, &node, &session)?;
+            let news = sent.as_ref() != Some(&message);
+            *sent = Some(message.clone());
+            Some(news.then_some(message))
+        }));
+        Ok(Response::new(ReceiverStream::new(rx)))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<pb::HeartbeatRequest>,
+    ) -> Result<Response<pb::HeartbeatReply>, Status> {
+        let caller = Caller::of(&request)?;
+        let state = self.inner.store.read();
+        let deadline = Instant::now() + grace(&state, GRACE_PERIODS);
+        self.sessions().beat(caller.node()?, &request.get_ref().session_id, deadline)?;
+        // A tenth up or down, so that the nodes of a large cluster do not beat in step.
+        let period = heartbeat(&state).0;
+        let jitter = rand::rng().random_range(0..=period / 5);
+        Ok(Response::new(pb::HeartbeatReply { period: period - period / 10 + jitter }))
+    }
+
+    async fn assignments(
+        &self,
+        request: Request<pb::AssignmentsRequest>,
+    ) -> Result<Response<Self::AssignmentsStream>, Status> {
+        let caller = Caller::of(&request)?;
+        let node = caller.node()?.clone();
+        let ended = self.sessions().check(&node, &request.get_ref().session_id)?;
+        let (tx, rx) = mpsc::channel(STREAM_BUFFER);
+        let dispatcher = self.clone();
+        let mut count = 0_u64;
+        tokio::spawn(self.clone().stream(tx, ended, move |_, sent: &mut Option<AssignmentSet>| {
+            let view = dispatcher.inner.views.get(dispatcher.inner.store.read());
+            let set = AssignmentSet::of(&view, &node)?;
+            let message = match sent {
+                None => Some(set.complete()),
+                Some(before) => set.since(before),
+            };
+            let message = message.map(|m| {
+                let applies_to = if count == 0 { String::new() } else { count.to_string() };
+                count += 1;
+                pb::AssignmentsMessage { applies_to, results_in: count.to_string(), ..m }
+            });
+            *sent = Some(set);
+            Some(message)
+        }));
+        Ok(Response::new(ReceiverStream::new(rx)))
+    }
+
+    async fn update_task_status(
+        &self,
+        request: Request<pb::UpdateTaskStatusRequest>,
+    ) -> Result<Response<pb::UpdateTaskStatusReply>, Status> {
+        let caller = Caller::of(&request)?;
+        let node = caller.node()?.clone();
+        let request = request.into_inner();
+        self.sessions().check(&node, &request.session_id)?;
+        let state = self.inner.store.read();
+        let mut statuses = Vec::with_capacity(request.updates.len());
+        for update in request.updates {
+            let Some(status) = update.status else { continue };
+            let status = TaskStatus::try_from(status)?;
+            match state.tasks.get(update.task_id.as_str()) {
+                Some(task) if task.node_id.as_ref() == Some(&node) => {
+                    statuses.push((task.id.clone(), status))
+                }
+                Some(task) => {
+                    tracing::warn!(%node, task = %task.id, "a node reported on a task that is not its own");
+                }
+                // Forgotten in the meantime.
+                None => {}
+            }
+        }
+        if !statuses.is_empty() {
+            self.inner.reports.report(statuses).await?;
+        }
+        Ok(Response::new(pb::UpdateTaskStatusReply {}))
+    }
+
+    async fn list_endpoints(
+        &self,
+        request: Request<pb::ListEndpointsRequest>,
+    ) -> Result<Response<pb::ListEndpointsReply>, Status> {
+        let caller = Caller::of(&request)?;
+        self.sessions().check(caller.node()?, &request.get_ref().session_id)?;
+        let network = request
+            .get_ref()
+            .network_id
+            .parse()
+            .map_err(|e: proto::model::InvalidId| ApiError::invalid(e.to_string()))?;
+        let endpoints = endpoints::list(&self.inner.store.read(), &network);
+        Ok(Response::new(pb::ListEndpointsReply { endpoints }))
+    }
+}
+
+impl Dispatcher {
+    async fn register(
+        &self,
+        node: &NodeId,
+        remote: Option<IpAddr>,
+        description: Option<NodeDescription>,
+    ) -> Result<(SessionId, CancellationToken), ApiError> {
+        let state = self.inner.store.read();
+        let Some(known) = state.nodes.get(node) else { return Err(gone(node)) };
+        // A node that does not know its own address is where the manager sees it.
+        let description =
+            description.map(|d| NodeDescription { advertise_addr: d.advertise_addr.or(remote), ..d });
+        let addr = description.as_ref().and_then(|d| d.advertise_addr).or(remote);
+        let status = NodeStatus { state: NodeState::Ready, message: String::new(), addr };
+        let news = known.status != status || (description.is_some() && known.description != description);
+        let begun = self.sessions().register(node, Instant::now() + grace(&state, GRACE_PERIODS));
+        self.inner.deadlines.notify_one();
+        if news {
+            let description = description.map(Box::new);
+            let report = Command::ReportNode { id: node.clone(), status: Some(status), description };
+            self.inner.store.propose_one(report).await?;
+        }
+        tracing::info!(%node, remote = ?remote, "node registered");
+        Ok(begun)
+    }
+
+    /// Sends what `next` makes of each new state until the session ends or the worker hangs up. `next` gives the outer
+    /// `None` when the node is gone, the inner one when there is nothing new for it.
+    async fn stream<T, S: Default>(
+        self,
+        tx: mpsc::Sender<Result<T, Status>>,
+        ended: CancellationToken,
+        mut next: impl FnMut(&State, &mut S) -> Option<Option<T>>,
+    ) {
+        let mut changed = self.inner.store.watch();
+        let mut sent = S::default();
+        loop {
+            changed.mark_unchanged();
+            let Some(message) = next(&self.inner.store.read(), &mut sent) else {
+                let _ = tx.send(Err(ApiError::denied("this node was removed from the swarm").into())).await;
+                return;
+            };
+            if let Some(message) = message
+                && tx.send(Ok(message)).await.is_err()
+            {
+                return;
+            }
+            let pause = tokio::time::sleep(BATCH);
+            tokio::select! {
+                () = tx.closed() => return,
+                () = ended.cancelled() => {
+                    let over = ApiError::unavailable("the session is over").help("register again");
+                    // Nobody may be left to hear it.
+                    let _ = tokio::time::timeout(Duration::from_secs(1), tx.send(Err(over.into()))).await;
+                    return;
+                }
+                alive = changed.changed() => if alive.is_err() { return },
+            }
+            pause.await;
+        }
+    }
+}
+
+fn gone(node: &NodeId) -> ApiError {
+    ApiError::denied(format!("node {node} is not a node of this swarm"))
+        .help("rnctl swarm leave --force on that node, then join again with a token")
+}

@@ -1,0 +1,159 @@
+//! Who is in session and until when: a table without a clock of its own.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    error::ApiError,
+    model::{NodeId, SessionId},
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// The sessions of one term of leadership.
+#[derive(Default)]
+pub struct Sessions {
+    sessions: BTreeMap<NodeId, Session>,
+    /// When each node is given up unless it is heard of: nodes in session, and those that a new leader waits for.
+    deadlines: BTreeMap<NodeId, Instant>,
+}
+
+struct Session {
+    id: SessionId,
+    ended: CancellationToken,
+}
+
+impl Sessions {
+    /// Begins a session of `node` and ends the one before it. The token is cancelled when the session ends.
+    pub fn register(&mut self, node: &NodeId, deadline: Instant) -> (SessionId, CancellationToken) {
+        let session = Session { id: SessionId::random(), ended: CancellationToken::new() };
+        let begun = (session.id.clone(), session.ended.clone());
+        if let Some(before) = self.sessions.insert(node.clone(), session) {
+            before.ended.cancel();
+        }
+        self.deadlines.insert(node.clone(), deadline);
+        begun
+    }
+
+    /// Waits for `node` until `deadline`, as a new leader does for a node that an older one knew.
+    pub fn expect(&mut self, node: &NodeId, deadline: Instant) {
+        self.deadlines.entry(node.clone()).or_insert(deadline);
+    }
+
+    /// Moves the deadline of a node whose session is `session`.
+    ///
+    /// # Errors
+    /// The session has ended; the node has to register again.
+    pub fn beat(&mut self, node: &NodeId, session: &str, deadline: Instant) -> Result<(), ApiError> {
+        self.check(node, session)?;
+        self.deadlines.insert(node.clone(), deadline);
+        Ok(())
+    }
+
+    /// The end of the session `session` of `node`.
+    ///
+    /// # Errors
+    /// The session has ended; the node has to register again.
+    pub fn check(&self, node: &NodeId, session: &str) -> Result<CancellationToken, ApiError> {
+        match self.sessions.get(node) {
+            Some(current) if current.id.as_str() == session => Ok(current.ended.clone()),
+            Some(_) => Err(ApiError::precondition(format!(
+                "session {session} of node {node} was replaced by a newer one"
+            ))),
+            None => {
+                Err(ApiError::precondition(format!("node {node} is not registered with this dispatcher")))
+            }
+        }
+    }
+
+    /// Ends what has been silent too long and names it.
+    pub fn expire(&mut self, now: Instant) -> Vec<NodeId> {
+        let silent: Vec<NodeId> = self
+            .deadlines
+            .iter()
+            .filter(|(_, deadline)| **deadline <= now)
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in &silent {
+            self.end(node);
+        }
+        silent
+    }
+
+    /// Ends the session of `node`, e.g. because it was removed.
+    pub fn end(&mut self, node: &NodeId) {
+        self.deadlines.remove(node);
+        if let Some(session) = self.sessions.remove(node) {
+            session.ended.cancel();
+        }
+    }
+
+    /// Ends all sessions: this manager no longer leads.
+    pub fn clear(&mut self) {
+        self.deadlines.clear();
+        for session in std::mem::take(&mut self.sessions).into_values() {
+            session.ended.cancel();
+        }
+    }
+
+    /// When [`Self::expire`] has something to do next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.values().min().copied()
+    }
+
+    /// Whether `node` is in session.
+    pub fn contains(&self, node: &NodeId) -> bool {
+        self.sessions.contains_key(node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_node_lives_as_long_as_it_beats() {
+        let (node, start) = (NodeId::random(), Instant::now());
+        let at = |s: u64| start + Duration::from_secs(s);
+        let mut sessions = Sessions::default();
+        let (id, ended) = sessions.register(&node, at(15));
+        assert_eq!(sessions.expire(at(14)), []);
+        sessions.beat(&node, id.as_str(), at(29)).unwrap();
+        assert_eq!(sessions.next_deadline(), Some(at(29)));
+        assert_eq!(sessions.expire(at(28)), []);
+        assert!(!ended.is_cancelled());
+        assert_eq!(sessions.expire(at(29)), [node.clone()]);
+        assert!(ended.is_cancelled());
+        assert!(sessions.beat(&node, id.as_str(), at(40)).is_err());
+        assert_eq!(sessions.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_new_session_replaces_the_old_one() {
+        let (node, deadline) = (NodeId::random(), Instant::now());
+        let mut sessions = Sessions::default();
+        let (first, first_ended) = sessions.register(&node, deadline);
+        let (second, second_ended) = sessions.register(&node, deadline);
+        assert!(first_ended.is_cancelled() && !second_ended.is_cancelled());
+        assert!(sessions.check(&node, first.as_str()).unwrap_err().message.contains("replaced"));
+        assert!(sessions.check(&node, second.as_str()).is_ok());
+        sessions.clear();
+        assert!(second_ended.is_cancelled());
+        assert!(!sessions.contains(&node));
+    }
+
+    #[test]
+    fn an_expected_node_has_its_time_and_no_longer() {
+        let (late, back, start) = (NodeId::random(), NodeId::random(), Instant::now());
+        let mut sessions = Sessions::default();
+        sessions.expect(&late, start + Duration::from_secs(30));
+        sessions.expect(&back, start + Duration::from_secs(30));
+        let (_, ended) = sessions.register(&back, start + Duration::from_secs(45));
+        sessions.expect(&back, start); // does not shorten what the node has by its session
+        assert_eq!(sessions.expire(start + Duration::from_secs(31)), [late]);
+        assert!(!ended.is_cancelled());
+    }
+}
