@@ -1,12 +1,28 @@
 //! The control plane: replicated state, allocation, scheduling, orchestration and dispatch.
+//!
+//! A request of a user comes in through [`api`], is checked, proposed and applied by [`store`], which [`raft`] replicates. The
+//! leader's [`loops`] follow the state: they make tasks ([`orchestrator`]), give them addresses ([`allocator`], [`ipam`]) and
+//! nodes ([`scheduler`]), and rotate [`keys`]. [`dispatcher`] tells workers what is theirs and takes their reports; [`ca`] makes
+//! machines nodes; [`logs`] carries log lines. [`run::Manager`] is all of it together, [`leader`] what only the leader does,
+//! [`bootstrap`] how a cluster begins.
+//!
+//! Managers never read gossip, and nothing here touches the kernel.
 
 pub mod allocator;
+pub mod api;
+pub mod bootstrap;
+pub mod ca;
 pub mod control_loop;
+pub mod dispatcher;
 pub mod ipam;
 pub mod keys;
+pub mod leader;
+pub mod logs;
 pub mod loops;
 pub mod orchestrator;
+mod peers;
 pub mod raft;
+pub mod run;
 pub mod scheduler;
 pub mod store;
 
