@@ -158,8 +158,8 @@ fn make(spec: &ShimSpec, console: Option<UnixListener>) -> Result<(Pid, monitor:
             drop(answer);
             let result = create::create(spec, [stdout_in, stderr_in]);
             let text = match result {
-                Ok(pid) => format!("{pid}"),
-                Err(error) => format!("{error:#}"),
+                Ok(pid) => format!("{pid}\n"),
+                Err(error) => format!("{}\n", format!("{error:#}").replace('\n', " ")),
             };
             let _ = fs::File::from(answer_in).write_all(text.as_bytes());
             // SAFETY: ends this process without running what belongs to the parent (buffers, destructors).
@@ -188,7 +188,7 @@ fn make(spec: &ShimSpec, console: Option<UnixListener>) -> Result<(Pid, monitor:
     }
 }
 
-/// Waits for the answer's end, but not for ever.
+/// Waits for a line, but not for ever. Not for the pipe's end: the container's init holds a copy until it is started.
 fn read_answer(answer: OwnedFd, child: Pid) -> Result<String> {
     use std::os::fd::AsFd;
     let mut text = Vec::new();
@@ -206,10 +206,14 @@ fn read_answer(answer: OwnedFd, child: Pid) -> Result<String> {
             Ok(_) => {}
         }
         match file.read(&mut chunk).context("read from the process that makes the container")? {
-            0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
+            0 => break,
             n => text.extend_from_slice(chunk.get(..n).unwrap_or_default()),
         }
+        if text.ends_with(b"\n") {
+            break;
+        }
     }
+    Ok(String::from_utf8_lossy(&text).trim().to_owned())
 }
 
 /// The terminal's master, from the container's init; none if making the container fails before it is sent.

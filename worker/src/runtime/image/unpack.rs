@@ -176,7 +176,8 @@ fn unpack_entry(
             _ => Ok(mknod(&parent.join(hidden), SFlag::S_IFCHR, Mode::empty(), 0)?),
         };
     }
-    let mode = header.mode()? & 0o7777;
+    // Some programs leave fields that mean zero empty.
+    let mode = header.mode().unwrap_or(0o755) & 0o7777;
     let is_dir = kind == EntryType::Directory;
     make_way(path, is_dir)?;
     match kind {
@@ -209,7 +210,8 @@ fn unpack_entry(
             io::copy(entry, &mut file)?;
         }
     }
-    let owner = (u32::try_from(header.uid()?).ok(), u32::try_from(header.gid()?).ok());
+    let id = |field: io::Result<u64>| u32::try_from(field.unwrap_or(0)).ok();
+    let owner = (id(header.uid()), id(header.gid()));
     let (uid, gid) = pax_owner(entry, owner)?;
     lchown(path, uid, gid)?;
     if kind != EntryType::Symlink {
@@ -239,8 +241,8 @@ fn make_way(path: &Path, for_dir: bool) -> io::Result<()> {
 }
 
 fn make_node(header: &tar::Header, path: &Path, kind: SFlag) -> io::Result<()> {
-    let major = header.device_major()?.unwrap_or(0);
-    let minor = header.device_minor()?.unwrap_or(0);
+    let major = header.device_major().ok().flatten().unwrap_or(0);
+    let minor = header.device_minor().ok().flatten().unwrap_or(0);
     Ok(mknod(path, kind, Mode::empty(), makedev(major.into(), minor.into()))?)
 }
 

@@ -1,0 +1,597 @@
+//! Real containers: each test is a daemon of its own in temporary directories. Needs root; says so otherwise.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod lab;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::fd::OwnedFd,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lab::{Lab, busybox_tar, chunks, config, skip};
+use proto::model::{ContainerId, Mount, Ulimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use worker::runtime::{
+    ContainerState, ExecConfig, ExecIo, ImportOptions, LogLimits, LogOptions, Runtime, RuntimeError,
+    ShimRuntime, Stream,
+};
+
+fn words(list: &[&str]) -> Vec<String> {
+    list.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn exec(list: &[&str]) -> ExecConfig {
+    ExecConfig { args: words(list), ..ExecConfig::default() }
+}
+
+fn mount(kind: &str, source: &str, target: &str) -> Mount {
+    Mount { kind: kind.to_owned(), source: source.to_owned(), target: target.to_owned(), ..Mount::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_sees_what_it_was_promised() {
+    if skip() {
+        return;
+    }
+    let lab = Lab::new().await;
+    let mut config = lab.sh(
+        "echo out; echo err >&2; hostname; pwd; id; echo $A $HOME; cat /etc/hosts /etc/resolv.conf; exit 7",
+    );
+    config.spec.hostname = "box".to_owned();
+    config.spec.dir = "/made/for/me".to_owned();
+    config.spec.env = words(&["A=b c"]);
+    config.spec.user = "app".to_owned();
+    config.addrs = vec!["10.0.0.9".parse().unwrap()];
+    let id = lab.run(config).await;
+    let status = lab.runtime.wait(&id).await.unwrap();
+    assert_eq!((status.code, status.signal, status.oom), (7, None, false));
+    assert!(status.started_at > 0 && status.finished_at >= status.started_at);
+    let lines = lab.lines(&id, LogOptions::default()).await;
+    assert!(
+        lines.contains(&(Stream::Stdout, "out".to_owned()))
+            && lines.contains(&(Stream::Stderr, "err".to_owned()))
+    );
+    let text = lab.log(&id).await;
+    for wanted in [
+        "box",
+        "/made/for/me",
+        "uid=1000(app) gid=1001(app) groups=44(video)",
+        "b c /home",
+        "10.0.0.9\tbox",
+        "nameserver 127.0.0.11",
+        "options ndots:0",
+    ] {
+        assert!(text.contains(wanted), "{wanted:?} is missing in:\n{text}");
+    }
+    lab.runtime.delete(&id, false).await.unwrap();
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_confined() {
+    if skip() {
+        return;
+    }
+    let lab = Lab::new().await;
+    let (_, text) = lab
+        .output(lab.sh(
+            "grep -E 'Seccomp:|CapEff|CapBnd|NoNewPrivs' /proc/self/status; unshare -m true; mount -t tmpfs x /tmp; \
+             mknod /tmp/disk b 8 0 && cat /tmp/disk; cat /proc/kcore | head -c1 | wc -c; echo 1 > /proc/sys/kernel/panic; ps | wc -l; \
+             ls /proc/self/fd | wc -l; echo x > /dev/null && head -c3 /dev/zero | wc -c; df /dev/shm | tail -1; \
+             (yes | head -1); ls -l /bin/suid",
+        ))
+        .await;
+    for wanted in [
+        "Seccomp:\t2",
+        "CapEff:\t00000000a80425fb",
+        "CapBnd:\t00000000a80425fb",
+        "unshare(0x20000): Operation not permitted",
+        "mount: permission denied",
+        "can't open '/tmp/disk': Operation not permitted",
+        "/proc/sys/kernel/panic: Read-only file system",
+        "65536",
+        "-rwsr-xr-x",
+    ] {
+        assert!(text.contains(wanted), "{wanted:?} is missing in:\n{text}");
+    }
+    let mut config = lab.sh("grep CapEff /proc/self/status; touch /x; ulimit -n; cat /sys/fs/cgroup/pids.max; sysctl -n net.ipv4.tcp_keepalive_time");
+    config.spec.cap_drop = words(&["ALL"]);
+    config.spec.cap_add = words(&["NET_ADMIN"]);
+    config.spec.read_only = true;
+    config.spec.ulimits = vec![Ulimit { name: "nofile".to_owned(), soft: 77, hard: 88 }];
+    config.spec.sysctls.insert("net.ipv4.tcp_keepalive_time".to_owned(), "99".to_owned());
+    let (_, text) = lab.output(config).await;
+    for wanted in ["CapEff:\t0000000000001000", "touch: /x: Read-only file system", "77\n", "99\n"] {
+        assert!(text.contains(wanted), "{wanted:?} is missing in:\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_hold() {
+    if skip() {
+        return;
+    }
+    let lab = Lab::new().await;
+    let mut config = lab.sh("head -c 100m /dev/zero | tail");
+    config.spec.command = words(&["tail", "/dev/zero"]);
+    config.limits.memory_bytes = 16 << 20;
+    let id = lab.run(config).await;
+    let status = lab.runtime.wait(&id).await.unwrap();
+    assert_eq!((status.code, status.signal, status.oom), (137, Some(9), true));
+    let mut config = lab.sh("for n in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait");
+    config.limits.pids = 5;
+    config.limits.nano_cpus = 500_000_000;
+    let (_, text) = lab.output(config).await;
+    assert!(text.contains("can't fork"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mounts_of_every_kind() {
+    if skip() {
+        return;
+    }
+    let lab = Lab::new().await;
+    let shared = lab.root.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::write(shared.join("file"), "host\n").unwrap();
+    let shared = shared.to_str().unwrap();
+    let mut config = lab.sh("cat /in/file /ro/file; echo new > /in/made; echo no > /ro/made; df /t | tail -1; cat /data/seed; echo x > /data/kept; ls -n /data/seed");
+    let mut tmpfs = mount("tmpfs", "", "/t");
+    tmpfs.options.insert("tmpfs-size".to_owned(), "1048576".to_owned());
+    config.spec.mounts = vec![
+        mount("bind", shared, "/in"),
+        Mount { read_only: true, ..mount("bind", shared, "/ro") },
+        tmpfs,
+        mount("volume", "named", "/data"),
+        mount("volume", "", "/anonymous"),
+    ];
+    let (_, text) = lab.output(config).await;
+    for wanted in
+        ["host\nhost\n", "/ro/made: Read-only file system", "1024", "from the image", "1000     1000"]
+    {
+        assert!(text.contains(wanted), "{wanted:?} is missing in:\n{text}");
+    }
+    assert_eq!(fs::read_to_string(format!("{shared}/made")).unwrap(), "new\n");
+    let mut config = lab.sh("cat /data/kept");
+    config.spec.mounts = vec![mount("volume", "named", "/data")];
+    assert_eq!(lab.output(config).await, (0, "x\n".to_owned()));
+    let volumes: Vec<_> = fs::read_dir(lab.config.data_root.join("volumes"))
+        .unwrap()
+        .flatten()
+        .map(|v| v.file_name())
+        .collect();
+    assert_eq!(volumes, ["named"], "the anonymous one went with its container");
+
+    let mut config = lab.sh("true");
+    config.spec.mounts = vec![mount("bind", "/does/not/exist", "/in")];
+    let error = lab.runtime.create(config).await.unwrap_err();
+    assert!(error.to_string().contains("bind source path does not exist: /does/not/exist"), "{error}");
+    assert!(lab.runtime.list().is_empty() && lab.leftovers().is_empty(), "{:?}", lab.leftovers());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_run_says_so_and_leaves_nothing() {
+    if skip() {
+        return;
+    }
+    let lab = Lab::new().await;
+    for (command, wanted) in [
+        ("no-such-program", "exec: \"no-such-program\": executable file not found in $PATH"),
+        ("/no/such/program", "exec: \"/no/such/program\": no such file or directory"),
+        ("/bin/plain", "exec: \"/bin/plain\": permission denied"),
+    ] {
+        let error = lab.runtime.create(config(&lab.netns(), &[command])).await.unwrap_err();
+        assert!(matches!(error, RuntimeError::Create(_)), "{error:?}");
+        assert_eq!(error.to_string(), wanted);
+    }
+    let mut wrong = lab.sh("true");
+    wrong.spec.image = "nothing".to_owned();
+    assert!(matches!(lab.runtime.create(wrong).await, Err(RuntimeError::NoSuchImage(_))));
+    let mut wrong = lab.sh("true");
+    wrong.netns = "/no/such/netns".into();
+    println!("a missing namespace: {}", lab.runtime.create(wrong).await.unwrap_err());
+    let mut wrong = lab.sh("true");
+    wrong.spec.user = "nobody-here".to_owned();
+    assert!(lab.runtime.create(wrong).await.unwrap_err().to_string().contains("unable to find user"));
+    let first = lab.sh("sleep 100");
+    let mut second = lab.sh("true");
+    second.name.clone_from(&first.name);
+    let id = lab.run(first).await;
+    assert!(matches!(lab.runtime.create(second).await, Err(RuntimeError::NameInUse { .. })));
+    assert!(matches!(lab.runtime.delete(&id, false).await, Err(RuntimeError::WrongState { .. })));
+    lab.runtime.delete(&id, true).await.unwrap();
+    assert!(lab.runtime.list().is_empty());
+    assert_eq!(fs::read_dir(lab.config.data_root.join("containers")).unwrap().count(), 0);
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_is_polite_then_firm() {
+    if skip() {
+        return;
+    }
+    let lab = Lab::new().await;
+    let polite = lab.run(lab.sh("trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done")).await;
+    lab.until_logged(&polite, "up").await;
+    let status = lab.runtime.stop(&polite, libc::SIGTERM, Duration::from_secs(10)).await.unwrap();
+    assert_eq!((status.code, lab.log(&polite).await.as_str()), (3, "up\nbye\n"));
+
+    let stubborn = lab.run(lab.sh("trap '' TERM; echo up; while :; do sleep 0.05; done")).await;
+    lab.until_logged(&stubborn, "up").await;
+    let asked = Instant::now();
+    let status = lab.runtime.stop(&stubborn, libc::SIGTERM, Duration::from_millis(300)).await.unwrap();
+    assert_eq!((status.code, status.signal), (137, Some(9)));
+    assert!(asked.elapsed() >= Duration::from_millis(300));
+
+    let waiting = lab.sh("true");
+    let id = waiting.id.clone();
+    let created = lab.runtime.create(waiting).await.unwrap();
+    assert!(matches!(created.state, ContainerState::Created { pid } if pid > 0));
+    let status = lab.runtime.stop(&id, libc::SIGTERM, Duration::from_secs(10)).await.unwrap();
+    assert_eq!((status.code, status.started_at), (137, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exec_is_as_confined_as_the_container() {
+    if skip() {
+        return;
+    }
+    let lab = Lab::new().await;
+    let mut config = lab.sh("echo up; sleep 1000");
+    config.spec.env = words(&["A=container", "B=container"]);
+    let id = lab.run(config).await;
+    lab.until_logged(&id, "up").await;
+
+    let status =
+        "grep -E 'Seccomp:|CapEff' /proc/self/status; echo $A $B; pwd; id -u; cat /proc/self/cgroup; exit 5";
+    let mut request = exec(&["sh", "-c", status]);
+    request.env = words(&["B=exec"]);
+    request.dir = "/tmp".to_owned();
+    let (code, out, err) = lab.exec(&id, request).await;
+    assert_eq!((code, err.as_str()), (5, ""));
+    for wanted in
+        ["Seccomp:\t2", "CapEff:\t00000000a80425fb", "container exec", "/tmp\n0\n", &lab.config.daemon_id]
+    {
+        assert!(out.contains(wanted), "{wanted:?} is missing in:\n{out}");
+    }
+    let mut request =
+        exec(&["sh", "-c", "grep CapEff /proc/self/status; id; echo $HOME; ps | grep -c sleep"]);
+    request.user = "app".to_owned();
+    let (_, out, _) = lab.exec(&id, request).await;
+    assert!(
+        out.contains("CapEff:\t0000000000000000") && out.contains("uid=1000(app)") && out.contains("/home\n"),
+        "{out}"
+    );
+
+    let (code, _, err) = lab.exec(&id, exec(&["no-such-program"])).await;
+    assert_eq!((code, err.trim()), (127, "exec: \"no-such-program\": executable file not found in $PATH"));
+    let (code, _, _) = lab.exec(&id, exec(&["sh", "-c", "kill -9 $$"])).await;
+    assert_eq!(code, 137);
+
+    let mut request = exec(&["cat"]);
+    request.stdin = true;
+    let session = lab.runtime.exec(&id, request).await.unwrap();
+    let ExecIo::Pipes { stdin, mut stdout, .. } = session.io else { panic!("a terminal") };
+    let mut stdin = stdin.unwrap();
+    stdin.write_all(b"hello").await.unwrap();
+    drop(stdin);
+    let mut echoed = String::new();
+    stdout.read_to_string(&mut echoed).await.unwrap();
+    assert_eq!((echoed.as_str(), session.exit.await.unwrap()), ("hello", 0));
+
+    lab.runtime.delete(&id, true).await.unwrap();
+    assert!(matches!(lab.runtime.exec(&id, exec(&["true"])).await, Err(RuntimeError::NoSuchContainer(_))));
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_one() {
+    if skip() {
+        return;
+    }
+    let lab = Lab::new().await;
+    let mut config = lab.sh("tty; stty size; sleep 1000");
+    config.spec.tty = true;
+    let id = lab.run(config).await;
+    lab.until_logged(&id, "/dev/pts/0").await;
+
+    let mut request = exec(&["sh"]);
+    request.tty = Some((30, 100));
+    let session = lab.runtime.exec(&id, request).await.unwrap();
+    let ExecIo::Terminal(mut terminal) = session.io else { panic!("pipes") };
+    terminal.write_all(b"tty; stty size\n").await.unwrap();
+    let mut seen = read_until(&mut terminal, "30 100").await;
+    terminal.resize(40, 120).unwrap();
+    terminal.write_all(b"stty size; exit 9\n").await.unwrap();
+    seen += &read_until(&mut terminal, "40 120").await;
+    assert!(seen.contains("/dev/pts/"), "{seen}");
+    let mut rest = String::new();
+    terminal.read_to_string(&mut rest).await.unwrap();
+    assert_eq!(session.exit.await.unwrap(), 9);
+
+    let mut request = exec(&["sh"]);
+    request.tty = Some((1, 1));
+    request.dir = "/does/not/exist".to_owned();
+    let error = lab.runtime.exec(&id, request).await.unwrap_err();
+    assert!(error.to_string().contains("/does/not/exist"), "{error}");
+    lab.runtime.delete(&id, true).await.unwrap();
+}
+
+async fn read_until(terminal: &mut (impl AsyncReadExt + Unpin), wanted: &str) -> String {
+    let mut seen = String::new();
+    let reading = async {
+        let mut chunk = [0; 1024];
+        while !seen.contains(wanted) {
+            let count = terminal.read(&mut chunk).await.unwrap();
+            assert!(count > 0, "ended after {seen:?}");
+            seen += &String::from_utf8_lossy(&chunk[..count]);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), reading).await.expect(wanted);
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_rotate_and_are_followed_to_the_end() {
+    if skip() {
+        return;
+    }
+    let lab = Lab::with_log(LogLimits { max_bytes: 20_000, max_files: 3 }).await;
+    let id = lab
+        .run(lab.sh(
+            "echo up; sleep 0.3; n=0; while [ $n -lt 3000 ]; do echo line $n; n=$((n+1)); done; printf end",
+        ))
+        .await;
+    let followed = lab.lines(&id, LogOptions { follow: true, ..LogOptions::default() }).await;
+    let last: Vec<_> = followed.iter().rev().take(2).map(|(_, text)| text.as_str()).collect();
+    assert_eq!(last, ["end", "line 2999"]);
+    let tail = lab.lines(&id, LogOptions { tail: Some(3), ..LogOptions::default() }).await;
+    assert_eq!(
+        tail.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(),
+        ["line 2998", "line 2999", "end"]
+    );
+    let dir = lab.config.data_root.join("containers").join(id.as_str());
+    let size = |name: &str| fs::metadata(dir.join(name)).unwrap().len();
+    assert!(size("log.json.1") < 40_000 && size("log.json.2") < 40_000 && !dir.join("log.json.3").exists());
+}
+
+/// The part of a daemon in `a_daemon_may_be_killed`: runs containers until it is killed.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by another test, in a process of its own"]
+async fn daemon_role() {
+    let Ok(config) = std::env::var("RN_TEST_CONFIG") else { return };
+    let [data, exec, id, netns] = config.split('|').collect::<Vec<_>>().try_into().unwrap();
+    let config = worker::runtime::ShimConfig {
+        data_root: data.into(),
+        exec_root: exec.into(),
+        daemon_id: id.to_owned(),
+        shim: lab::shim(),
+        log: LogLimits::default(),
+    };
+    let runtime = ShimRuntime::open(config).await.unwrap();
+    for (name, script) in [
+        ("goes-on", "n=0; while :; do echo tick $n; n=$((n+1)); sleep 0.02; done"),
+        ("ends-meanwhile", "sleep 0.5; echo last words; exit 4"),
+        ("loses-its-shim", "sleep 1000"),
+    ] {
+        let mut container = self::config(netns.as_ref(), &["sh", "-c", script]);
+        name.clone_into(&mut container.name);
+        let id = container.id.clone();
+        runtime.create(container).await.unwrap();
+        runtime.start(&id).await.unwrap();
+        if name == "goes-on" {
+            let (mine, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            runtime.park(&id, "sockets", vec![OwnedFd::from(theirs)]).await.unwrap();
+            (&mine).write_all(b"a question asked before the crash").unwrap();
+        }
+    }
+    println!("READY");
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_may_be_killed() {
+    if skip() {
+        return;
+    }
+    let lab = Lab::new().await;
+    let settings = format!(
+        "{}|{}|{}|{}",
+        lab.config.data_root.display(),
+        lab.config.exec_root.display(),
+        lab.config.daemon_id,
+        lab.netns().display()
+    );
+    let mut daemon = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "daemon_role", "--ignored", "--nocapture"])
+        .env("RN_TEST_CONFIG", settings)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut output = daemon.stdout.take().unwrap();
+    while !said.contains("READY") {
+        let mut chunk = [0; 256];
+        let count = output.read(&mut chunk).unwrap();
+        assert!(count > 0, "the daemon ended: {said}");
+        said += &String::from_utf8_lossy(&chunk[..count]);
+    }
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+
+    // Meanwhile: one container ends, another one's shim is killed too.
+    let record = |name: &str| -> (ContainerId, String) {
+        let mut found = None;
+        for entry in fs::read_dir(lab.config.data_root.join("containers")).unwrap().flatten() {
+            let text = fs::read_to_string(entry.path().join("record.json")).unwrap();
+            if text.contains(&format!("\"{name}\"")) {
+                found = Some((
+                    entry.file_name().to_str().unwrap().parse().unwrap(),
+                    entry.path().display().to_string(),
+                ));
+            }
+        }
+        found.unwrap()
+    };
+    let (ended, ended_dir) = record("ends-meanwhile");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !std::path::Path::new(&ended_dir).join("exit.json").exists() {
+        assert!(Instant::now() < deadline, "it should have ended");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (lost, lost_dir) = record("loses-its-shim");
+    let shim = fs::read_dir("/proc").unwrap().flatten().find(|process| {
+        fs::read_to_string(process.path().join("cmdline"))
+            .unwrap_or_default()
+            .replace('\0', " ")
+            .trim()
+            .ends_with(&lost_dir)
+    });
+    let shim: i32 = shim.expect("the shim runs").file_name().to_str().unwrap().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL).unwrap();
+    // And a container that was never finished.
+    fs::create_dir(lab.config.data_root.join("containers").join("half-made")).unwrap();
+
+    let mut lab = lab;
+    lab.runtime = Arc::new(ShimRuntime::open(lab.config.clone()).await.unwrap());
+    let (running, _) = record_of(&lab, "goes-on");
+    assert_eq!(lab.runtime.list().len(), 3);
+    assert!(matches!(lab.runtime.watch(&running).unwrap().borrow().clone(), ContainerState::Running { .. }));
+    let status = lab.runtime.wait(&ended).await.unwrap();
+    assert_eq!((status.code, lab.log(&ended).await.as_str()), (4, "last words\n"));
+    let status = lab.runtime.wait(&lost).await.unwrap();
+    assert_eq!(status.code, 137);
+    assert!(status.error.contains("shim"), "{status:?}");
+    assert!(!lab.config.data_root.join("containers/half-made").exists());
+
+    // Its log has no hole, and it still does what it is told.
+    let before = lab.lines(&running, LogOptions::default()).await.len();
+    lab.until_logged(&running, &format!("tick {}", before + 10)).await;
+    for (n, (_, text)) in lab.lines(&running, LogOptions::default()).await.iter().enumerate() {
+        assert_eq!(text, &format!("tick {n}"));
+    }
+    let fds = lab.runtime.unpark(&running, "sockets").await.unwrap();
+    let mut parked = std::os::unix::net::UnixStream::from(fds.into_iter().next().unwrap());
+    let mut question = [0; 33];
+    parked.read_exact(&mut question).unwrap();
+    assert_eq!(&question, b"a question asked before the crash");
+    assert!(lab.runtime.unpark(&running, "nothing").await.unwrap().is_empty());
+    assert_eq!(lab.exec(&running, exec(&["echo", "still here"])).await.1, "still here\n");
+    for container in lab.runtime.list() {
+        lab.runtime.delete(&container.record.id, true).await.unwrap();
+    }
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+fn record_of(lab: &Lab, name: &str) -> (ContainerId, ContainerState) {
+    let found = lab.runtime.list().into_iter().find(|container| container.record.name == name).unwrap();
+    (found.record.id, found.state)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_come_and_go() {
+    if skip() {
+        return;
+    }
+    let lab = Lab::new().await;
+    let image = lab.runtime.resolve_image("docker.io/library/busybox:latest").await.unwrap();
+    assert_eq!(
+        (image.tags.as_slice(), image.document.config.cmd.as_slice()),
+        (&words(&["busybox:latest"])[..], &words(&["sh"])[..])
+    );
+    assert_eq!(lab.runtime.resolve_image(&image.id[7..19]).await.unwrap().id, image.id);
+
+    // The same layer under another configuration is kept once.
+    let options = ImportOptions {
+        reference: "other:1".to_owned(),
+        changes: words(&["CMD [\"echo\",\"hi\"]"]),
+        ..Default::default()
+    };
+    let other = lab.runtime.import(chunks(busybox_tar()), options).await.unwrap();
+    assert_ne!(other, image.id);
+    assert_eq!(fs::read_dir(lab.runtime.images().layers_dir()).unwrap().count(), 1);
+    let mut config = lab.sh("");
+    (config.spec.image, config.spec.command) = ("other:1".to_owned(), vec![]);
+    let id = config.id.clone();
+    lab.run(config).await;
+    lab.runtime.wait(&id).await.unwrap();
+    assert_eq!(lab.log(&id).await, "hi\n");
+
+    assert!(matches!(lab.runtime.remove_image("other:1", false).await, Err(RuntimeError::ImageInUse { .. })));
+    lab.runtime.delete(&id, false).await.unwrap();
+    let removed = lab.runtime.remove_image("other:1", false).await.unwrap();
+    assert_eq!((removed.untagged, removed.deleted), (words(&["other:1"]), vec![other]));
+    let removed = lab.runtime.remove_image("busybox", false).await.unwrap();
+    assert_eq!(removed.deleted.len(), 2, "the image and its layer");
+    assert_eq!(fs::read_dir(lab.runtime.images().layers_dir()).unwrap().count(), 0);
+
+    // Archives that are none, lead out, or stop in the middle leave nothing behind.
+    let mut evil = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    evil.append_link(&mut header, "way-out", "/../../../../../..").unwrap();
+    let mut header = tar::Header::new_gnu();
+    header.set_size(4);
+    header.set_mode(0o644);
+    evil.append_data(&mut header, "way-out/tmp/rn-escaped", &b"boo\n"[..]).unwrap();
+    lab.runtime.import(chunks(evil.into_inner().unwrap()), ImportOptions::default()).await.unwrap();
+    assert!(!std::path::Path::new("/tmp/rn-escaped").exists(), "the archive led out");
+    let evil = lab.runtime.images().list();
+    lab.runtime.remove_image(&evil[0].id, false).await.unwrap();
+    let mut cut = busybox_tar();
+    cut.truncate(700_000);
+    for bytes in [b"not a tar at all".repeat(100), Vec::new(), cut] {
+        let error = lab.runtime.import(chunks(bytes), ImportOptions::default()).await.unwrap_err();
+        assert!(matches!(error, RuntimeError::BadArchive(_)), "{error}");
+    }
+    let images = lab.config.data_root.join("images");
+    for name in ["layers", "images", "new"] {
+        assert_eq!(fs::read_dir(images.join(name)).unwrap().count(), 0, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_costs() {
+    if skip() {
+        return;
+    }
+    let lab = Lab::new().await;
+    let mut times = Vec::new();
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        let config = lab.sh("exec sleep 1000");
+        let (id, begin) = (config.id.clone(), Instant::now());
+        lab.runtime.create(config).await.unwrap();
+        let created = begin.elapsed();
+        lab.runtime.start(&id).await.unwrap();
+        times.push((begin.elapsed(), created));
+        ids.push(id);
+    }
+    times.sort();
+    let root = lab.root.path().to_str().unwrap();
+    let mut memory = Vec::new();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let command = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+        if command.starts_with("rn-shim\0run") && command.contains(root) {
+            let text = fs::read_to_string(process.path().join("status")).unwrap();
+            let field = |name: &str| -> u64 {
+                let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+                line.split_whitespace().nth(1).unwrap().parse().unwrap()
+            };
+            memory.push((field("VmRSS"), field("RssAnon")));
+        }
+    }
+    println!("create+start: min {:?} median {:?} (create alone {:?})", times[0].0, times[5].0, times[5].1);
+    println!("shims: {} of them, resident (all, own) KiB: {:?}", memory.len(), memory.iter().max().unwrap());
+    assert_eq!(memory.len(), 10);
+    assert!(memory.iter().all(|(resident, _)| *resident < 4096), "{memory:?}");
+    for id in ids {
+        lab.runtime.delete(&id, true).await.unwrap();
+    }
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
