@@ -72,9 +72,6 @@ impl Display for Step {
                 write!(f, " id {} dstport {} local {}", vxlan.vni, vxlan.port, vxlan.local)?;
                 write!(f, "{} nolearning{}", Opt("dev", &vxlan.dev), if vxlan.proxy { " proxy" } else { "" })
             }
-            Step::CreateDummy { ns, name, mac, mtu, .. } => {
-                write!(f, "{} link add {name}{} mtu {mtu} type dummy", Ip(ns), Opt("address", mac))
-            }
             Step::DeleteLink { ns, link } => write!(f, "{} link del {link}", Ip(ns)),
             Step::SetMaster { ns, link, master: Some(master) } => {
                 write!(f, "{} link set {link} master {master}", Ip(ns))

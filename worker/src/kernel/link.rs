@@ -86,7 +86,6 @@ fn read_info(info: &[u8], seen: &mut Seen) {
     seen.kind = match find(IFLA_INFO_KIND).map(text).unwrap_or_default().as_str() {
         "bridge" => LinkKind::Bridge,
         "veth" => LinkKind::Veth,
-        "dummy" => LinkKind::Dummy,
         "vxlan" => match read_vxlan(data, seen) {
             Some(vxlan) => LinkKind::Vxlan(vxlan),
             None => LinkKind::Other("vxlan".into()),
@@ -257,25 +256,13 @@ pub(super) fn create_bridge(
     mtu: u32,
     alias: Option<&str>,
 ) -> Result<(), Cause> {
-    let mut m = new_link(name, mac, mtu)?;
+    // A bridge follows its ports' MTUs until its own is changed: so it is made with another.
+    let mut m = new_link(name, mac, mtu.saturating_sub(1))?;
     info(&mut m, "bridge", |m| {
         m.u32(IFLA_BR_STP_STATE, 0).u8(IFLA_BR_MCAST_SNOOPING, 0);
     });
     ensure(ns, name, m)?;
     settle(ns, name, (mac, mtu, alias), |kind| *kind == LinkKind::Bridge)
-}
-
-pub(super) fn create_dummy(
-    ns: &Namespace,
-    name: &str,
-    mac: Option<Mac>,
-    mtu: u32,
-    alias: Option<&str>,
-) -> Result<(), Cause> {
-    let mut m = new_link(name, mac, mtu)?;
-    info(&mut m, "dummy", |_| {});
-    ensure(ns, name, m)?;
-    settle(ns, name, (mac, mtu, alias), |kind| *kind == LinkKind::Dummy)
 }
 
 /// A name that no other link has while one is on its way to its namespace.

@@ -142,9 +142,6 @@ impl LinuxKernel {
             Step::CreateVxlan { ns, name, vxlan, mac, mtu, alias } => {
                 link::create_vxlan(&*at(&Ns::Host)?, &*at(ns)?, name, vxlan, *mac, *mtu, alias.as_deref())
             }
-            Step::CreateDummy { ns, name, mac, mtu, alias } => {
-                link::create_dummy(&*at(ns)?, name, *mac, *mtu, alias.as_deref())
-            }
             Step::DeleteLink { ns, link } => link::delete(&*at(ns)?, link),
             Step::SetMaster { ns, link, master } => link::set_master(&*at(ns)?, link, master.as_deref()),
             Step::SetUp { ns, link, up } => link::set_up(&*at(ns)?, link, *up),

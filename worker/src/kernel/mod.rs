@@ -1,18 +1,25 @@
 //! The only code that touches Linux networking.
 //!
 //! Two verbs over plain data: [`Kernel::observe`] says what is ([`observed`]), [`Kernel::execute`] does one thing ([`step`]).
-//! Neither decides anything: that is the planners' work.
+//! Neither decides anything: that is the planners' work. [`LinuxKernel`] does it for real; [`FakeKernel`] is a small
+//! model that the suite in `conformance` holds to the real one.
 //!
 //! What is ours is known by marks in the kernel itself: links have the [`alias`] `rn:<daemon>:<object>`, namespaces lie in the
 //! daemon's exec root, routes and rules have [`step::ROUTE_PROTOCOL`], tables have a chain named after their digest
 //! ([`Ruleset`]).
 //!
 //! All calls block, for microseconds to a few milliseconds; a caller inside an async task wraps a pass in `spawn_blocking`.
-//! Threads of the runtime never change namespace.
+//! Threads of the runtime never change namespace: [`netns::in_ns`] uses one of its own.
 
+#[cfg(test)]
+mod conformance;
 mod conntrack;
 mod display;
 pub mod error;
+pub mod events;
+pub mod facts;
+mod fake;
+pub mod features;
 mod forwarding;
 mod link;
 mod linux;
@@ -28,6 +35,7 @@ pub mod step;
 mod sysctl;
 
 pub use error::{Cause, KernelError};
+pub use fake::FakeKernel;
 pub use linux::LinuxKernel;
 pub use observed::{Link, LinkKind, NsObserved, Observed, Scope, Table, Wanted};
 pub use ruleset::{Element, ElementChange, Family, Part, Ruleset, Value, Verdict};

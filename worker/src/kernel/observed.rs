@@ -137,8 +137,6 @@ pub enum LinkKind {
     Veth,
     /// A VXLAN device. Its `dev` is not reported when it lives elsewhere than its socket.
     Vxlan(Vxlan),
-    /// A dummy device.
-    Dummy,
     /// Another kind, by the kernel's name; empty for physical devices and `lo`.
     Other(String),
 }

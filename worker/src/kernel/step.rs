@@ -269,8 +269,6 @@ pub enum Step {
     CreateBridge { ns: Ns, name: String, mac: Option<Mac>, mtu: u32, alias: Option<String> },
     /// Makes a VXLAN device in `ns` whose UDP socket is the host's.
     CreateVxlan { ns: Ns, name: String, vxlan: Vxlan, mac: Option<Mac>, mtu: u32, alias: Option<String> },
-    /// Makes a dummy device.
-    CreateDummy { ns: Ns, name: String, mac: Option<Mac>, mtu: u32, alias: Option<String> },
     /// Deletes a link; a veth takes its peer along.
     DeleteLink { ns: Ns, link: String },
     /// Enslaves a link to a bridge, or frees it.
@@ -328,7 +326,6 @@ impl Step {
             Step::CreateVeth { a, b, .. } => vec![a.ns.clone(), b.ns.clone()],
             Step::CreateBridge { ns, .. }
             | Step::CreateVxlan { ns, .. }
-            | Step::CreateDummy { ns, .. }
             | Step::DeleteLink { ns, .. }
             | Step::SetMaster { ns, .. }
             | Step::SetUp { ns, .. }

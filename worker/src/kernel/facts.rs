@@ -1,0 +1,260 @@
+//! What the machine's own network looks like: which device carries an address, what it can carry, and which address others should
+//! use.
+
+use std::{collections::BTreeMap, fs, io, net::IpAddr};
+
+use ipnet::IpNet;
+use proto::model::SubnetAddr;
+
+use super::{
+    Kernel, KernelError, LinkKind, LinuxKernel, Ns, Scope,
+    error::Cause,
+    netlink::{abi::*, socket::Socket, wire::Message},
+    routing,
+};
+
+/// A network device of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// Made by some rn daemon, or by another network manager (`docker0`, bridges, veths, tunnels): addresses on it are not the
+    /// machine's own.
+    pub managed: bool,
+    /// Its addresses, link-local IPv6 ones excepted.
+    pub addrs: Vec<SubnetAddr>,
+}
+
+/// The host's network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// In order of their index.
+    pub devices: Vec<Device>,
+    /// Destinations of all unicast routes in all tables, default routes excepted: subnets that must not be taken.
+    pub routes: Vec<IpNet>,
+}
+
+/// Why no address to advertise can be chosen (swarm-behaviour 3.10).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AdvertiseError {
+    /// There are several.
+    #[error(
+        "could not choose an IP address to advertise since this system has multiple addresses ({}): specify one with --advertise-addr",
+        list(.0)
+    )]
+    Several(Vec<(String, IpAddr)>),
+    /// There is none.
+    #[error("could not find the system's IP address: specify one with --advertise-addr")]
+    None,
+    /// Neither an address nor a device.
+    #[error("{0} is neither an IP address nor a network interface of this machine")]
+    Unknown(String),
+    /// The device has no address.
+    #[error("interface {0} has no usable IP address")]
+    NoAddress(String),
+    /// 0.0.0.0 or ::.
+    #[error("{0} cannot be advertised: others could not reach it")]
+    Unspecified(IpAddr),
+}
+
+fn list(found: &[(String, IpAddr)]) -> String {
+    found.iter().map(|(dev, addr)| format!("{addr} on {dev}")).collect::<Vec<_>>().join(", ")
+}
+
+impl HostFacts {
+    /// Looks at the calling thread's namespace.
+    pub fn read() -> Result<Self, KernelError> {
+        let seen = LinuxKernel::new().observe(&Scope::host())?;
+        let links = seen.ns(&Ns::Host).map(|ns| ns.links.clone()).unwrap_or_default();
+        let mut by_index: BTreeMap<u32, Device> = BTreeMap::new();
+        for (name, link) in links {
+            let managed = match &link.kind {
+                LinkKind::Bridge => {
+                    link.alias.as_deref().is_some_and(|a| a.starts_with("rn:")) || is_docker(&name)
+                }
+                LinkKind::Veth => link.master.is_some(),
+                LinkKind::Vxlan(_) => true,
+                LinkKind::Other(_) => false,
+            };
+            let ours = link.alias.as_deref().is_some_and(|a| a.starts_with("rn:"));
+            let addrs = link.addrs.iter().copied().collect();
+            let device = Device { name, mtu: link.mtu, up: link.up, managed: managed || ours, addrs };
+            by_index.insert(link.index, device);
+        }
+        let routes = routes().map_err(|cause| cause.of("ip route show table all"))?;
+        Ok(Self { devices: by_index.into_values().collect(), routes })
+    }
+
+    /// The device that holds an address.
+    pub fn device_of(&self, addr: IpAddr) -> Option<&Device> {
+        self.devices.iter().find(|d| d.addrs.iter().any(|a| a.addr == addr))
+    }
+
+    /// All addresses of the machine, loopback ones excepted.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.devices.iter().flat_map(|d| &d.addrs).map(|a| a.addr).filter(|a| !a.is_loopback())
+    }
+
+    /// Addresses that others can reach the machine by, with their devices: on devices that are up and nobody's network.
+    pub fn global(&self) -> impl Iterator<Item = (&Device, IpAddr)> + '_ {
+        self.devices
+            .iter()
+            .filter(|d| d.up && !d.managed)
+            .flat_map(|d| d.addrs.iter().map(move |a| (d, a.addr)))
+            .filter(|(_, a)| is_global_unicast(*a))
+    }
+
+    /// The address to advertise: the one that is wanted, that of the device that is wanted, or the only one there is.
+    pub fn advertise(&self, wanted: Option<&str>) -> Result<IpAddr, AdvertiseError> {
+        let found: Vec<(String, IpAddr)> = match wanted {
+            None => self.global().map(|(d, a)| (d.name.clone(), a)).collect(),
+            Some(text) => {
+                if let Ok(addr) = text.parse::<IpAddr>() {
+                    return if addr.is_unspecified() {
+                        Err(AdvertiseError::Unspecified(addr))
+                    } else {
+                        Ok(addr)
+                    };
+                }
+                let device = self.devices.iter().find(|d| d.name == text);
+                let device = device.ok_or_else(|| AdvertiseError::Unknown(text.to_owned()))?;
+                let usable: Vec<_> = device.addrs.iter().map(|a| (text.to_owned(), a.addr)).collect();
+                if usable.is_empty() {
+                    return Err(AdvertiseError::NoAddress(text.to_owned()));
+                }
+                usable
+            }
+        };
+        // A device with one address of each family uses the IPv4 one; several of a family, or several devices, are a question.
+        let v4: Vec<_> = found.iter().filter(|(_, a)| a.is_ipv4()).collect();
+        let v6: Vec<_> = found.iter().filter(|(_, a)| a.is_ipv6()).collect();
+        match (v4.as_slice(), v6.as_slice()) {
+            ([], []) => Err(AdvertiseError::None),
+            ([(_, only)], []) | ([], [(_, only)]) => Ok(*only),
+            ([(dev, addr)], [(other, _)]) if dev == other => Ok(*addr),
+            ([(_, addr)], _) if wanted.is_some() => Ok(*addr),
+            _ => Err(AdvertiseError::Several(found)),
+        }
+    }
+}
+
+fn is_docker(name: &str) -> bool {
+    name.starts_with("docker") || name.starts_with("br-")
+}
+
+fn is_global_unicast(addr: IpAddr) -> bool {
+    let link_local = match addr {
+        IpAddr::V4(a) => a.is_link_local() || a.is_broadcast(),
+        IpAddr::V6(a) => a.is_unicast_link_local(),
+    };
+    !(addr.is_loopback() || addr.is_unspecified() || addr.is_multicast() || link_local)
+}
+
+fn routes() -> Result<Vec<IpNet>, Cause> {
+    let mut socket = Socket::open(libc::NETLINK_ROUTE).map_err(Cause::system("open a netlink socket"))?;
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        let mut fixed = [0; 12];
+        fixed[0] = family;
+        let name = |index: u32| Some(index.to_string());
+        found.extend(socket.dump(Message::new(RTM_GETROUTE, 0, &fixed), |m| {
+            Ok(routing::read_any_route(m, name).map(|r| r.dst))
+        })?);
+    }
+    found.retain(|dst| dst.prefix_len() > 0 && !dst.addr().is_loopback());
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+/// Who holds a port of this namespace, as far as `/proc` tells: `nginx (pid 812)`. For error messages.
+pub fn holder_of_port(protocol: proto::model::Protocol, port: u16) -> io::Result<Option<String>> {
+    let Some(inode) = socket_inode(protocol.as_str(), port)? else { return Ok(None) };
+    let wanted = format!("socket:[{inode}]");
+    for process in fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
+        let Ok(fds) = fs::read_dir(process.path().join("fd")) else { continue };
+        let holds = |fd: fs::DirEntry| fs::read_link(fd.path()).is_ok_and(|to| to.to_str() == Some(&wanted));
+        if fds.flatten().any(holds) {
+            let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            return Ok(Some(format!("{} (pid {pid})", name.trim())));
+        }
+    }
+    Ok(None)
+}
+
+/// The inode of a socket bound to a port, from `/proc/net/{tcp,udp}{,6}`.
+fn socket_inode(protocol: &str, port: u16) -> io::Result<Option<u64>> {
+    for six in ["", "6"] {
+        let Ok(table) = fs::read_to_string(format!("/proc/thread-self/net/{protocol}{six}")) else {
+            continue;
+        };
+        for line in table.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [_, local, remote, state, ..] = fields.as_slice() else { continue };
+            let bound = local.rsplit(':').next().and_then(|p| u16::from_str_radix(p, 16).ok()) == Some(port);
+            // Listening or merely bound, not a connection: those have a remote port.
+            if bound && remote.ends_with(":0000") && matches!(*state, "0A" | "07") {
+                return Ok(fields.get(9).and_then(|inode| inode.parse().ok()));
+            }
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn facts(devices: &[(&str, &[&str])]) -> HostFacts {
+        let devices = devices.iter().map(|(name, addrs)| Device {
+            name: (*name).into(),
+            mtu: 1500,
+            up: true,
+            managed: name.starts_with("rn"),
+            addrs: addrs.iter().map(|a| a.parse().unwrap()).collect(),
+        });
+        HostFacts { devices: devices.collect(), routes: vec![] }
+    }
+
+    #[test]
+    fn the_only_address_is_advertised() {
+        let f = facts(&[
+            ("lo", &["127.0.0.1/8", "::1/128"]),
+            ("eth0", &["10.0.0.5/24"]),
+            ("rn0", &["172.17.0.1/16"]),
+        ]);
+        assert_eq!(f.advertise(None), Ok("10.0.0.5".parse().unwrap()));
+        assert_eq!(f.device_of("10.0.0.5".parse().unwrap()).unwrap().name, "eth0");
+    }
+
+    #[test]
+    fn of_one_device_with_both_families_the_ipv4_address_is() {
+        let f = facts(&[("eth0", &["10.0.0.5/24", "fd00::5/64"])]);
+        assert_eq!(f.advertise(None), Ok("10.0.0.5".parse().unwrap()));
+        assert_eq!(f.advertise(Some("eth0")), Ok("10.0.0.5".parse().unwrap()));
+    }
+
+    #[test]
+    fn several_are_a_question() {
+        let f = facts(&[("eth0", &["10.0.0.5/24"]), ("eth1", &["10.1.0.5/24", "10.1.0.6/24"])]);
+        assert!(matches!(f.advertise(None), Err(AdvertiseError::Several(list)) if list.len() == 3));
+        assert_eq!(f.advertise(Some("eth0")), Ok("10.0.0.5".parse().unwrap()));
+        assert!(matches!(f.advertise(Some("eth1")), Err(AdvertiseError::Several(_))));
+        assert_eq!(f.advertise(Some("10.1.0.6")), Ok("10.1.0.6".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_refused() {
+        let f = facts(&[("lo", &["127.0.0.1/8"]), ("eth0", &[])]);
+        assert_eq!(f.advertise(None), Err(AdvertiseError::None));
+        assert!(matches!(f.advertise(Some("0.0.0.0")), Err(AdvertiseError::Unspecified(_))));
+        assert!(matches!(f.advertise(Some("eth7")), Err(AdvertiseError::Unknown(_))));
+        assert!(matches!(f.advertise(Some("eth0")), Err(AdvertiseError::NoAddress(_))));
+    }
+}
