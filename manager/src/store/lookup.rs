@@ -76,3 +76,46 @@ fn pick<'a, T: 'a, I: Iterator<Item = &'a Arc<T>>>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use proto::error::Kind;
+
+    use super::*;
+    use crate::store::fixtures::{id, network, node, service};
+
+    #[test]
+    fn an_id_comes_before_a_name_and_a_name_before_a_beginning() {
+        let mut state = State::default();
+        for n in [1, 2] {
+            state.put(network(n));
+            state.put(node(n));
+        }
+        // Named as another's id, and as the beginning of all.
+        let mut tricky = network(3);
+        tricky.spec.name = "network1".into();
+        state.put(tricky);
+        let mut tricky = network(4);
+        tricky.spec.name = "net".into();
+        state.put(tricky);
+        let mut web = service(7, &[], Vec::new());
+        web.spec.name = "web".into();
+        state.put(web);
+
+        assert_eq!(state.find_network("network1").unwrap().id, id("network", 1));
+        assert_eq!(state.find_network("net").unwrap().id, id("network", 4));
+        assert_eq!(state.find_service("web").unwrap().id, id("service", 7));
+        assert_eq!(state.find_service("serv").unwrap().id, id("service", 7));
+        let error = state.find_network("netw").unwrap_err();
+        assert_eq!(
+            (error.kind, error.message.as_str()),
+            (Kind::Invalid, "network netw is ambiguous (4 networks found)")
+        );
+        let error = state.find_service("db").unwrap_err();
+        assert_eq!((error.kind, error.message.as_str()), (Kind::NotFound, "service db not found"));
+        assert_eq!(state.find_service("").unwrap_err().kind, Kind::NotFound);
+        assert_eq!(state.find_node("").unwrap_err().kind, Kind::NotFound);
+    }
+}

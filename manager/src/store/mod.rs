@@ -26,6 +26,8 @@ mod snapshot;
 pub mod state;
 mod state_machine;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 

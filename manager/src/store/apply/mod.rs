@@ -12,6 +12,8 @@ mod node;
 mod port;
 mod service;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::{borrow::Borrow, fmt::Display, sync::Arc};
 
