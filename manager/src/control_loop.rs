@@ -165,3 +165,75 @@ fn grow(backoff: &mut Duration) -> Duration {
     *backoff = (wait * 2).min(MAX_BACKOFF);
     wait
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use proto::model::TaskId;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::tests::fixture;
+
+    /// Runs a loop over a store of its own until `wanted` passes were made; how long that took.
+    async fn passes(
+        wanted: usize,
+        mut plan: impl FnMut(&State, Timestamp) -> Plan + Send + 'static,
+    ) -> (Duration, std::sync::Arc<State>) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::for_tests(dir.path()).await.unwrap();
+        let (passed, mut passes) = mpsc::unbounded_channel();
+        let shutdown = CancellationToken::new();
+        let started = Instant::now();
+        let counted = move |state: &State, now: Timestamp| {
+            passed.send(()).unwrap();
+            plan(state, now)
+        };
+        let running =
+            tokio::spawn(run("test", store.clone(), Duration::from_secs(60), counted, shutdown.clone()));
+        for _ in 0..wanted {
+            tokio::time::timeout(Duration::from_secs(10), passes.recv())
+                .await
+                .expect("no further pass")
+                .unwrap();
+        }
+        let took = started.elapsed();
+        shutdown.cancel();
+        running.await.unwrap().unwrap();
+        let state = store.read();
+        store.shutdown().await;
+        (took, state)
+    }
+
+    #[tokio::test]
+    async fn refusals_are_not_retried_in_haste() {
+        let plan = |_: &State, _: Timestamp| Plan {
+            commands: vec![Command::RemoveTask(TaskId::random())],
+            next_at: None,
+        };
+        let (took, _) = passes(6, plan).await;
+        assert!(took >= MIN_BACKOFF * (1 + 2 + 4 + 8 + 16), "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn a_plan_is_made_again_when_it_asked_to_be() {
+        let mut first = None;
+        let plan = move |_: &State, now: Timestamp| {
+            let due = *first.get_or_insert(now.after(Millis(100)));
+            Plan { commands: Vec::new(), next_at: (now < due).then_some(due) }
+        };
+        let (took, _) = passes(2, plan).await;
+        assert!((Duration::from_millis(90)..Duration::from_secs(5)).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn a_large_plan_goes_through_in_batches_and_wakes_the_next_pass() {
+        let count = 2 * BATCH + 50;
+        let plan = move |state: &State, _: Timestamp| {
+            let missing = (state.nodes.len()..count).map(|n| fixture::node(&format!("node{n}")));
+            Plan { commands: missing.map(|n| Command::CreateNode(Box::new(n))).collect(), next_at: None }
+        };
+        let (_, state) = passes(2, plan).await;
+        assert_eq!(state.nodes.len(), count);
+    }
+}

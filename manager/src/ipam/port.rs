@@ -156,7 +156,7 @@ mod tests {
             "port 8080/tcp is already published by service web"
         );
         let host = PortConfig { mode: PublishMode::Host, ..port(30_000, 80) };
-        book.choose(&api, "api", &[host.clone()], &[]).unwrap();
+        book.choose(&api, "api", std::slice::from_ref(&host), &[]).unwrap();
         book.choose(&ServiceId::random(), "other", &[host], &[]).unwrap();
         assert_eq!(
             numbers(&book.choose(&web, "web", &[port(8080, 80), port(0, 81)], &[]).unwrap()),
