@@ -1,6 +1,9 @@
 //! Several hosts that have met, and a client beside them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
@@ -11,6 +14,9 @@ use crate::{
     lan::{Lan, Namespace, Port},
     wait,
 };
+
+/// One cluster at a time: two of them on two CPUs would measure each other.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Hosts on one segment; the first one is the manager.
 pub struct Cluster {
@@ -24,11 +30,13 @@ pub struct Cluster {
     /// The segment.
     pub lan: Lan,
     dir: TempDir,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
     /// `n` hosts with running daemons, not yet in a swarm.
     pub fn daemons(n: usize) -> Result<Self> {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let lan = Lan::new()?;
         let client = Namespace::new("client")?;
         let dir = tempfile::Builder::new().prefix("rn-test-").tempdir()?;
@@ -37,7 +45,7 @@ impl Cluster {
             hosts.push(Host::new(&lan, dir.path(), &format!("host{k}"))?);
         }
         let client_port = lan.plug(&client)?;
-        let mut cluster = Self { hosts, client, client_port, lan, dir };
+        let mut cluster = Self { hosts, client, client_port, lan, dir, _turn: turn };
         for host in &mut cluster.hosts {
             host.start()?;
         }

@@ -149,6 +149,32 @@ impl Host {
         Ok(())
     }
 
+    /// What a reboot does: the daemon and all containers die, what lies in memory goes (the exec root, mounts, the network
+    /// namespace's devices and tables), the disk stays; then the daemon starts again.
+    pub fn reboot(&mut self) -> Result<()> {
+        self.stop(Signal::SIGKILL)?;
+        sweep(&self.dir);
+        let run = crate::lan::run;
+        run(self.ns.command("nft").args(["flush", "ruleset"]))?;
+        let links = run(self.ns.command("ip").args(["-br", "link"]))?;
+        for line in String::from_utf8_lossy(&links.stdout).lines() {
+            let name = line.split([' ', '@']).next().unwrap_or_default();
+            if name.starts_with("rn") {
+                // A veth's other end goes with its peer; what is gone already is fine.
+                let _ = run(self.ns.command("ip").args(["link", "del", name]));
+            }
+        }
+        for family in ["-4", "-6"] {
+            let rules = run(self.ns.command("ip").args([family, "rule"]))?;
+            for line in String::from_utf8_lossy(&rules.stdout).lines().filter(|l| l.contains("fwmark")) {
+                let pref = line.split(':').next().unwrap_or_default();
+                run(self.ns.command("ip").args([family, "rule", "del", "pref", pref]))?;
+            }
+        }
+        fs::remove_dir_all(self.exec_root())?;
+        self.start()
+    }
+
     /// `rnctl` with these arguments, ready to run.
     pub fn rnctl_command(&self, args: &[&str]) -> Result<Command> {
         let mut command = self.ns.command(binary("rnctl")?);

@@ -1,3 +1,52 @@
-//! The rn daemon: composes a worker and, when promoted, a manager.
+//! The rn daemon: a worker and, on managers, a manager, behind one unix socket.
+//!
+//! * [`config`]: flags and `daemon.json`. [`paths`]: where everything lies.
+//! * [`daemon`]: start, serve, stop. [`swarm`]: init, join, leave, and what is remembered of them.
+//! * [`local`]: what the daemon answers about itself. [`front`]: the socket, which passes the user's API to the manager.
 
-fn main() {}
+mod config;
+mod daemon;
+mod front;
+mod local;
+mod machine;
+mod paths;
+mod renewal;
+mod swarm;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::{EnvFilter, fmt};
+
+use config::{Config, Flags, LogFormat};
+
+fn main() -> ExitCode {
+    let config = match Config::load(Flags::parse()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("rnd: {error:#}");
+            return ExitCode::from(1);
+        }
+    };
+    let filter = EnvFilter::try_new(&config.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    match config.log_format {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("rnd: cannot start: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    match runtime.block_on(daemon::run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            eprintln!("rnd: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}

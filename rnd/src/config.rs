@@ -1,0 +1,200 @@
+//! Settings: flags as dockerd's, and `daemon.json` with the same names as keys.
+
+use std::{collections::BTreeMap, io, path::PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use serde::Deserialize;
+
+/// Where settings are looked for without `--config-file`; may be missing.
+const CONFIG_FILE: &str = "/etc/rn/daemon.json";
+
+/// The rn daemon.
+///
+/// Runs containers and their networks on this machine and, in a swarm, its share of the services. Talk to it with rnctl.
+#[derive(Debug, Default, Parser)]
+#[command(name = "rnd", version)]
+pub struct Flags {
+    /// Settings as JSON; keys are the names of the flags [default: /etc/rn/daemon.json]
+    #[arg(long, value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// What must survive a reboot: images, containers, swarm state [default: /var/lib/rn]
+    #[arg(long, value_name = "DIR")]
+    pub data_root: Option<PathBuf>,
+    /// What need not: sockets, network namespaces, container state [default: /run/rn]
+    #[arg(long, value_name = "DIR")]
+    pub exec_root: Option<PathBuf>,
+    /// Socket to listen on [default: unix:///run/rn/rn.sock]
+    #[arg(short = 'H', long, value_name = "unix://PATH")]
+    pub host: Option<String>,
+    /// Write the process id here
+    #[arg(short = 'p', long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
+    /// error, warn, info, debug or trace, or a tracing filter [default: info]
+    #[arg(short = 'l', long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Engine labels, for constraints on engine.labels
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+    /// Advertise address of swarm init and swarm join when they name none
+    #[arg(long, value_name = "IP|INTERFACE")]
+    pub swarm_default_advertise_addr: Option<String>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// `daemon.json`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct File {
+    data_root: Option<PathBuf>,
+    exec_root: Option<PathBuf>,
+    hosts: Option<Vec<String>>,
+    host: Option<String>,
+    pidfile: Option<PathBuf>,
+    log_level: Option<String>,
+    log_format: Option<LogFormat>,
+    labels: Option<Vec<String>>,
+    swarm_default_advertise_addr: Option<String>,
+}
+
+/// Settings in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// What must survive a reboot.
+    pub data_root: PathBuf,
+    /// What need not.
+    pub exec_root: PathBuf,
+    /// Path of the socket.
+    pub socket: PathBuf,
+    /// Where to write the process id.
+    pub pidfile: Option<PathBuf>,
+    /// A tracing filter.
+    pub log_level: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Engine labels.
+    pub labels: BTreeMap<String, String>,
+    /// Advertise address when a command names none.
+    pub default_advertise_addr: Option<String>,
+}
+
+impl Config {
+    /// Flags and file together. A setting in both is refused, as dockerd does.
+    pub fn load(flags: Flags) -> Result<Self> {
+        let path = flags.config_file.clone().unwrap_or_else(|| CONFIG_FILE.into());
+        let file = match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text)
+                .with_context(|| format!("configuration file {}", path.display()))?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound && flags.config_file.is_none() => File::default(),
+            Err(e) => return Err(e).with_context(|| format!("configuration file {}", path.display())),
+        };
+        Self::merge(flags, file)
+    }
+
+    fn merge(flags: Flags, file: File) -> Result<Self> {
+        let mut twice = Vec::new();
+        let mut one = |name: &str, flag: bool, in_file: bool| {
+            if flag && in_file {
+                twice.push(name.to_owned());
+            }
+        };
+        let host = match (file.host, file.hosts) {
+            (Some(_), Some(_)) => bail!("configuration file: give `hosts` or `host`, not both"),
+            (host, None) => host,
+            (None, Some(hosts)) => match hosts.as_slice() {
+                [one] => Some(one.clone()),
+                _ => bail!("configuration file: `hosts` must name one unix:// socket"),
+            },
+        };
+        one("data-root", flags.data_root.is_some(), file.data_root.is_some());
+        one("exec-root", flags.exec_root.is_some(), file.exec_root.is_some());
+        one("host", flags.host.is_some(), host.is_some());
+        one("pidfile", flags.pidfile.is_some(), file.pidfile.is_some());
+        one("log-level", flags.log_level.is_some(), file.log_level.is_some());
+        one("log-format", flags.log_format.is_some(), file.log_format.is_some());
+        let advertise = file.swarm_default_advertise_addr.is_some();
+        one("swarm-default-advertise-addr", flags.swarm_default_advertise_addr.is_some(), advertise);
+        if !twice.is_empty() {
+            bail!(
+                "set both as a flag and in the configuration file: {}; remove one of the two",
+                twice.join(", ")
+            );
+        }
+        let exec_root = flags.exec_root.or(file.exec_root).unwrap_or_else(|| "/run/rn".into());
+        let socket = match flags.host.or(host) {
+            Some(host) => unix_socket(&host)?,
+            None => exec_root.join("rn.sock"),
+        };
+        let labels = flags.labels.into_iter().chain(file.labels.unwrap_or_default());
+        let labels = labels
+            .map(|l| match l.split_once('=') {
+                Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+                _ => bail!("label {l:?} is not of the form key=value"),
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            data_root: absolute(flags.data_root.or(file.data_root).unwrap_or_else(|| "/var/lib/rn".into()))?,
+            exec_root: absolute(exec_root)?,
+            socket: absolute(socket)?,
+            pidfile: flags.pidfile.or(file.pidfile),
+            log_level: flags.log_level.or(file.log_level).unwrap_or_else(|| "info".into()),
+            log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
+            labels,
+            default_advertise_addr: flags.swarm_default_advertise_addr.or(file.swarm_default_advertise_addr),
+        })
+    }
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf> {
+    std::path::absolute(&path).with_context(|| format!("path {}", path.display()))
+}
+
+fn unix_socket(host: &str) -> Result<PathBuf> {
+    match host.strip_prefix("unix://") {
+        Some(path) if !path.is_empty() => Ok(path.into()),
+        _ => bail!("host {host:?}: rnd listens on unix sockets only, e.g. unix:///run/rn/rn.sock"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn merge(flags: Flags, file: &str) -> Result<Config> {
+        Config::merge(flags, serde_json::from_str(file)?)
+    }
+
+    #[test]
+    fn defaults_are_those_of_one_daemon_per_machine() {
+        let config = merge(Flags::default(), "{}").unwrap();
+        assert_eq!(config.data_root, PathBuf::from("/var/lib/rn"));
+        assert_eq!(config.socket, PathBuf::from("/run/rn/rn.sock"));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let unknown = merge(Flags::default(), r#"{"data-rot": "/x"}"#).unwrap_err();
+        assert!(unknown.to_string().contains("data-rot"), "{unknown}");
+        let flags = Flags { data_root: Some("/a".into()), ..Flags::default() };
+        let twice = merge(flags, r#"{"data-root": "/b"}"#).unwrap_err();
+        assert!(twice.to_string().contains("data-root"), "{twice}");
+        let flags = Flags { host: Some("tcp://0.0.0.0:1".into()), ..Flags::default() };
+        assert!(merge(flags, "{}").unwrap_err().to_string().contains("unix"));
+        let flags = Flags { labels: vec!["x".into()], ..Flags::default() };
+        assert!(merge(flags, "{}").is_err());
+    }
+}

@@ -1,0 +1,102 @@
+//! Start, serve, stop.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use proto::error::ApiError;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::RwLock,
+};
+use worker::runtime::{LogLimits, ShimConfig, ShimRuntime};
+
+use crate::{
+    config::Config,
+    front,
+    machine::Machine,
+    paths::Paths,
+    swarm::{Grounds, Member},
+};
+
+/// Where this node stands.
+pub enum Standing {
+    /// In no swarm.
+    Inactive,
+    /// A member.
+    Active(Box<Member>),
+    /// The disk remembers a swarm that could not be entered again.
+    Failed(ApiError),
+}
+
+/// The daemon.
+pub struct Daemon {
+    /// What members are made with.
+    pub grounds: Grounds,
+    /// Containers and images.
+    pub runtime: Arc<ShimRuntime>,
+    /// The swarm; held for writing by init, join and leave, one at a time.
+    pub standing: RwLock<Standing>,
+    /// When this process began, ms since the epoch.
+    pub started_at: u64,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(config: Config) -> Result<()> {
+    let paths = Paths::create(&config.data_root, &config.exec_root)?;
+    let _lock = paths.lock()?;
+    let daemon_id = paths.daemon_id()?;
+    if let Some(pidfile) = &config.pidfile {
+        std::fs::write(pidfile, format!("{}\n", std::process::id()))
+            .with_context(|| format!("cannot write {}", pidfile.display()))?;
+    }
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+
+    let machine = tokio::task::spawn_blocking(Machine::look).await?;
+    for missing in &machine.missing {
+        tracing::warn!("{missing}");
+    }
+    let runtime = ShimRuntime::open(ShimConfig {
+        data_root: paths.data_root.clone(),
+        exec_root: paths.exec_root.clone(),
+        daemon_id: daemon_id.clone(),
+        shim: ShimConfig::find_shim(),
+        log: LogLimits::default(),
+    })
+    .await?;
+    let runtime = Arc::new(runtime);
+    let socket = config.socket.clone();
+    let pidfile = config.pidfile.clone();
+    let grounds = Grounds { config, paths, machine, daemon_id, runtime: runtime.clone() };
+    let standing = match grounds.resume().await {
+        Ok(Some(member)) => Standing::Active(Box::new(member)),
+        Ok(None) => Standing::Inactive,
+        Err(error) => {
+            tracing::error!(%error, "cannot return to the swarm");
+            Standing::Failed(error)
+        }
+    };
+    let daemon = Arc::new(Daemon {
+        grounds,
+        runtime,
+        standing: RwLock::new(standing),
+        started_at: proto::model::Timestamp::now().0,
+    });
+    let serving = front::serve(daemon.clone(), &socket)?;
+    tracing::info!(socket = %socket.display(), "ready");
+    let result = tokio::select! {
+        _ = term.recv() => Ok(()),
+        _ = int.recv() => Ok(()),
+        ended = serving => ended,
+    };
+    tracing::info!("stopping; containers go on");
+    let standing = std::mem::replace(&mut *daemon.standing.write().await, Standing::Inactive);
+    if let Standing::Active(member) = standing {
+        member.shutdown().await;
+    }
+    // Another daemon may have taken the path meanwhile; then there is nothing to remove.
+    let _ = std::fs::remove_file(&socket);
+    if let Some(pidfile) = pidfile {
+        let _ = std::fs::remove_file(pidfile);
+    }
+    result
+}

@@ -1,0 +1,121 @@
+//! Containers.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use proto::{
+    model::{Mac, SubnetAddr},
+    pb,
+};
+use tonic::Response;
+use worker::{
+    agent::Assigned,
+    runtime::{Container, ContainerState, LogOptions, Runtime, Stream},
+};
+
+use super::{Local, Reply, refused};
+use crate::daemon::Standing;
+
+impl Local {
+    async fn assigned(&self) -> Arc<Assigned> {
+        match &*self.daemon.standing.read().await {
+            Standing::Active(member) => member.worker.assigned(),
+            Standing::Inactive | Standing::Failed(_) => Arc::default(),
+        }
+    }
+
+    pub(super) async fn containers(&self, all: bool) -> Vec<pb::Container> {
+        let assigned = self.assigned().await;
+        let mut list = self.daemon.runtime.list();
+        list.retain(|c| all || matches!(c.state, ContainerState::Running { .. }));
+        list.sort_by_key(|c| std::cmp::Reverse(c.record.created_at));
+        list.into_iter().map(|c| to_pb(c, &assigned)).collect()
+    }
+
+    pub(super) async fn container_detail(&self, key: &str) -> Reply<pb::ContainerDetail> {
+        let runtime = &self.daemon.runtime;
+        let id = runtime.find(key).map_err(refused)?;
+        let detail = runtime.inspect(&id).await.map_err(refused)?;
+        let record = detail.container.record.clone();
+        let assigned = self.assigned().await;
+        Ok(Response::new(pb::ContainerDetail {
+            container: Some(to_pb(detail.container, &assigned)),
+            oci_config_json: detail.oci_config,
+            log_path: detail.log_path.display().to_string(),
+            hostname: record.hostname,
+            netns_path: record.netns.display().to_string(),
+            rootfs_path: detail.rootfs_path.display().to_string(),
+        }))
+    }
+
+    pub(super) async fn logs(
+        &self,
+        request: pb::ContainerLogsRequest,
+    ) -> Reply<<Self as pb::local_server::Local>::ContainerLogsStream> {
+        let runtime = &self.daemon.runtime;
+        let id = runtime.find(&request.key).map_err(refused)?;
+        let options = request.options.unwrap_or(pb::LogOptions { tail: -1, ..Default::default() });
+        let options = LogOptions {
+            follow: options.follow,
+            tail: usize::try_from(options.tail).ok(),
+            since: options.since.saturating_mul(1_000_000),
+        };
+        let lines = runtime.logs(&id, options).await.map_err(refused)?;
+        let chunk = |lines: Vec<worker::runtime::Result<worker::runtime::LogLine>>| {
+            let mut chunk = pb::LogChunk::default();
+            for line in lines {
+                let line = line.map_err(refused)?;
+                let stderr = line.stream == Stream::Stderr;
+                chunk.lines.push(pb::LogLine { at_nanos: line.at, stderr, data: line.data });
+            }
+            Ok(chunk)
+        };
+        Ok(Response::new(lines.ready_chunks(256).map(chunk).boxed()))
+    }
+}
+
+fn to_pb(container: Container, assigned: &Assigned) -> pb::Container {
+    let Container { record, state } = container;
+    let (pid, started_at, ended) = match &state {
+        ContainerState::Created { pid } => (*pid, 0, None),
+        ContainerState::Running { pid, started_at } => (*pid, *started_at, None),
+        ContainerState::Exited(status) => (0, 0, Some(status.clone())),
+    };
+    let task = record.task.as_ref().and_then(|t| assigned.tasks.get(&t.task));
+    let attachments = task.and_then(|t| t.allocation.as_ref()).into_iter().flat_map(|a| &a.attachments);
+    let networks = attachments.enumerate().map(|(n, attachment)| {
+        let network = assigned.networks.get(&attachment.network);
+        let subnets = network.and_then(|n| n.allocation.as_ref()).into_iter().flat_map(|a| &a.subnets);
+        let gateway = subnets.map(|s| s.gateway).find(|g| g.is_ipv4());
+        pb::ContainerNetwork {
+            network_id: attachment.network.to_string(),
+            name: network.map(|n| n.spec.name.clone()).unwrap_or_default(),
+            addrs: attachment.addrs.iter().map(SubnetAddr::to_string).collect(),
+            mac: Mac::of_any(attachment.addrs.iter().map(|a| a.addr))
+                .map(|m| m.to_string())
+                .unwrap_or_default(),
+            interface: format!("eth{n}"),
+            gateway: gateway.map(|g| g.to_string()).unwrap_or_default(),
+        }
+    });
+    let networks = networks.collect();
+    let ports = task.map(|t| t.status.ports.iter().map(Into::into).collect()).unwrap_or_default();
+    pb::Container {
+        id: record.id.to_string(),
+        name: record.name,
+        image: record.image,
+        command: record.command.join(" "),
+        created_at: record.created_at,
+        state: state.as_str().into(),
+        started_at,
+        finished_at: ended.as_ref().map(|e| e.at).unwrap_or_default(),
+        exit_code: ended.as_ref().map(|e| e.code).unwrap_or_default(),
+        pid: u32::try_from(pid).unwrap_or(0),
+        ports,
+        labels: record.labels,
+        task_id: record.task.as_ref().map(|t| t.task.to_string()).unwrap_or_default(),
+        service_id: record.task.as_ref().map(|t| t.service.to_string()).unwrap_or_default(),
+        networks,
+        health: String::new(),
+    }
+}

@@ -1,0 +1,97 @@
+//! `version` and `info`.
+
+use proto::{model::Role, pb};
+use worker::runtime::{ContainerState, Runtime};
+
+use super::Local;
+use crate::daemon::Standing;
+
+impl Local {
+    pub(super) fn version_reply(&self) -> pb::VersionReply {
+        let machine = &self.daemon.grounds.machine;
+        pb::VersionReply {
+            version: env!("CARGO_PKG_VERSION").into(),
+            git_commit: option_env!("RN_GIT_COMMIT").unwrap_or_default().into(),
+            os: "linux".into(),
+            arch: machine.arch.clone(),
+            kernel: machine.kernel.clone(),
+            started_at: self.daemon.started_at,
+            api_version: "1".into(),
+        }
+    }
+
+    pub(super) async fn info_reply(&self) -> pb::InfoReply {
+        let machine = &self.daemon.grounds.machine;
+        let containers = self.daemon.runtime.list();
+        let running = containers.iter().filter(|c| matches!(c.state, ContainerState::Running { .. })).count();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let mut warnings = machine.missing.clone();
+        let swarm = self.swarm_info(&mut warnings).await;
+        pb::InfoReply {
+            name: machine.hostname.clone(),
+            daemon_id: self.daemon.grounds.daemon_id.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            kernel: machine.kernel.clone(),
+            os: machine.os.clone(),
+            arch: machine.arch.clone(),
+            cpus: machine.cpus,
+            memory_bytes: machine.memory_bytes,
+            data_root: self.daemon.grounds.paths.data_root.display().to_string(),
+            cgroup_version: machine.cgroup_version.into(),
+            containers: count(containers.len()),
+            containers_running: count(running),
+            images: count(self.daemon.runtime.images().list().len()),
+            warnings,
+            swarm: Some(swarm),
+        }
+    }
+
+    async fn swarm_info(&self, warnings: &mut Vec<String>) -> pb::SwarmInfo {
+        let member = match &*self.daemon.standing.read().await {
+            Standing::Inactive => return pb::SwarmInfo { state: "inactive".into(), ..Default::default() },
+            Standing::Failed(error) => {
+                return pb::SwarmInfo {
+                    state: "error".into(),
+                    error: error.to_string(),
+                    ..Default::default()
+                };
+            }
+            Standing::Active(member) => {
+                let network = member.worker.network_status();
+                warnings.extend(network.port_conflicts.iter().map(ToString::to_string));
+                warnings.extend(network.failed.iter().map(|u| format!("network: {}: {}", u.key, u.error)));
+                let agent = member.worker.status();
+                let session = member.worker.session();
+                let mut info = pb::SwarmInfo {
+                    state: "active".into(),
+                    node_id: member.node_id().to_string(),
+                    control_available: member.manager.is_some(),
+                    node_addr: member.membership.advertise_addr.ip().to_string(),
+                    data_path_addr: member.membership.data_path_addr.to_string(),
+                    cluster_id: member.identity.current().cluster_id().to_string(),
+                    error: agent.error,
+                    remote_managers: session
+                        .iter()
+                        .flat_map(|s| &s.managers)
+                        .map(|m| pb::ManagerAddr { node_id: m.node_id.clone(), addr: m.addr.clone() })
+                        .collect(),
+                    ..Default::default()
+                };
+                if let Some(manager) = &member.manager {
+                    let state = manager.store().read();
+                    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+                    info.nodes = count(state.nodes.len());
+                    info.managers = count(state.nodes.values().filter(|n| n.role == Role::Manager).count());
+                    info.cluster = state.cluster.as_deref().map(|c| {
+                        let mut cluster = pb::Cluster::from(c);
+                        cluster.root_ca = None;
+                        cluster.network_keys.clear();
+                        cluster
+                    });
+                }
+                info
+            }
+        };
+        member
+    }
+}

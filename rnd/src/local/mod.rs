@@ -1,0 +1,175 @@
+//! What the daemon answers about itself, its containers and its images.
+
+mod containers;
+mod exec;
+mod images;
+mod info;
+mod networks;
+
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use proto::{
+    error::ApiError,
+    pb::{self, local_server},
+};
+use tonic::{Request, Response, Status, Streaming};
+use worker::runtime::RuntimeError;
+
+use crate::daemon::{Daemon, Standing};
+
+type Reply<T> = Result<Response<T>, Status>;
+
+/// The service.
+pub struct Local {
+    daemon: Arc<Daemon>,
+}
+
+impl Local {
+    /// For this daemon.
+    pub fn new(daemon: Arc<Daemon>) -> Self {
+        Self { daemon }
+    }
+
+    async fn swarm_init(&self, request: pb::SwarmInitRequest) -> Result<pb::SwarmInitReply, ApiError> {
+        let mut standing = self.daemon.standing.write().await;
+        vacant(&standing)?;
+        let member = self.daemon.grounds.init(request).await?;
+        let cluster = member.manager.as_ref().and_then(|m| m.cluster());
+        let (worker_token, manager_token) = cluster
+            .map(|c| (c.root_ca.worker_token.clone(), c.root_ca.manager_token.clone()))
+            .unwrap_or_default();
+        let reply = pb::SwarmInitReply {
+            node_id: member.node_id().to_string(),
+            worker_token,
+            manager_token,
+            addr: member.membership.advertise_addr.to_string(),
+        };
+        *standing = Standing::Active(Box::new(member));
+        Ok(reply)
+    }
+
+    async fn swarm_join(&self, request: pb::SwarmJoinRequest) -> Result<pb::SwarmJoinReply, ApiError> {
+        let mut standing = self.daemon.standing.write().await;
+        vacant(&standing)?;
+        let member = self.daemon.grounds.join(request).await?;
+        let reply = pb::SwarmJoinReply {
+            node_id: member.node_id().to_string(),
+            role: member.identity.current().role().into(),
+        };
+        *standing = Standing::Active(Box::new(member));
+        Ok(reply)
+    }
+
+    async fn swarm_leave(&self, force: bool) -> Result<(), ApiError> {
+        let mut standing = self.daemon.standing.write().await;
+        match std::mem::replace(&mut *standing, Standing::Inactive) {
+            Standing::Inactive => return Err(ApiError::precondition("This node is not part of a swarm")),
+            Standing::Failed(error) if !force => {
+                *standing = Standing::Failed(error.clone());
+                return Err(error);
+            }
+            Standing::Failed(_) => {}
+            Standing::Active(member) => match member.leave(force).await {
+                Ok(()) => {}
+                Err((Some(member), error)) => {
+                    *standing = Standing::Active(member);
+                    return Err(error);
+                }
+                Err((None, error)) => tracing::warn!(%error, "leaving the swarm"),
+            },
+        }
+        self.daemon.grounds.forget().map_err(|e| ApiError::internal(format!("{e:#}")))
+    }
+}
+
+fn vacant(standing: &Standing) -> Result<(), ApiError> {
+    match standing {
+        Standing::Inactive => Ok(()),
+        Standing::Active(_) | Standing::Failed(_) => Err(ApiError::precondition(
+            "This node is already part of a swarm. Use \"rnctl swarm leave\" to leave this swarm and join another one.",
+        )),
+    }
+}
+
+/// The runtime's errors as a user sees them.
+fn refused(error: RuntimeError) -> Status {
+    ApiError::from(error).into()
+}
+
+#[tonic::async_trait]
+impl local_server::Local for Local {
+    type ContainerLogsStream = BoxStream<'static, Result<pb::LogChunk, Status>>;
+    type ExecStream = BoxStream<'static, Result<pb::ExecReply, Status>>;
+
+    async fn version(&self, _: Request<pb::VersionRequest>) -> Reply<pb::VersionReply> {
+        Ok(Response::new(self.version_reply()))
+    }
+
+    async fn info(&self, _: Request<pb::InfoRequest>) -> Reply<pb::InfoReply> {
+        Ok(Response::new(self.info_reply().await))
+    }
+
+    async fn swarm_init(&self, request: Request<pb::SwarmInitRequest>) -> Reply<pb::SwarmInitReply> {
+        Ok(Response::new(self.swarm_init(request.into_inner()).await?))
+    }
+
+    async fn swarm_join(&self, request: Request<pb::SwarmJoinRequest>) -> Reply<pb::SwarmJoinReply> {
+        Ok(Response::new(self.swarm_join(request.into_inner()).await?))
+    }
+
+    async fn swarm_leave(&self, request: Request<pb::SwarmLeaveRequest>) -> Reply<pb::SwarmLeaveReply> {
+        self.swarm_leave(request.into_inner().force).await?;
+        Ok(Response::new(pb::SwarmLeaveReply {}))
+    }
+
+    async fn import(&self, request: Request<Streaming<pb::ImportRequest>>) -> Reply<pb::ImportReply> {
+        self.import_image(request.into_inner()).await
+    }
+
+    async fn list_images(&self, _: Request<pb::ListImagesRequest>) -> Reply<pb::ListImagesReply> {
+        let images = self.daemon.runtime.images().list().into_iter().map(images::to_pb).collect();
+        Ok(Response::new(pb::ListImagesReply { images }))
+    }
+
+    async fn remove_image(&self, request: Request<pb::RemoveImageRequest>) -> Reply<pb::RemoveImageReply> {
+        let pb::RemoveImageRequest { key, force } = request.into_inner();
+        let removed = self.daemon.runtime.remove_image(&key, force).await.map_err(refused)?;
+        Ok(Response::new(pb::RemoveImageReply { untagged: removed.untagged, deleted: removed.deleted }))
+    }
+
+    async fn inspect_image(&self, request: Request<pb::GetRequest>) -> Reply<pb::Image> {
+        let image = self.daemon.runtime.images().resolve(&request.into_inner().key).map_err(refused)?;
+        Ok(Response::new(images::to_pb(image)))
+    }
+
+    async fn list_containers(
+        &self,
+        request: Request<pb::ListContainersRequest>,
+    ) -> Reply<pb::ListContainersReply> {
+        let all = request.into_inner().all;
+        Ok(Response::new(pb::ListContainersReply { containers: self.containers(all).await }))
+    }
+
+    async fn inspect_container(&self, request: Request<pb::GetRequest>) -> Reply<pb::ContainerDetail> {
+        self.container_detail(&request.into_inner().key).await
+    }
+
+    async fn container_logs(
+        &self,
+        request: Request<pb::ContainerLogsRequest>,
+    ) -> Reply<Self::ContainerLogsStream> {
+        self.logs(request.into_inner()).await
+    }
+
+    async fn exec(&self, request: Request<Streaming<pb::ExecRequest>>) -> Reply<Self::ExecStream> {
+        exec::run(self.daemon.runtime.clone(), request.into_inner()).await
+    }
+
+    async fn list_local_networks(
+        &self,
+        _: Request<pb::ListNetworksRequest>,
+    ) -> Reply<pb::ListLocalNetworksReply> {
+        Ok(Response::new(pb::ListLocalNetworksReply { networks: self.local_networks().await }))
+    }
+}

@@ -1,0 +1,250 @@
+//! A node's worker as a whole: agent, gossip, supervisors, reconciler and resolver, put together.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use certs::SharedIdentity;
+use proto::{
+    error::ApiError,
+    model::{ClusterId, NodeDescription, Port},
+};
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    agent::{Agent, AgentConfig, AgentStatus, Assigned, WorkerDir},
+    dataplane::DataPlane,
+    desired::Underlay,
+    dns::{DnsServer, Forwarder, UpstreamConfig},
+    gossip::{Gossip, GossipConfig, Timing},
+    kernel::{HostFacts, LinuxKernel},
+    plan::names::{Marks, Names},
+    reconciler::{self, Reconciler},
+    runtime::Runtime,
+    tasks::{NodeName, RuntimeLogs, Supervisor, SupervisorConfig},
+};
+
+/// How long `swarm leave` waits for tasks to end by themselves.
+const LEAVE: Duration = Duration::from_secs(20);
+
+/// What a worker needs.
+pub struct WorkerConfig {
+    /// What must survive a reboot.
+    pub data_root: PathBuf,
+    /// What must not.
+    pub exec_root: PathBuf,
+    /// Id of the daemon, kept in its data root: what we make in the kernel carries it.
+    pub daemon_id: String,
+    /// Who this node is.
+    pub identity: SharedIdentity,
+    /// What it says of itself; the data-path address among it.
+    pub description: NodeDescription,
+    /// Managers to speak to, besides those remembered on disk.
+    pub managers: Vec<SocketAddr>,
+    /// Where to listen for gossip.
+    pub gossip_bind: SocketAddr,
+    /// Where others reach that.
+    pub gossip_advertise: SocketAddr,
+    /// Where others send VXLAN to.
+    pub data_path_addr: IpAddr,
+    /// UDP port of VXLAN, if known already; otherwise the managers tell.
+    pub data_path_port: Port,
+    /// Another rn daemon lives in the same network namespace: names of devices and tables differ from the well-known ones.
+    pub shared_namespace: bool,
+    /// Search domains of the host.
+    pub search: Vec<String>,
+    /// Containers.
+    pub runtime: Arc<dyn Runtime>,
+}
+
+/// A running worker.
+pub struct Worker {
+    dir: WorkerDir,
+    runtime: Arc<dyn Runtime>,
+    gossip: Gossip,
+    reconciler: Reconciler,
+    assigned: Arc<watch::Sender<Arc<Assigned>>>,
+    status: watch::Receiver<AgentStatus>,
+    stop: CancellationToken,
+    agent: JoinSet<()>,
+    work: JoinSet<()>,
+}
+
+impl Worker {
+    /// Starts; adopts what an earlier life has left. Returns once the network of adopted tasks has been checked.
+    ///
+    /// # Errors
+    /// The disk, the gossip's port, or the kernel.
+    pub async fn start(config: WorkerConfig) -> Result<Self, ApiError> {
+        let internal = |error: &dyn std::fmt::Display| ApiError::internal(error.to_string());
+        let dir = WorkerDir::open(&config.data_root).map_err(|e| internal(&e))?;
+        let me = config.identity.current();
+        let (node, cluster): (_, ClusterId) = (me.node_id().clone(), me.cluster_id().clone());
+        let hostname = config.description.hostname.clone();
+        let agent = Agent::open(AgentConfig {
+            dir: dir.clone(),
+            identity: config.identity.clone(),
+            description: config.description,
+            managers: config.managers,
+        })
+        .map_err(|e| internal(&e))?;
+
+        let seeds = agent.session().borrow().as_ref().map(|s| {
+            s.gossip_seeds.iter().filter_map(|seed| seed.parse().ok()).collect::<Vec<SocketAddr>>()
+        });
+        let gossip = GossipConfig {
+            cluster,
+            node: node.clone(),
+            hostname: hostname.clone(),
+            bind: config.gossip_bind,
+            advertise: config.gossip_advertise,
+            vtep: config.data_path_addr,
+            seeds: seeds.unwrap_or_default(),
+            generation: dir.next_generation().map_err(|e| internal(&e))?,
+            timing: Timing::default(),
+        };
+        let gossip = Gossip::start(gossip, agent.keys()).await.map_err(|e| {
+            ApiError::precondition(e.to_string()).help("another program, or another daemon, uses the port")
+        })?;
+
+        let stop = CancellationToken::new();
+        let mut work = JoinSet::new();
+        // What the data plane follows: the agent's word, until `leave` takes everything away.
+        let (assigned, mut upstream) = (Arc::new(watch::Sender::new(agent.assigned().borrow().clone())), agent.assigned());
+        let (out, leaving) = (assigned.clone(), stop.clone());
+        let (told, mut known_ingress) = (gossip.clone(), Vec::new());
+        work.spawn(async move {
+            loop {
+                let now = upstream.borrow_and_update().clone();
+                let ingress = now.node.as_ref().map(|n| n.ingress_addrs.clone()).unwrap_or_default();
+                if ingress != known_ingress {
+                    told.set_ingress_addrs(ingress.clone());
+                    known_ingress = ingress;
+                }
+                out.send_replace(now);
+                tokio::select! {
+                    changed = upstream.changed() => if changed.is_err() { return },
+                    () = leaving.cancelled() => return,
+                }
+            }
+        });
+
+        let facts = HostFacts::read().map_err(|e| internal(&e))?;
+        let device = facts.device_of(config.data_path_addr);
+        let port = agent.session().borrow().as_ref().and_then(|s| Port::try_from(s.data_path_port).ok());
+        let underlay = Underlay {
+            addr: config.data_path_addr,
+            dev: device.map(|d| d.name.clone()),
+            port: port.filter(|p| *p != 0).unwrap_or(config.data_path_port),
+            mtu: device.map_or(1500, |d| d.mtu),
+        };
+        let names = if config.shared_namespace { Names::shared } else { Names::well_known };
+        let applied = gossip.clone();
+        let reconciler = Reconciler::start(
+            reconciler::Config {
+                me: node.clone(),
+                names: names(&config.daemon_id),
+                state_dir: config.data_root.join("network"),
+                netns_dir: config.exec_root.join("netns"),
+                underlay,
+                marks: Marks::default(),
+                gateway_subnet: None,
+            },
+            Arc::new(LinuxKernel::new()),
+            assigned.subscribe(),
+            gossip.view(),
+            Box::new(move |revision, failed| applied.applied(revision, failed)),
+            stop.clone(),
+        )
+        .map_err(|e| internal(&e))?;
+
+        let forwarder = Arc::new(Forwarder::new(UpstreamConfig::default()));
+        let dns = DnsServer::new(reconciler.table(), forwarder);
+        let dataplane =
+            DataPlane::start(reconciler.clone(), dns, config.runtime.clone(), assigned.subscribe()).await;
+        let supervisor = Supervisor::new(SupervisorConfig {
+            node: NodeName { id: node, hostname },
+            search: config.search,
+            runtime: config.runtime.clone(),
+            network: Arc::new(dataplane),
+            gossip: gossip.clone(),
+            reports: agent.reports(),
+            assigned: assigned.subscribe(),
+            status: agent.status(),
+        });
+        work.spawn(supervisor.run());
+        let status = agent.status();
+        let agent = agent.start(gossip.clone(), Arc::new(RuntimeLogs(config.runtime.clone())));
+        Ok(Self { dir, runtime: config.runtime, gossip, reconciler, assigned, status, stop, agent, work })
+    }
+
+    /// What is assigned to this node.
+    pub fn assigned(&self) -> Arc<Assigned> {
+        self.assigned.borrow().clone()
+    }
+
+    /// Where the agent stands.
+    pub fn status(&self) -> AgentStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Waits until the agent is in session with a manager.
+    pub fn watch_status(&self) -> watch::Receiver<AgentStatus> {
+        self.status.clone()
+    }
+
+    /// How the node's network stands.
+    pub fn network_status(&self) -> Arc<reconciler::Status> {
+        self.reconciler.status().borrow().clone()
+    }
+
+    /// What gossip knows.
+    pub fn gossip(&self) -> &Gossip {
+        &self.gossip
+    }
+
+    /// Stops; containers and their network go on, for the next life to adopt.
+    pub async fn shutdown(mut self) {
+        self.agent.shutdown().await;
+        self.stop.cancel();
+        self.work.shutdown().await;
+        self.gossip.shutdown().await;
+    }
+
+    /// Leaves the swarm: tasks are stopped and removed, the network is taken down, what the disk remembers is forgotten.
+    pub async fn leave(mut self) -> Result<(), ApiError> {
+        self.agent.shutdown().await;
+        self.assigned.send_replace(Arc::default());
+        let ours = |runtime: &dyn Runtime| -> Vec<_> {
+            runtime.list().into_iter().filter(|c| c.record.task.is_some()).map(|c| c.record.id).collect()
+        };
+        let ended = async {
+            while !ours(&*self.runtime).is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(LEAVE, ended).await.is_err() {
+            tracing::warn!("tasks did not end in {} s; they are killed", LEAVE.as_secs());
+        }
+        for id in ours(&*self.runtime) {
+            if let Err(error) = self.runtime.delete(&id, true).await {
+                tracing::warn!(container = %id, %error, "left behind");
+            }
+        }
+        // The next pass sees nothing assigned: mesh, overlays and sandboxes go.
+        let mut status = self.reconciler.status();
+        let before = status.borrow_and_update().passes;
+        let passed = status.wait_for(|s| s.passes > before + 1);
+        if tokio::time::timeout(LEAVE, passed).await.is_err() {
+            tracing::warn!("the network could not be checked after leaving");
+        }
+        self.gossip.leave_cluster().await;
+        self.stop.cancel();
+        self.work.shutdown().await;
+        self.dir.clear().map_err(|e| ApiError::internal(e.to_string()))
+    }
+}
