@@ -9,6 +9,7 @@ pub mod plan;
 pub mod reconciler;
 pub mod runtime;
 pub mod services;
+pub mod tasks;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]

@@ -1,8 +1,12 @@
-//! What the managers want of this node.
+//! What the managers want of this node: pure. Messages are folded into [`Assigned`]; nothing is kept of how it came about.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use proto::model::{EndpointDigest, Network, NetworkId, Node, Service, ServiceId, Task, TaskId};
+use proto::{
+    convert::Malformed,
+    model::{EndpointDigest, InvalidId, Network, NetworkId, Node, Service, ServiceId, Task, TaskId},
+    pb::{self, assignments_message::Kind},
+};
 
 /// This node's assignments: everything a worker needs to know of the cluster, whole.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,4 +23,242 @@ pub struct Assigned {
     pub services: BTreeMap<ServiceId, Arc<Service>>,
     /// Digests of the endpoints of those networks.
     pub digests: BTreeMap<NetworkId, EndpointDigest>,
+}
+
+/// Why a message was not taken. The stream is reopened; it then starts with a complete set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    /// Something was lost in between.
+    #[error("assignments that apply to {applies_to:?} arrived at {at:?}")]
+    ChainBreak {
+        /// What the message builds on.
+        applies_to: String,
+        /// What is there.
+        at: String,
+    },
+    /// The sender knows less than who spoke before: a manager that has fallen behind.
+    #[error("assignments of entry {offered} refused: {known} is known already")]
+    Stale {
+        /// Generation of the message.
+        offered: u64,
+        /// Generation known.
+        known: u64,
+    },
+    /// Not readable.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// Not readable.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+}
+
+/// Folds messages of one stream.
+#[derive(Debug, Clone)]
+pub struct Fold {
+    assigned: Assigned,
+    /// `results_in` of the last message; none before the stream's complete set.
+    at: Option<String>,
+}
+
+impl Fold {
+    /// For a new stream, with what is known from before.
+    pub fn new(assigned: Assigned) -> Self {
+        Self { assigned, at: None }
+    }
+
+    /// What holds now.
+    pub fn assigned(&self) -> &Assigned {
+        &self.assigned
+    }
+
+    /// Takes a message, whole or not at all.
+    pub fn apply(&mut self, message: pb::AssignmentsMessage) -> Result<(), FoldError> {
+        let known = self.assigned.generation;
+        if message.generation < known {
+            return Err(FoldError::Stale { offered: message.generation, known });
+        }
+        let results_in = message.results_in.clone();
+        let next = match message.kind() {
+            Kind::Complete => merged(Assigned::default(), message)?,
+            Kind::Incremental if self.at.as_deref() == Some(message.applies_to.as_str()) => {
+                merged(self.assigned.clone(), message)?
+            }
+            Kind::Incremental => {
+                let at = self.at.clone().unwrap_or_default();
+                return Err(FoldError::ChainBreak { applies_to: message.applies_to, at });
+            }
+        };
+        self.assigned = next;
+        self.at = Some(results_in);
+        Ok(())
+    }
+}
+
+fn merged(mut base: Assigned, message: pb::AssignmentsMessage) -> Result<Assigned, FoldError> {
+    base.generation = message.generation;
+    if let Some(node) = message.node {
+        base.node = Some(Arc::new(node.try_into()?));
+    }
+    for id in &message.removed_tasks {
+        base.tasks.remove(id.as_str());
+    }
+    for id in &message.removed_networks {
+        base.networks.remove(id.as_str());
+        base.digests.remove(id.as_str());
+    }
+    for id in &message.removed_services {
+        base.services.remove(id.as_str());
+    }
+    for task in message.tasks {
+        let task = Task::try_from(task)?;
+        base.tasks.insert(task.id.clone(), Arc::new(task));
+    }
+    for network in message.networks {
+        let network = Network::try_from(network)?;
+        base.networks.insert(network.id.clone(), Arc::new(network));
+    }
+    for service in message.services {
+        let service = Service::try_from(service)?;
+        base.services.insert(service.id.clone(), Arc::new(service));
+    }
+    for digest in message.digests {
+        base.digests
+            .insert(digest.network_id.parse()?, EndpointDigest { count: digest.count, hash: digest.hash });
+    }
+    Ok(base)
+}
+
+impl From<&Assigned> for pb::AssignmentsMessage {
+    /// As a complete set.
+    fn from(assigned: &Assigned) -> Self {
+        let digest = |(id, d): (&NetworkId, &EndpointDigest)| pb::EndpointDigest {
+            network_id: id.to_string(),
+            count: d.count,
+            hash: d.hash,
+        };
+        Self {
+            kind: Kind::Complete.into(),
+            generation: assigned.generation,
+            tasks: assigned.tasks.values().map(|t| pb::Task::from(&**t)).collect(),
+            networks: assigned.networks.values().map(|n| pb::Network::from(&**n)).collect(),
+            services: assigned.services.values().map(|s| pb::Service::from(&**s)).collect(),
+            node: assigned.node.as_ref().map(|n| pb::Node::from(&**n)),
+            digests: assigned.digests.iter().map(digest).collect(),
+            ..Self::default()
+        }
+    }
+}
+
+impl TryFrom<pb::AssignmentsMessage> for Assigned {
+    type Error = FoldError;
+
+    fn try_from(message: pb::AssignmentsMessage) -> Result<Self, FoldError> {
+        merged(Self::default(), message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use proptest::prelude::*;
+    use proto::model::{Meta, TaskSpec, TaskState, TaskStatus, Timestamp};
+
+    use super::*;
+
+    fn task(n: u8, desired: TaskState) -> Task {
+        Task {
+            id: format!("t{n}").parse().unwrap(),
+            meta: Meta::default(),
+            service_id: "s1".parse().unwrap(),
+            service_name: "web".into(),
+            slot: u64::from(n) + 1,
+            spec: TaskSpec::default(),
+            spec_version: Default::default(),
+            allocation: None,
+            node_id: Some("a".parse().unwrap()),
+            desired,
+            status: TaskStatus::default(),
+            conditions: Vec::new(),
+            start_after: Timestamp(0),
+        }
+    }
+
+    fn set(generation: u64, tasks: &BTreeMap<u8, TaskState>) -> Assigned {
+        let tasks = tasks.iter().map(|(n, desired)| task(*n, *desired)).map(|t| (t.id.clone(), Arc::new(t)));
+        let digest = EndpointDigest { count: generation, hash: 7 };
+        Assigned {
+            generation,
+            tasks: tasks.collect(),
+            digests: BTreeMap::from([("n1".parse().unwrap(), digest)]),
+            ..Assigned::default()
+        }
+    }
+
+    /// What a dispatcher sends to get from one set to the other.
+    fn difference(before: &Assigned, after: &Assigned, from: u64) -> pb::AssignmentsMessage {
+        pb::AssignmentsMessage {
+            kind: Kind::Incremental.into(),
+            applies_to: from.to_string(),
+            results_in: (from + 1).to_string(),
+            tasks: after
+                .tasks
+                .values()
+                .filter(|t| before.tasks.get(&t.id) != Some(*t))
+                .map(|t| pb::Task::from(&**t))
+                .collect(),
+            removed_tasks: before
+                .tasks
+                .keys()
+                .filter(|id| !after.tasks.contains_key(*id))
+                .map(ToString::to_string)
+                .collect(),
+            ..pb::AssignmentsMessage::from(after)
+        }
+    }
+
+    fn complete(set: &Assigned, results_in: u64) -> pb::AssignmentsMessage {
+        pb::AssignmentsMessage { results_in: results_in.to_string(), ..set.into() }
+    }
+
+    #[test]
+    fn broken_chains_and_managers_that_lag_are_refused() {
+        let old = set(5, &BTreeMap::from([(1, TaskState::Running)]));
+        let new = set(9, &BTreeMap::from([(2, TaskState::Running)]));
+        let mut fold = Fold::new(new.clone());
+        assert_eq!(fold.apply(complete(&old, 1)), Err(FoldError::Stale { offered: 5, known: 9 }));
+        let first = difference(&old, &new, 3);
+        assert!(
+            matches!(fold.apply(first.clone()), Err(FoldError::ChainBreak { .. })),
+            "no complete set yet"
+        );
+        fold.apply(complete(&new, 1)).unwrap();
+        assert!(matches!(fold.apply(first), Err(FoldError::ChainBreak { .. })));
+        assert_eq!(*fold.assigned(), new, "what is refused changes nothing");
+    }
+
+    proptest! {
+        #[test]
+        fn increments_lead_where_the_complete_set_does(
+            steps in proptest::collection::vec(
+                proptest::collection::btree_map(
+                    0u8..6,
+                    prop_oneof![Just(TaskState::Ready), Just(TaskState::Running), Just(TaskState::Shutdown)],
+                    0..6,
+                ),
+                1..8,
+            ),
+        ) {
+            let sets: Vec<_> = steps.iter().enumerate().map(|(i, tasks)| set(i as u64 + 1, tasks)).collect();
+            let mut fold = Fold::new(Assigned::default());
+            fold.apply(complete(&sets[0], 0)).unwrap();
+            for (i, pair) in sets.windows(2).enumerate() {
+                fold.apply(difference(&pair[0], &pair[1], i as u64)).unwrap();
+            }
+            let last = sets.last().unwrap();
+            prop_assert_eq!(fold.assigned(), last);
+            // And the set survives its own wire form.
+            let again = Assigned::try_from(pb::AssignmentsMessage::from(last)).unwrap();
+            prop_assert_eq!(&again, last);
+        }
+    }
 }

@@ -6,12 +6,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use proto::model::{NetworkId, NodeId, TaskId};
 
 use super::{
+    GOSSIP_PORT, ListedEndpoint,
     record::{EndpointRecord, Generation, NodeFact, Seq, first_seq},
     view::PeerView,
 };
@@ -47,10 +49,13 @@ pub(super) struct Book {
     peers: BTreeMap<NodeId, Peer>,
     joined: BTreeSet<NetworkId>,
     /// What the managers say.
-    listed: BTreeMap<NetworkId, BTreeMap<TaskId, Arc<EndpointRecord>>>,
+    listed: BTreeMap<NetworkId, BTreeMap<TaskId, Listed>>,
     revision: u64,
     changed_at: BTreeMap<NetworkId, u64>,
 }
+
+/// An endpoint as the managers list it: the record, and where its node takes VXLAN.
+type Listed = (Arc<EndpointRecord>, Option<IpAddr>);
 
 /// What a fact changed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -213,13 +218,14 @@ impl Book {
     }
 
     /// The managers' list of a network's running endpoints.
-    pub(super) fn listed(&mut self, network: &NetworkId, records: Vec<EndpointRecord>) {
+    pub(super) fn listed(&mut self, network: &NetworkId, endpoints: Vec<ListedEndpoint>) {
         if !self.joined.contains(network) {
             return;
         }
-        let records = records.into_iter().map(|r| (r.task.clone(), Arc::new(r))).collect();
-        if self.listed.get(network) != Some(&records) {
-            self.listed.insert(network.clone(), records);
+        let listed =
+            endpoints.into_iter().map(|e| (e.record.task.clone(), (Arc::new(e.record), e.vtep))).collect();
+        if self.listed.get(network) != Some(&listed) {
+            self.listed.insert(network.clone(), listed);
             self.touch(network);
         }
     }
@@ -301,8 +307,14 @@ impl Book {
             view.nodes.insert(node.clone(), fact.clone());
         }
         for (network, tasks) in &self.listed {
-            for (task, record) in tasks {
+            for (task, (record, vtep)) in tasks {
                 view.endpoints.insert((network.clone(), task.clone()), record.clone());
+                // A node that gossip has never met, for whatever reason: its endpoints have to be reached all the same.
+                if let Some(vtep) = vtep.filter(|_| !self.peers.contains_key(&record.node)) {
+                    let fact =
+                        view.nodes.entry(record.node.clone()).or_insert_with(|| stranger(&record.node, vtep));
+                    Arc::make_mut(fact).networks.insert(network.clone());
+                }
             }
         }
         for peer in self.peers.values() {
@@ -318,6 +330,23 @@ impl Book {
         }
         view
     }
+}
+
+/// All that the managers' list tells of a node.
+fn stranger(node: &NodeId, vtep: IpAddr) -> Arc<NodeFact> {
+    Arc::new(NodeFact {
+        node: node.clone(),
+        hostname: String::new(),
+        vtep,
+        gossip_addr: SocketAddr::new(vtep, GOSSIP_PORT),
+        ingress_addrs: Vec::new(),
+        networks: BTreeSet::new(),
+        generation: 0,
+        version: 0,
+        settled: true,
+        left: false,
+        alive: true,
+    })
 }
 
 #[cfg(test)]
@@ -421,7 +450,8 @@ mod tests {
         let mut book = book();
         put(&mut book, "a", "t1", 5);
         book.change(&"a".parse().unwrap(), &net(), &"t2".parse().unwrap(), 6, None);
-        let listed = ["t1", "t2", "t3"].map(|t| record("a", t, 0)).to_vec();
+        let listed =
+            ["t1", "t2", "t3"].map(|t| ListedEndpoint { record: record("a", t, 0), vtep: None }).to_vec();
         book.listed(&net(), listed);
         assert_eq!(tasks(&book), ["t1", "t3"]);
         book.listed(&net(), Vec::new());

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    AckReport, GossipConfig, GossipError, KeyRing,
+    AckReport, GossipConfig, GossipError, KeyRing, ListedEndpoint,
     book::Book,
     liveness::{Limits, Liveness},
     notice::{Change, ChangeHandle, Inbox, Message, NoticeId, Outbox, Retry},
@@ -49,7 +49,7 @@ pub(super) enum Command {
     Settled,
     Applied(u64, BTreeSet<NetworkId>),
     Seeds(Vec<SocketAddr>),
-    Listed(NetworkId, Vec<EndpointRecord>),
+    Listed(NetworkId, Vec<ListedEndpoint>),
     LeaveCluster(oneshot::Sender<()>),
     Shutdown,
 }
@@ -235,7 +235,7 @@ impl Engine {
                 }
                 self.seeds.extend(fresh);
             }
-            Command::Listed(network, records) => self.book.listed(&network, records),
+            Command::Listed(network, endpoints) => self.book.listed(&network, endpoints),
             Command::LeaveCluster(done) => {
                 self.goodbye().await;
                 let _ = done.send(());

@@ -97,6 +97,15 @@ impl Default for Timing {
     }
 }
 
+/// An endpoint as the managers list it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedEndpoint {
+    /// The endpoint.
+    pub record: EndpointRecord,
+    /// Where its node takes VXLAN, should gossip not know.
+    pub vtep: Option<IpAddr>,
+}
+
 /// Why the gossip did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum GossipError {
@@ -192,8 +201,8 @@ impl Gossip {
     }
 
     /// The managers' list of a network's running endpoints; stands in where their owners are silent.
-    pub fn listed(&self, network: NetworkId, records: Vec<EndpointRecord>) {
-        self.send(Command::Listed(network, records));
+    pub fn listed(&self, network: NetworkId, endpoints: Vec<ListedEndpoint>) {
+        self.send(Command::Listed(network, endpoints));
     }
 
     /// Says goodbye for good, then ends. Takes a second at most.

@@ -1,0 +1,113 @@
+//! Where gossip and the managers disagree about a network's endpoints for longer than a change takes, the managers' list is
+//! asked for: the tail that gossip may lose.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use proto::{
+    model::{NetworkId, endpoint_digest},
+    pb,
+};
+
+use super::assignments::Assigned;
+use crate::gossip::{EndpointRecord, EndpointState, ListedEndpoint, PeerView};
+
+/// How long a disagreement may last: a notice, a gossip round and a report to the managers fit in several times.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Longest pause between two lists of one network: an owner whose word differs from the managers' is believed, and asking
+/// again and again changes nothing.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+struct Doubt {
+    ask_at: Instant,
+    pause: Duration,
+}
+
+/// Networks in doubt.
+#[derive(Debug, Default)]
+pub(super) struct Doubts(BTreeMap<NetworkId, Doubt>);
+
+impl Doubts {
+    /// The networks whose list is to be asked for now.
+    pub(super) fn check(&mut self, assigned: &Assigned, view: &PeerView, now: Instant) -> Vec<NetworkId> {
+        let mut ask = Vec::new();
+        self.0.retain(|network, _| assigned.digests.contains_key(network));
+        for (network, theirs) in &assigned.digests {
+            let counted =
+                view.endpoints_of(network).filter(|r| r.state != EndpointState::Starting).map(|r| &r.task);
+            if endpoint_digest(counted) == *theirs {
+                self.0.remove(network);
+                continue;
+            }
+            let doubt =
+                self.0.entry(network.clone()).or_insert(Doubt { ask_at: now + PATIENCE, pause: PATIENCE });
+            if doubt.ask_at <= now {
+                doubt.ask_at = now + doubt.pause;
+                doubt.pause = (doubt.pause * 2).min(MAX_PAUSE);
+                ask.push(network.clone());
+            }
+        }
+        ask
+    }
+}
+
+/// The managers' list as records. What cannot be read is left out.
+pub(super) fn records(
+    network: &NetworkId,
+    reply: pb::ListEndpointsReply,
+    assigned: &Assigned,
+) -> Vec<ListedEndpoint> {
+    let read = |e: pb::Endpoint| -> Option<ListedEndpoint> {
+        let service = e.service_id.parse().ok()?;
+        let known = assigned.services.get(&service);
+        let attachment =
+            known.and_then(|s| s.spec.task.networks.iter().find(|n| n.target == network.as_str()));
+        let record = EndpointRecord {
+            network: network.clone(),
+            task: e.task_id.parse().ok()?,
+            node: e.node_id.parse().ok()?,
+            service_name: known.map(|s| s.spec.name.clone()).unwrap_or_default(),
+            service,
+            task_name: e.name,
+            slot: 0,
+            addrs: e.addrs.iter().filter_map(|a| a.parse::<IpAddr>().ok()).collect(),
+            aliases: attachment.map(|a| a.aliases.clone()).unwrap_or_default(),
+            task_aliases: Vec::new(),
+            state: if e.running { EndpointState::Ready } else { EndpointState::Starting },
+            seq: 0,
+        };
+        Some(ListedEndpoint { record, vtep: e.node_addr.parse().ok() })
+    };
+    reply.endpoints.into_iter().filter_map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use crate::fixture::World;
+
+    #[test]
+    fn only_a_lasting_disagreement_asks_and_ever_more_rarely() {
+        let mut world = World::new();
+        let network: NetworkId = "app".parse().unwrap();
+        let mut digest = endpoint_digest([]);
+        digest.add(&"missing".parse().unwrap());
+        world.assigned.digests.insert(network.clone(), digest);
+        let (mut doubts, t0) = (Doubts::default(), Instant::now());
+        let mut asked = Vec::new();
+        for second in 0..20 {
+            if !doubts.check(&world.assigned, &world.view, t0 + Duration::from_secs(second)).is_empty() {
+                asked.push(second);
+            }
+        }
+        assert_eq!(asked, [3, 6, 12]);
+        world.assigned.digests.insert(network, endpoint_digest([]));
+        doubts.check(&world.assigned, &world.view, t0);
+        assert!(doubts.0.is_empty());
+    }
+}

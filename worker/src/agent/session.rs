@@ -1,0 +1,301 @@
+//! One session with a manager after another.
+
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use certs::{ConnectError, Connector, SharedIdentity, Target};
+use proto::{
+    convert::Malformed,
+    error::ApiError,
+    model::{NetworkKey, NodeDescription},
+    pb::{self, dispatcher_client::DispatcherClient},
+};
+use rand::{Rng, seq::IndexedRandom};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+use tonic::{Status, transport::Channel};
+
+use super::{
+    assignments::{Assigned, Fold, FoldError},
+    digest::{self, Doubts},
+    logs::{self, TaskLogs},
+    persist::WorkerDir,
+    report::Reports,
+};
+use crate::gossip::{Gossip, KeyRing};
+
+/// Pause after the first failure; doubles up to the second (swarmkit `agent/session.go`).
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(8));
+/// For one call that is not a stream (swarmkit's agent).
+const CALL: Duration = Duration::from_secs(5);
+/// A node's assignments in one message: tens of thousands of tasks.
+const MAX_MESSAGE: usize = 64 << 20;
+/// How often the digests are compared with the view.
+const DIGEST_TICK: Duration = Duration::from_secs(1);
+/// Statuses in one call.
+const REPORT_BATCH: usize = 1000;
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// No manager's address is known.
+    #[error("no manager is known")]
+    NoManagers,
+    /// Not reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Refused or broken off.
+    #[error("{0}")]
+    Call(ApiError),
+    /// No answer.
+    #[error("the manager did not answer {0} in time")]
+    Timeout(&'static str),
+    /// A stream came to its end.
+    #[error("the manager has closed the {0} stream")]
+    Ended(&'static str),
+    /// Assignments that make no sense.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// A message that makes no sense.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+impl From<Status> for SessionError {
+    fn from(status: Status) -> Self {
+        SessionError::Call(ApiError::from_status(&status))
+    }
+}
+
+/// Where the agent stands, for `info` and for the supervisors.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AgentStatus {
+    /// The manager that this node is in session with.
+    pub manager: Option<SocketAddr>,
+    /// A manager has said since this start what is assigned here; until then it is what the disk remembers.
+    pub synced: bool,
+    /// The generation of the first assignments that it has said since this start.
+    pub generation: u64,
+    /// Why there is no session.
+    pub error: String,
+}
+
+/// Everything that sessions need and leave behind.
+pub(super) struct Sessions {
+    pub(super) dir: WorkerDir,
+    pub(super) identity: SharedIdentity,
+    pub(super) description: NodeDescription,
+    /// Managers named when the node joined; used besides those that the managers themselves name.
+    pub(super) managers: Vec<SocketAddr>,
+    pub(super) assigned: watch::Sender<Arc<Assigned>>,
+    pub(super) session: watch::Sender<Option<Arc<pb::SessionMessage>>>,
+    pub(super) keys: watch::Sender<KeyRing>,
+    pub(super) status: watch::Sender<AgentStatus>,
+    pub(super) reports: Reports,
+    pub(super) gossip: Gossip,
+    pub(super) logs: Arc<dyn TaskLogs>,
+}
+
+/// Pauses between attempts.
+struct Backoff(Duration);
+
+impl Backoff {
+    fn next(&mut self) -> Duration {
+        let limit = self.0;
+        self.0 = (self.0 * 2).min(BACKOFF.1);
+        // At random below the limit, so that the nodes of a cluster do not come back all at once.
+        limit.mul_f64(rand::rng().random_range(0.1..1.0))
+    }
+}
+
+impl Sessions {
+    /// Never ends by itself.
+    pub(super) async fn run(self) -> Infallible {
+        let mut backoff = Backoff(BACKOFF.0);
+        let mut last = None;
+        loop {
+            let manager = self.pick(last);
+            let error = match manager {
+                Some(addr) => self.session(addr, &mut backoff).await,
+                None => Err(SessionError::NoManagers),
+            };
+            last = manager;
+            let Err(error) = error;
+            let text = error.to_string();
+            self.status.send_modify(|status| {
+                if status.error != text {
+                    tracing::warn!(manager = ?manager, error = %text, "no session with the managers");
+                }
+                (status.manager, status.error) = (None, text);
+            });
+            sleep(backoff.next()).await;
+        }
+    }
+
+    /// Any manager but the one that has just failed, unless there is no other.
+    fn pick(&self, last: Option<SocketAddr>) -> Option<SocketAddr> {
+        let session = self.session.borrow();
+        let named = session.iter().flat_map(|s| s.managers.iter().filter_map(|m| m.addr.parse().ok()));
+        let all: BTreeSet<SocketAddr> = named.chain(self.managers.iter().copied()).collect();
+        let others: Vec<_> = all.iter().filter(|a| Some(**a) != last).copied().collect();
+        others.choose(&mut rand::rng()).copied().or(last.filter(|l| all.contains(l)))
+    }
+
+    async fn session(&self, addr: SocketAddr, backoff: &mut Backoff) -> Result<Infallible, SessionError> {
+        let connector = Connector::member(self.identity.clone());
+        let channel = connector.connect(Target::manager(addr)).await?;
+        let mut client = DispatcherClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+        let previous = self.session.borrow().as_ref().map(|s| s.session_id.clone()).unwrap_or_default();
+        let request =
+            pb::SessionRequest { description: Some((&self.description).into()), previous_session: previous };
+        let mut stream = within("the registration", client.session(request)).await?.into_inner();
+        let first =
+            within("the registration", stream.message()).await?.ok_or(SessionError::Ended("session"))?;
+        let session = first.session_id.clone();
+        self.learn(first)?;
+        tracing::info!(manager = %addr, "in session");
+        self.status.send_modify(|status| {
+            (status.manager, status.error) = (Some(addr), String::new());
+        });
+        backoff.0 = BACKOFF.0;
+        let news = async {
+            while let Some(message) = stream.message().await? {
+                self.learn(message)?;
+            }
+            Err(SessionError::Ended("session"))
+        };
+        // Any of them that fails ends all: the next session starts from nothing.
+        let (never, ..) = tokio::try_join!(
+            news,
+            heartbeats(client.clone(), &session),
+            self.assignments(client.clone(), &session),
+            self.report(client.clone(), &session),
+            self.settle_doubts(client.clone(), &session),
+            logs::serve(channel, session.clone(), self.logs.clone()),
+        )?;
+        never
+    }
+
+    /// Takes what the managers say of the cluster, and keeps it.
+    fn learn(&self, message: pb::SessionMessage) -> Result<(), SessionError> {
+        let keys: Vec<NetworkKey> =
+            message.network_keys.iter().cloned().map(NetworkKey::try_from).collect::<Result<_, _>>()?;
+        let before = self.session.borrow().clone();
+        if before.as_ref().is_none_or(|b| b.network_keys != message.network_keys) {
+            self.keys.send_replace(KeyRing::new(&keys));
+        }
+        self.gossip.add_seeds(message.gossip_seeds.iter().filter_map(|s| s.parse().ok()).collect());
+        if !message.root_ca_pem.is_empty() && message.root_ca_pem != self.identity.current().root_pem() {
+            match self.identity.current().with_roots(&message.root_ca_pem) {
+                Ok(identity) => self.identity.replace(identity),
+                Err(error) => tracing::error!(%error, "the managers' root certificate is of no use"),
+            }
+        }
+        if let Err(error) = self.dir.save_session(&message) {
+            tracing::error!(%error, "the managers' addresses could not be kept");
+        }
+        self.session.send_replace(Some(Arc::new(message)));
+        Ok(())
+    }
+
+    async fn assignments(
+        &self,
+        mut client: DispatcherClient<Channel>,
+        session: &str,
+    ) -> Result<Infallible, SessionError> {
+        let request = pb::AssignmentsRequest { session_id: session.to_owned() };
+        let mut stream = within("the assignments", client.assignments(request)).await?.into_inner();
+        let mut fold = Fold::new(Assigned::clone(&self.assigned.borrow()));
+        while let Some(message) = stream.message().await? {
+            fold.apply(message)?;
+            let assigned = Arc::new(fold.assigned().clone());
+            if let Some(node) = &assigned.node {
+                self.gossip.set_ingress_addrs(node.ingress_addrs.clone());
+            }
+            let generation = assigned.generation;
+            // Before anyone acts on it: a container must never be found at the next start whose task the disk does not know.
+            if let Err(error) = self.dir.save_assigned(&assigned) {
+                tracing::error!(%error, "the assignments could not be kept: after a reboot this node needs a manager");
+            }
+            self.assigned.send_replace(assigned);
+            self.status.send_if_modified(|status| {
+                let first = !status.synced;
+                if first {
+                    (status.synced, status.generation) = (true, generation);
+                }
+                first
+            });
+        }
+        Err(SessionError::Ended("assignment"))
+    }
+
+    async fn report(
+        &self,
+        mut client: DispatcherClient<Channel>,
+        session: &str,
+    ) -> Result<Infallible, SessionError> {
+        loop {
+            let mut batch = self.reports.next().await;
+            batch.truncate(REPORT_BATCH);
+            let update = |(task, status): &(_, _)| pb::update_task_status_request::Update {
+                task_id: ToString::to_string(task),
+                status: Some(pb::TaskStatus::from(status)),
+            };
+            let updates = batch.iter().map(update).collect();
+            let request = pb::UpdateTaskStatusRequest { session_id: session.to_owned(), updates };
+            within("the status report", client.update_task_status(request)).await?;
+            self.reports.taken(&batch);
+        }
+    }
+
+    async fn settle_doubts(
+        &self,
+        mut client: DispatcherClient<Channel>,
+        session: &str,
+    ) -> Result<Infallible, SessionError> {
+        let mut doubts = Doubts::default();
+        let mut tick = interval(DIGEST_TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let view = self.gossip.view();
+        loop {
+            tick.tick().await;
+            let (assigned, now) = (self.assigned.borrow().clone(), view.borrow().clone());
+            for network in doubts.check(&assigned, &now, Instant::now()) {
+                let request = pb::ListEndpointsRequest {
+                    session_id: session.to_owned(),
+                    network_id: network.to_string(),
+                };
+                let reply =
+                    within("the list of endpoints", client.list_endpoints(request)).await?.into_inner();
+                tracing::debug!(%network, endpoints = reply.endpoints.len(), "gossip and managers differ");
+                let records = digest::records(&network, reply, &assigned);
+                self.gossip.listed(network, records);
+            }
+        }
+    }
+}
+
+async fn heartbeats(
+    mut client: DispatcherClient<Channel>,
+    session: &str,
+) -> Result<Infallible, SessionError> {
+    loop {
+        let request = pb::HeartbeatRequest { session_id: session.to_owned() };
+        let reply = within("a heartbeat", client.heartbeat(request)).await?.into_inner();
+        sleep(Duration::from_millis(reply.period.max(10))).await;
+    }
+}
+
+async fn within<T>(
+    what: &'static str,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, SessionError> {
+    Ok(timeout(CALL, call).await.map_err(|_| SessionError::Timeout(what))??)
+}

@@ -1,0 +1,394 @@
+//! One task: does what [`lifecycle::next`] says, one thing after the other, and reports.
+
+use std::{sync::Arc, time::Duration};
+
+use proto::model::{ContainerId, Task, TaskId, TaskState, TaskStatus, Timestamp};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    TaskNetwork,
+    announce::{self, records},
+    lifecycle::{self, Action, Announced, Held, Observed, Wish},
+    supervisor::Deps,
+};
+use crate::{
+    gossip::EndpointState,
+    runtime::{
+        Container, ContainerConfig, ContainerRecord, ContainerState, ExitStatus, RuntimeError, TaskRef,
+    },
+};
+
+/// Pause before something that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What stopped a step.
+enum Failure {
+    /// The task ends in this state.
+    Ends(TaskState, String),
+    /// The same again, later.
+    Again(String),
+}
+
+type Step = Result<(), Failure>;
+
+pub(super) struct Actor {
+    deps: Arc<Deps>,
+    /// The newest assignment; the last one there was, once it is no longer assigned.
+    task: Arc<Task>,
+    wish: watch::Receiver<Option<Arc<Task>>>,
+    container: Option<ContainerRecord>,
+    state: Option<watch::Receiver<ContainerState>>,
+    network: Option<TaskNetwork>,
+    /// Whether a sandbox may be there, although this actor has not made or adopted it.
+    maybe_network: bool,
+    announced: Announced,
+    status: TaskStatus,
+    found: bool,
+    /// Held until the task has come to rest for the first time.
+    settling: Option<mpsc::Sender<()>>,
+}
+
+impl Actor {
+    pub(super) fn new(
+        deps: Arc<Deps>,
+        task: Arc<Task>,
+        wish: watch::Receiver<Option<Arc<Task>>>,
+        found: Option<Container>,
+        settling: Option<mpsc::Sender<()>>,
+    ) -> Self {
+        let state = found.as_ref().and_then(|c| deps.runtime.watch(&c.record.id).ok());
+        Self {
+            status: task.status.clone(),
+            maybe_network: found.is_some(),
+            found: found.is_some(),
+            container: found.map(|c| c.record),
+            state,
+            network: None,
+            announced: Announced::Nothing,
+            deps,
+            task,
+            wish,
+            settling,
+        }
+    }
+
+    /// Runs until the task is forgotten.
+    pub(super) async fn run(mut self) -> TaskId {
+        loop {
+            if let Some(task) = self.wish.borrow_and_update().clone() {
+                self.task = task;
+            }
+            let observed = self.observed();
+            let action = lifecycle::next(&observed);
+            tracing::debug!(task = %self.task.id, ?action, ?observed, "task");
+            match action {
+                Action::Wait => {
+                    self.settling = None;
+                    self.something().await;
+                }
+                Action::Delete => match self.delete().await {
+                    Ok(()) => return self.task.id.clone(),
+                    Err(failure) => self.fail(failure).await,
+                },
+                _ => {
+                    if let Err(failure) = self.perform(action).await {
+                        self.fail(failure).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn observed(&mut self) -> Observed {
+        let held = match self.state.as_mut().map(|s| s.borrow_and_update().clone()) {
+            None => Held::Nothing,
+            Some(ContainerState::Created { .. }) => Held::Created,
+            Some(ContainerState::Running { .. }) => Held::Running,
+            Some(ContainerState::Exited(end)) => Held::Exited { code: end.code, lost: !end.error.is_empty() },
+        };
+        Observed {
+            wish: Wish::of(self.wish.borrow().as_deref()),
+            held,
+            // A sandbox left by an earlier start is there when it comes to taking it down, and not when it is needed.
+            network: self.network.is_some()
+                || (self.maybe_network && (self.status.state.is_terminal() || self.found_over(held))),
+            announced: self.announced,
+            reported: self.status.state,
+            found: self.found,
+        }
+    }
+
+    fn found_over(&self, held: Held) -> bool {
+        self.found && matches!(held, Held::Exited { .. })
+    }
+
+    /// Waits for a new wish, or a new state of the container.
+    async fn something(&mut self) {
+        let state = async {
+            let over = match &mut self.state {
+                Some(state) => state.changed().await.is_err(),
+                None => true,
+            };
+            if over {
+                // Nothing to come.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = state => {}
+            changed = self.wish.changed() => {
+                if changed.is_err() {
+                    // The supervisor has ended; this task is aborted with it.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    async fn perform(&mut self, action: Action) -> Step {
+        match action {
+            Action::Prepare => self.prepare().await,
+            Action::Ready => {
+                self.report(TaskState::Ready, "prepared");
+                Ok(())
+            }
+            Action::Adopt => self.adopt().await,
+            Action::Start => self.start().await,
+            Action::Announce => self.announce().await,
+            Action::Drain => self.drain().await,
+            Action::Stop => self.stop().await,
+            Action::Finish(state) => self.finish(state).await,
+            Action::CleanUp => {
+                self.clean_up().await;
+                Ok(())
+            }
+            Action::Discard => {
+                self.clean_up().await;
+                self.delete().await
+            }
+            Action::Delete | Action::Wait => Ok(()),
+        }
+    }
+
+    async fn fail(&mut self, failure: Failure) {
+        match failure {
+            Failure::Ends(state, err) => {
+                tracing::warn!(task = %self.task.id, %err, "task {state}");
+                self.clean_up().await;
+                self.status.err = err;
+                let message = match state {
+                    TaskState::Rejected => "preparing",
+                    _ => "starting",
+                };
+                self.report(state, message);
+            }
+            Failure::Again(why) => {
+                tracing::warn!(task = %self.task.id, %why, "tried again in a second");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    /// Reports a state. What was reported never falls: a task that a reboot has set back is reported again when it runs.
+    fn report(&mut self, state: TaskState, message: &str) {
+        if state < self.status.state {
+            return;
+        }
+        self.status.state = state;
+        self.status.message = message.to_owned();
+        self.status.at = Timestamp::now();
+        self.deps.reports.report(self.task.id.clone(), self.status.clone());
+    }
+
+    async fn prepare(&mut self) -> Step {
+        self.report(TaskState::Accepted, "accepted");
+        self.report(TaskState::Preparing, "preparing");
+        // Bounded: a node that gets a hundred tasks at once makes some of them at a time.
+        let deps = self.deps.clone();
+        let Ok(_permit) = deps.making.acquire().await else { return Ok(()) };
+        let spec = &self.task.spec.container;
+        deps.runtime.resolve_image(&spec.image).await.map_err(|e| self.no_image(e))?;
+        let id = ContainerId::random();
+        let rejected = |why: String| Failure::Ends(TaskState::Rejected, why);
+        self.maybe_network = true;
+        let network = deps.network.up(&self.task, &id).await.map_err(|e| rejected(e.to_string()))?;
+        // Peers learn the addresses while the container is being made.
+        self.announced = Announced::Starting;
+        for record in self.records(EndpointState::Starting) {
+            deps.gossip.publish(record).await;
+        }
+        let config = ContainerConfig {
+            id: id.clone(),
+            name: self.task.name(),
+            task: Some(TaskRef {
+                task: self.task.id.clone(),
+                service: self.task.service_id.clone(),
+                service_name: self.task.service_name.clone(),
+                node: deps.node.id.clone(),
+            }),
+            spec: spec.clone(),
+            limits: self.task.spec.limits,
+            netns: network.netns.clone(),
+            addrs: network.addrs.clone(),
+            search: deps.search.clone(),
+        };
+        let made = deps.runtime.create(config).await.map_err(|e| rejected(e.to_string()))?;
+        deps.network.created(&self.task, &id).await;
+        self.status.container_id = id.to_string();
+        self.status.ports = network.host_ports.clone();
+        self.network = Some(network);
+        self.state = Some(deps.runtime.watch(&id).map_err(|e| rejected(e.to_string()))?);
+        self.container = Some(made.record);
+        self.found = false;
+        self.report(TaskState::Ready, "prepared");
+        Ok(())
+    }
+
+    fn no_image(&self, error: RuntimeError) -> Failure {
+        let why = match error {
+            RuntimeError::NoSuchImage(image) => {
+                let host = &self.deps.node.hostname;
+                format!(
+                    "No such image: {image}; bring it onto that node first, on {host}: rnctl import ROOTFS.tar {image}"
+                )
+            }
+            other => other.to_string(),
+        };
+        Failure::Ends(TaskState::Rejected, why)
+    }
+
+    async fn adopt(&mut self) -> Step {
+        let Some(container) = &self.container else { return Ok(()) };
+        let adopted = self.deps.network.adopt(&self.task, &container.id).await;
+        let network =
+            adopted.map_err(|e| Failure::Again(format!("its sandbox cannot be taken over: {e}")))?;
+        self.status.container_id = container.id.to_string();
+        self.status.ports = network.host_ports.clone();
+        self.network = Some(network);
+        self.found = false;
+        Ok(())
+    }
+
+    async fn start(&mut self) -> Step {
+        let Some(container) = &self.container else { return Ok(()) };
+        let id = container.id.clone();
+        self.report(TaskState::Starting, "starting");
+        let failed =
+            |e: RuntimeError| Failure::Ends(TaskState::Failed, format!("starting container failed: {e}"));
+        self.deps.runtime.start(&id).await.map_err(failed)?;
+        self.until(|state| !matches!(state, ContainerState::Created { .. })).await;
+        Ok(())
+    }
+
+    /// Waits for a state of the container.
+    async fn until(&mut self, reached: impl FnMut(&ContainerState) -> bool) {
+        if let Some(state) = &mut self.state {
+            // An error means that it has been deleted: nothing more to wait for.
+            let _ = state.wait_for(reached).await;
+        }
+    }
+
+    async fn announce(&mut self) -> Step {
+        // A service with a health check will wait for its first success here; without one, running is healthy.
+        let said = announce::publish(&self.deps.gossip, self.records(EndpointState::Ready)).await;
+        if !said.all {
+            tracing::warn!(task = %self.task.id, missing = ?said.missing, "not in every kernel yet");
+        }
+        self.announced = Announced::Ready;
+        if let Some(pid) = self.state.as_ref().and_then(|s| s.borrow().pid()) {
+            self.status.pid = u32::try_from(pid).unwrap_or(0);
+        }
+        self.report(TaskState::Running, "started");
+        Ok(())
+    }
+
+    async fn drain(&mut self) -> Step {
+        let said = announce::publish(&self.deps.gossip, self.records(EndpointState::Draining)).await;
+        if !said.all {
+            tracing::warn!(task = %self.task.id, missing = ?said.missing, "drained without everyone's answer");
+        }
+        self.announced = Announced::Draining;
+        Ok(())
+    }
+
+    async fn stop(&mut self) -> Step {
+        let Some(container) = &self.container else { return Ok(()) };
+        let (id, signal, grace) =
+            (container.id.clone(), container.stop_signal, Duration::from_millis(container.stop_grace_ms));
+        match self.deps.runtime.stop(&id, signal, grace).await {
+            Ok(_) => {
+                self.until(|state| matches!(state, ContainerState::Exited(_))).await;
+                Ok(())
+            }
+            // Gone already.
+            Err(RuntimeError::NoSuchContainer(_)) => {
+                (self.container, self.state) = (None, None);
+                Ok(())
+            }
+            Err(error) => Err(Failure::Again(format!("it cannot be stopped: {error}"))),
+        }
+    }
+
+    async fn finish(&mut self, state: TaskState) -> Step {
+        self.clean_up().await;
+        self.status.pid = 0;
+        let end = self.state.as_ref().and_then(|s| match &*s.borrow() {
+            ContainerState::Exited(end) => Some(end.clone()),
+            _ => None,
+        });
+        self.status.exit_code = end.as_ref().map(|e| e.code);
+        if state == TaskState::Failed {
+            self.status.err = end.as_ref().map(reason).unwrap_or_default();
+        }
+        let message = match state {
+            TaskState::Complete => "finished",
+            TaskState::Shutdown => "shutdown",
+            _ => "started",
+        };
+        self.report(state, message);
+        Ok(())
+    }
+
+    /// Peers forget the task, and its sandbox goes.
+    async fn clean_up(&mut self) {
+        for record in self.records(EndpointState::Draining) {
+            self.deps.gossip.withdraw(record.network, record.task).await;
+        }
+        self.announced = Announced::Nothing;
+        if self.network.take().is_some() || self.maybe_network {
+            self.deps.network.down(&self.task.id).await;
+            self.maybe_network = false;
+        }
+    }
+
+    async fn delete(&mut self) -> Step {
+        if let Some(container) = &self.container {
+            match self.deps.runtime.delete(&container.id, true).await {
+                Ok(()) | Err(RuntimeError::NoSuchContainer(_)) => {}
+                Err(error) => {
+                    return Err(Failure::Again(format!("its container cannot be deleted: {error}")));
+                }
+            }
+        }
+        (self.container, self.state, self.found) = (None, None, false);
+        Ok(())
+    }
+
+    fn records(&self, state: EndpointState) -> Vec<crate::gossip::EndpointRecord> {
+        let names: Vec<String> = match &self.container {
+            None => Vec::new(),
+            Some(c) if c.hostname == c.id.short() => vec![c.hostname.clone()],
+            Some(c) => vec![c.id.short().to_owned(), c.hostname.clone()],
+        };
+        records(&self.task, &self.deps.node.id, &self.deps.assigned.borrow(), &names, state)
+    }
+}
+
+/// Why a task has failed, as swarmkit puts it.
+fn reason(end: &ExitStatus) -> String {
+    match (end.error.as_str(), end.oom) {
+        ("", false) => format!("task: non-zero exit ({})", end.code),
+        ("", true) => format!("task: non-zero exit ({}): out of memory", end.code),
+        (error, _) => format!("task: {error}"),
+    }
+}

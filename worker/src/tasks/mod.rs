@@ -1,0 +1,63 @@
+//! The tasks of this node: one supervisor each, from assignment to the end.
+//!
+//! * [`lifecycle`]: pure: what to do next. `actor`: does it, and reports. [`Supervisor`]: one actor per task.
+//! * `announce`: a task's endpoints in the gossip. [`logs`]: the output of tasks.
+
+mod actor;
+mod announce;
+pub mod lifecycle;
+pub mod logs;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use proto::model::{ContainerId, NodeId, PortConfig, Task, TaskId};
+
+pub use logs::RuntimeLogs;
+pub use supervisor::{Supervisor, SupervisorConfig};
+
+/// A task's network, as its container needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskNetwork {
+    /// File of its network namespace.
+    pub netns: PathBuf,
+    /// Its addresses, the preferred one first, for `/etc/hosts`.
+    pub addrs: Vec<IpAddr>,
+    /// Host-mode ports as bound on this node.
+    pub host_ports: Vec<PortConfig>,
+}
+
+/// Why a task has no network. The text goes into the task's status, for a user to read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NetworkError(pub String);
+
+/// What a supervisor needs of the data plane.
+#[async_trait]
+pub trait Network: Send + Sync + 'static {
+    /// Makes the task's sandbox and waits until the kernel has all of it. Leaves nothing behind when it fails. A sandbox
+    /// that exists already is completed.
+    async fn up(&self, task: &Arc<Task>, container: &ContainerId) -> Result<TaskNetwork, NetworkError>;
+
+    /// The container exists: what shall outlive this daemon (the sockets of its resolver) can be left with its shim.
+    async fn created(&self, task: &Arc<Task>, container: &ContainerId);
+
+    /// Takes over the sandbox of a container that outlived an earlier start of the daemon, and whatever was left with its
+    /// shim. Interrupts no packet.
+    async fn adopt(&self, task: &Arc<Task>, container: &ContainerId) -> Result<TaskNetwork, NetworkError>;
+
+    /// Takes the sandbox down with everything in it, and forgets its connections. Of an unknown task: nothing.
+    async fn down(&self, task: &TaskId);
+}
+
+/// This node, as it stands in records and messages.
+#[derive(Debug, Clone)]
+pub struct NodeName {
+    /// Its id.
+    pub id: NodeId,
+    /// Its host name.
+    pub hostname: String,
+}

@@ -1,0 +1,461 @@
+//! Supervisors against a runtime and a network that exist in memory only, and a gossip that is real.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::fd::OwnedFd,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use futures::stream::BoxStream;
+use proto::model::{Attachment, NetworkId, TaskAllocation, TaskSpec, TaskState};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
+
+use super::*;
+use crate::{
+    agent::{AgentStatus, Assigned, Reports},
+    fixture::{World, id},
+    gossip::{EndpointState, Gossip, GossipConfig, KeyRing, Timing},
+    runtime::{
+        Container, ContainerConfig, ContainerDetail, ContainerRecord, ContainerState, ExecConfig,
+        ExecSession, ExitStatus, Image, LogLine, LogOptions, Result as RuntimeResult, Runtime, RuntimeError,
+        TaskRef,
+    },
+};
+
+/// Containers in memory. What was done is written down.
+#[derive(Default)]
+struct FakeRuntime {
+    containers: Mutex<BTreeMap<ContainerId, (ContainerRecord, watch::Sender<ContainerState>)>>,
+    log: Mutex<Vec<String>>,
+    ignores_term: bool,
+}
+
+impl FakeRuntime {
+    fn note(&self, what: &str) {
+        self.log.lock().unwrap().push(what.to_owned());
+    }
+
+    fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    fn exit(&self, code: i32) {
+        for (_, state) in self.containers.lock().unwrap().values() {
+            state.send_replace(ContainerState::Exited(ExitStatus { code, ..ExitStatus::default() }));
+        }
+    }
+
+    fn put(&self, task: &Task, state: ContainerState) {
+        let config = ContainerConfig {
+            id: ContainerId::random(),
+            name: task.name(),
+            task: Some(TaskRef {
+                task: task.id.clone(),
+                service: task.service_id.clone(),
+                service_name: task.service_name.clone(),
+                node: id("a"),
+            }),
+            spec: task.spec.container.clone(),
+            limits: Default::default(),
+            netns: "/netns".into(),
+            addrs: Vec::new(),
+            search: Vec::new(),
+        };
+        self.insert(config, state);
+    }
+
+    fn insert(&self, config: ContainerConfig, state: ContainerState) -> Container {
+        let record = ContainerRecord {
+            hostname: config.id.short().to_owned(),
+            id: config.id.clone(),
+            name: config.name,
+            task: config.task,
+            image: config.spec.image,
+            image_id: String::new(),
+            command: Vec::new(),
+            labels: BTreeMap::new(),
+            created_at: 0,
+            netns: config.netns,
+            stop_signal: 15,
+            stop_grace_ms: 100,
+            tty: false,
+        };
+        let sender = watch::Sender::new(state.clone());
+        self.containers.lock().unwrap().insert(config.id, (record.clone(), sender));
+        Container { record, state }
+    }
+}
+
+#[async_trait]
+impl Runtime for FakeRuntime {
+    async fn resolve_image(&self, reference: &str) -> RuntimeResult<Image> {
+        if reference == "missing" {
+            return Err(RuntimeError::NoSuchImage(reference.into()));
+        }
+        Ok(fake_image(reference))
+    }
+
+    async fn create(&self, config: ContainerConfig) -> RuntimeResult<Container> {
+        self.note("create");
+        Ok(self.insert(config, ContainerState::Created { pid: 7 }))
+    }
+
+    async fn start(&self, id: &ContainerId) -> RuntimeResult<i32> {
+        self.note("start");
+        let containers = self.containers.lock().unwrap();
+        let (record, state) =
+            containers.get(id).ok_or_else(|| RuntimeError::NoSuchContainer(id.to_string()))?;
+        if record.image == "broken" {
+            return Err(RuntimeError::Create("exec: no such file".into()));
+        }
+        state.send_replace(ContainerState::Running { pid: 7, started_at: 1 });
+        Ok(7)
+    }
+
+    async fn signal(&self, id: &ContainerId, signal: i32) -> RuntimeResult<()> {
+        self.note(&format!("signal {signal}"));
+        if signal == 9 || !self.ignores_term {
+            let containers = self.containers.lock().unwrap();
+            let status = ExitStatus { code: 128 + signal, ..ExitStatus::default() };
+            containers[id].1.send_replace(ContainerState::Exited(status));
+        }
+        Ok(())
+    }
+
+    fn watch(&self, id: &ContainerId) -> RuntimeResult<watch::Receiver<ContainerState>> {
+        let containers = self.containers.lock().unwrap();
+        containers
+            .get(id)
+            .map(|c| c.1.subscribe())
+            .ok_or_else(|| RuntimeError::NoSuchContainer(id.to_string()))
+    }
+
+    async fn delete(&self, id: &ContainerId, _: bool) -> RuntimeResult<()> {
+        self.note("delete");
+        self.containers.lock().unwrap().remove(id);
+        Ok(())
+    }
+
+    fn list(&self) -> Vec<Container> {
+        let containers = self.containers.lock().unwrap();
+        containers.values().map(|(r, s)| Container { record: r.clone(), state: s.borrow().clone() }).collect()
+    }
+
+    async fn inspect(&self, id: &ContainerId) -> RuntimeResult<ContainerDetail> {
+        Err(RuntimeError::NoSuchContainer(id.to_string()))
+    }
+
+    async fn exec(&self, id: &ContainerId, _: ExecConfig) -> RuntimeResult<ExecSession> {
+        Err(RuntimeError::NoSuchContainer(id.to_string()))
+    }
+
+    async fn logs(
+        &self,
+        id: &ContainerId,
+        _: LogOptions,
+    ) -> RuntimeResult<BoxStream<'static, RuntimeResult<LogLine>>> {
+        Err(RuntimeError::NoSuchContainer(id.to_string()))
+    }
+
+    async fn park(&self, _: &ContainerId, _: &str, _: Vec<OwnedFd>) -> RuntimeResult<()> {
+        Ok(())
+    }
+
+    async fn unpark(&self, _: &ContainerId, _: &str) -> RuntimeResult<Vec<OwnedFd>> {
+        Ok(Vec::new())
+    }
+}
+
+fn fake_image(reference: &str) -> Image {
+    Image {
+        id: "sha256:0".into(),
+        tags: vec![reference.into()],
+        created_at: 0,
+        size: 0,
+        config_json: String::new(),
+        document: Default::default(),
+        layers: Vec::new(),
+    }
+}
+
+/// Sandboxes in memory.
+#[derive(Default)]
+struct FakeNetwork {
+    up: Mutex<BTreeSet<TaskId>>,
+    log: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Network for FakeNetwork {
+    async fn up(&self, task: &Arc<Task>, _: &ContainerId) -> Result<TaskNetwork, NetworkError> {
+        self.log.lock().unwrap().push("up".into());
+        if task.service_name == "conflict" {
+            return Err(NetworkError(
+                "port 8080/tcp is already in use on this node by nginx (pid 12)".into(),
+            ));
+        }
+        self.up.lock().unwrap().insert(task.id.clone());
+        Ok(TaskNetwork { netns: "/netns".into(), addrs: Vec::new(), host_ports: Vec::new() })
+    }
+
+    async fn created(&self, _: &Arc<Task>, _: &ContainerId) {}
+
+    async fn adopt(&self, task: &Arc<Task>, _: &ContainerId) -> Result<TaskNetwork, NetworkError> {
+        self.log.lock().unwrap().push("adopt".into());
+        self.up.lock().unwrap().insert(task.id.clone());
+        Ok(TaskNetwork { netns: "/netns".into(), addrs: Vec::new(), host_ports: Vec::new() })
+    }
+
+    async fn down(&self, task: &TaskId) {
+        self.log.lock().unwrap().push("down".into());
+        self.up.lock().unwrap().remove(task);
+    }
+}
+
+struct Host {
+    runtime: Arc<FakeRuntime>,
+    network: Arc<FakeNetwork>,
+    gossip: Gossip,
+    reports: Reports,
+    assigned: watch::Sender<Arc<Assigned>>,
+    status: watch::Sender<AgentStatus>,
+    supervisor: JoinHandle<()>,
+}
+
+async fn gossip() -> Gossip {
+    let addr = "127.0.0.1:0".parse().unwrap();
+    let config = GossipConfig {
+        cluster: id("c1"),
+        node: id("a"),
+        hostname: "alpha".into(),
+        bind: addr,
+        advertise: addr,
+        vtep: addr.ip(),
+        seeds: Vec::new(),
+        generation: 1,
+        timing: Timing::default(),
+    };
+    let gossip = Gossip::start(config, watch::channel(KeyRing::default()).1).await.unwrap();
+    // The reconciler: all is in the kernel at once.
+    let (g, mut view) = (gossip.clone(), gossip.view());
+    tokio::spawn(async move {
+        loop {
+            let revision = view.borrow_and_update().revision;
+            g.applied(revision, BTreeSet::new());
+            if view.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    gossip
+}
+
+impl Host {
+    async fn start(assigned: Assigned, synced: bool, runtime: FakeRuntime) -> Self {
+        let (runtime, network) = (Arc::new(runtime), Arc::new(FakeNetwork::default()));
+        let gossip = gossip().await;
+        let reports = Reports::default();
+        let (assigned, assigned_rx) = watch::channel(Arc::new(assigned));
+        let (status, status_rx) = watch::channel(AgentStatus { synced, ..AgentStatus::default() });
+        let supervisor = Supervisor::new(SupervisorConfig {
+            node: NodeName { id: id("a"), hostname: "alpha".into() },
+            search: Vec::new(),
+            runtime: runtime.clone(),
+            network: network.clone(),
+            gossip: gossip.clone(),
+            reports: reports.clone(),
+            assigned: assigned_rx,
+            status: status_rx,
+        });
+        let supervisor = tokio::spawn(supervisor.run());
+        Self { runtime, network, gossip, reports, assigned, status, supervisor }
+    }
+
+    fn change(&self, edit: impl FnOnce(&mut Assigned)) {
+        self.assigned.send_modify(|a| edit(Arc::make_mut(a)));
+    }
+
+    fn wish(&self, desired: TaskState) {
+        self.change(|a| a.tasks.values_mut().for_each(|t| Arc::make_mut(t).desired = desired));
+    }
+
+    fn reported(&self, task: &str) -> proto::model::TaskStatus {
+        let all = self.reports.pending();
+        all.into_iter().find(|(t, _)| t.as_str() == task).map(|(_, s)| s).unwrap_or_default()
+    }
+
+    async fn until(&self, what: &str, mut done: impl FnMut(&Self) -> bool) {
+        let wait = async {
+            while !done(self) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        if timeout(Duration::from_secs(8), wait).await.is_err() {
+            panic!("{what}: reports {:?}, done {:?}", self.reports.pending(), self.runtime.log());
+        }
+    }
+
+    async fn state(&self, task: &str, state: TaskState) {
+        self.until(&format!("{task} {state}"), |h| h.reported(task).state == state).await;
+    }
+
+    fn endpoint(&self, task: &str) -> Option<EndpointState> {
+        let key = (id::<NetworkId>("app"), id::<TaskId>(task));
+        self.gossip.view().borrow().endpoints.get(&key).map(|r| r.state)
+    }
+}
+
+fn task(name: &str, image: &str) -> Task {
+    let mut spec = TaskSpec::default();
+    spec.container.image = image.into();
+    Task {
+        id: id(name),
+        meta: Default::default(),
+        service_id: id("s1"),
+        service_name: "web".into(),
+        slot: 1,
+        spec,
+        spec_version: Default::default(),
+        allocation: Some(TaskAllocation {
+            attachments: vec![Attachment {
+                network: id("app"),
+                addrs: vec!["10.0.1.5/24".parse().unwrap(), "fd00:2::5/64".parse().unwrap()],
+                aliases: vec!["www".into()],
+            }],
+            ingress_addrs: vec!["10.0.0.9".parse().unwrap()],
+            ports: Vec::new(),
+        }),
+        node_id: Some(id("a")),
+        desired: TaskState::Running,
+        status: proto::model::TaskStatus { state: TaskState::Assigned, ..Default::default() },
+        conditions: Vec::new(),
+        start_after: Default::default(),
+    }
+}
+
+fn with(tasks: &[Task]) -> Assigned {
+    let mut assigned = World::new().assigned;
+    assigned.tasks = tasks.iter().map(|t| (t.id.clone(), Arc::new(t.clone()))).collect();
+    assigned
+}
+
+#[tokio::test]
+async fn a_task_lives_and_a_lone_node_stops_it_quickly() {
+    let host = Host::start(with(&[task("t1", "web")]), true, FakeRuntime::default()).await;
+    let t = Instant::now();
+    host.state("t1", TaskState::Running).await;
+    println!("assigned to running, with nothing real below: {:?}", t.elapsed());
+    assert_eq!(host.endpoint("t1"), Some(EndpointState::Ready));
+    let view = host.gossip.view().borrow().clone();
+    let record = &view.endpoints[&(id("app"), id("t1"))];
+    assert_eq!(record.task_name, "web.1.t1");
+    assert_eq!(record.task_aliases.len(), 1, "the short container id is the host name here: {record:?}");
+    let mesh = &view.endpoints[&(id("ingress"), id("t1"))];
+    assert!(mesh.aliases.is_empty() && mesh.task_aliases.is_empty());
+    assert_eq!(host.reported("t1").pid, 7);
+
+    let t = Instant::now();
+    host.wish(TaskState::Shutdown);
+    host.state("t1", TaskState::Shutdown).await;
+    println!("drained, stopped and cleaned up in {:?}", t.elapsed());
+    assert!(t.elapsed() < Duration::from_secs(1));
+    assert_eq!(host.endpoint("t1"), None);
+    assert!(host.network.up.lock().unwrap().is_empty());
+    assert_eq!(host.runtime.list().len(), 1, "the output is kept");
+    host.change(|a| a.tasks.clear());
+    host.until("deleted", |h| h.runtime.list().is_empty()).await;
+    assert_eq!(host.runtime.log(), ["create", "start", "signal 15", "delete"]);
+}
+
+#[tokio::test]
+async fn a_task_that_is_only_to_be_ready_waits() {
+    let mut prepared = task("t1", "web");
+    prepared.desired = TaskState::Ready;
+    let host = Host::start(with(&[prepared]), true, FakeRuntime::default()).await;
+    host.state("t1", TaskState::Ready).await;
+    assert_eq!(host.endpoint("t1"), Some(EndpointState::Starting));
+    assert_eq!(host.runtime.log(), ["create"]);
+    host.wish(TaskState::Running);
+    host.state("t1", TaskState::Running).await;
+}
+
+#[tokio::test]
+async fn ends_and_failures_are_told_with_their_reasons() {
+    let host = Host::start(with(&[task("t1", "web")]), true, FakeRuntime::default()).await;
+    host.state("t1", TaskState::Running).await;
+    host.runtime.exit(3);
+    host.state("t1", TaskState::Failed).await;
+    let status = host.reported("t1");
+    assert_eq!((status.err.as_str(), status.exit_code), ("task: non-zero exit (3)", Some(3)));
+    assert_eq!(host.endpoint("t1"), None);
+
+    let host = Host::start(with(&[task("t1", "missing")]), true, FakeRuntime::default()).await;
+    host.state("t1", TaskState::Rejected).await;
+    let err = host.reported("t1").err;
+    assert!(err.starts_with("No such image: missing") && err.contains("rnctl import"), "{err}");
+    assert!(host.network.log.lock().unwrap().is_empty(), "no sandbox for nothing");
+
+    let host = Host::start(with(&[task("t1", "broken")]), true, FakeRuntime::default()).await;
+    host.state("t1", TaskState::Failed).await;
+    assert!(host.reported("t1").err.contains("exec: no such file"));
+    host.until("cleaned up", |h| h.network.up.lock().unwrap().is_empty()).await;
+
+    let mut conflict = task("t1", "web");
+    conflict.service_name = "conflict".into();
+    let host = Host::start(with(&[conflict]), true, FakeRuntime::default()).await;
+    host.state("t1", TaskState::Rejected).await;
+    assert!(host.reported("t1").err.contains("already in use on this node by nginx"));
+}
+
+#[tokio::test]
+async fn a_container_that_ignores_the_stop_signal_is_killed() {
+    let runtime = FakeRuntime { ignores_term: true, ..FakeRuntime::default() };
+    let host = Host::start(with(&[task("t1", "web")]), true, runtime).await;
+    host.state("t1", TaskState::Running).await;
+    host.change(|a| a.tasks.clear());
+    host.until("deleted", |h| h.runtime.list().is_empty()).await;
+    assert_eq!(host.runtime.log(), ["create", "start", "signal 15", "signal 9", "delete"]);
+    assert_eq!(host.reported("t1").state, TaskState::Shutdown);
+}
+
+#[tokio::test]
+async fn containers_that_outlived_the_daemon_are_adopted_from_the_disk_alone() {
+    let (ours, stray) = (task("t1", "web"), task("t9", "web"));
+    let runtime = FakeRuntime::default();
+    runtime.put(&ours, ContainerState::Running { pid: 7, started_at: 1 });
+    runtime.put(&stray, ContainerState::Running { pid: 8, started_at: 1 });
+    // No manager has spoken yet.
+    let host = Host::start(with(&[ours]), false, runtime).await;
+    host.state("t1", TaskState::Running).await;
+    assert_eq!(host.endpoint("t1"), Some(EndpointState::Ready));
+    assert_eq!(*host.network.log.lock().unwrap(), ["adopt"]);
+    assert!(host.runtime.log().is_empty(), "nothing was created or stopped");
+    host.until("settled", |h| h.gossip.view().borrow().nodes[&id::<NodeId>("a")].settled).await;
+    // Now one says that the other is not assigned.
+    assert_eq!(host.runtime.list().len(), 2);
+    host.status.send_modify(|s| s.synced = true);
+    host.until("stray removed", |h| h.runtime.list().len() == 1).await;
+    assert_eq!(host.reported("t1").state, TaskState::Running);
+}
+
+#[tokio::test]
+async fn after_a_reboot_without_a_manager_tasks_run_again() {
+    let mut was_running = task("t1", "web");
+    was_running.status.state = TaskState::Running;
+    let runtime = FakeRuntime::default();
+    let lost = ExitStatus { code: 255, error: "the machine restarted".into(), ..ExitStatus::default() };
+    runtime.put(&was_running, ContainerState::Exited(lost));
+    let host = Host::start(with(&[was_running]), false, runtime).await;
+    host.until("running", |h| h.endpoint("t1") == Some(EndpointState::Ready)).await;
+    assert_eq!(host.runtime.log(), ["delete", "create", "start"]);
+    let status = host.reported("t1");
+    assert_eq!(status.state, TaskState::Running);
+    assert_eq!(
+        status.container_id,
+        host.runtime.list()[0].record.id.as_str(),
+        "the new container is reported"
+    );
+    host.supervisor.abort();
+}
