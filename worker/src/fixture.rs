@@ -30,12 +30,17 @@ pub struct World {
 impl World {
     /// Node `a` (10.77.0.1) of a cluster with `ingress` and the overlay `app`.
     pub fn new() -> Self {
+        Self::seen_by("a")
+    }
+
+    /// The same cluster, as another node sees it.
+    pub fn seen_by(me: &str) -> Self {
         let mut world = Self {
             assigned: Assigned::default(),
             view: PeerView::default(),
             local: LocalFacts {
-                me: id("a"),
-                names: Names::well_known("daemon1"),
+                me: id(me),
+                names: Names::well_known(&format!("daemon-{me}")),
                 netns_dir: "/run/rn-test/netns".into(),
                 underlay: Underlay { addr: ip("10.77.0.1"), dev: Some("eth0".into()), port: 4789, mtu: 1500 },
                 gateway: GatewaySubnets {
@@ -62,7 +67,7 @@ impl World {
             let subnet: ipnet::IpNet = s.parse().unwrap();
             Subnet {
                 subnet,
-                gateway: subnet.hosts().nth(if subnet.addr().is_ipv4() { 252 } else { 255 }).unwrap(),
+                gateway: subnet.hosts().nth(0).unwrap(),
                 ip_range: None,
             }
         });

@@ -236,6 +236,15 @@ impl Engine {
         Outcome { table, revision: view.revision, failed_networks }
     }
 
+    /// What a pass over everything would do now, had nothing been remembered.
+    #[cfg(test)]
+    pub fn dry_run(&self) -> Plan {
+        let focus = Focus::All(true);
+        let Some((desired, _)) = &self.last else { return Plan::default() };
+        let observed = self.look(desired, &focus).unwrap_or_default();
+        plan::plan(desired, &observed, &Known::new(), &focus)
+    }
+
     fn table(&mut self, assigned: &Arc<Assigned>, view: &Arc<PeerView>) -> Arc<ServiceTable> {
         if let (Some((a, v)), Some((last, _))) = (&self.inputs, &self.last)
             && Arc::ptr_eq(a, assigned)

@@ -52,7 +52,7 @@ impl GatewayStore {
         let host = kernel.observe(&Scope::host()).map_err(|e| failed(&e))?;
         let links = host.ns(&Ns::Host).into_iter().flat_map(|h| &h.links);
         let others = links.filter(|(name, _)| **name != names.gateway_bridge).flat_map(|(_, l)| &l.addrs);
-        let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+        let routes = std::fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
         let used: Vec<IpNet> =
             others.map(|a| a.subnet()).chain(routed(&routes).into_iter().map(IpNet::V4)).collect();
         let v4 = match wanted.or_else(|| first_free(&used)) {

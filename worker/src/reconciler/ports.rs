@@ -143,7 +143,7 @@ fn conflict(protocol: Protocol, port: Port, wanted_by: &str, error: &io::Error) 
 
 /// Who holds a port, from `/proc`.
 fn holder(protocol: Protocol, port: Port) -> Option<String> {
-    let files = [format!("/proc/net/{protocol}"), format!("/proc/net/{protocol}6")];
+    let files = [format!("/proc/thread-self/net/{protocol}"), format!("/proc/thread-self/net/{protocol}6")];
     let inodes: BTreeSet<String> =
         files.iter().filter_map(|f| fs::read_to_string(f).ok()).flat_map(|t| inodes(&t, port)).collect();
     for process in fs::read_dir("/proc").ok()?.flatten() {
