@@ -65,11 +65,7 @@ impl World {
     pub fn network(&mut self, name: &str, vni: u32, subnets: &[&str], ingress: bool) {
         let subnets = subnets.iter().map(|s| {
             let subnet: ipnet::IpNet = s.parse().unwrap();
-            Subnet {
-                subnet,
-                gateway: subnet.hosts().nth(0).unwrap(),
-                ip_range: None,
-            }
+            Subnet { subnet, gateway: subnet.hosts().nth(0).unwrap(), ip_range: None }
         });
         let network = Network {
             id: id(name),
