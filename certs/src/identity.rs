@@ -77,6 +77,7 @@ fn sole<'a>(
 }
 
 /// A node's own certificate, its key and the roots that it trusts: checked to fit each other, with the TLS configurations made.
+#[derive(Clone)]
 pub struct Identity {
     peer: Peer,
     root_pem: String,

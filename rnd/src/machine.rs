@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
 
 use proto::model::NodeDescription;
-use worker::kernel::{HostFacts, features};
+use worker::kernel::{facts::HostFacts, features};
 
 /// Facts that do not change while the daemon runs.
 #[derive(Debug, Clone)]

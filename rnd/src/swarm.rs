@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::Context;
 use certs::{CertificateDir, JoinToken, SharedIdentity, join, transport::DialOptions};
-use manager::{InitOptions, Manager, ManagerConfig, Start, bootstrap::Bootstrap};
+use manager::{
+    bootstrap::{Bootstrap, InitOptions},
+    run::{Manager, ManagerConfig, Start},
+};
 use proto::{
     error::ApiError,
     model::{self, Availability, Role},
@@ -18,7 +21,7 @@ use proto::{
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use worker::{
-    kernel::HostFacts,
+    kernel::facts::HostFacts,
     runtime::Runtime,
     worker::{Worker, WorkerConfig},
 };

@@ -1,6 +1,7 @@
 //! The data plane: agent, gossip, planners, kernel, container runtime and DNS.
 
 pub mod agent;
+pub mod dataplane;
 pub mod desired;
 pub mod dns;
 pub mod gossip;
@@ -10,6 +11,7 @@ pub mod reconciler;
 pub mod runtime;
 pub mod services;
 pub mod tasks;
+pub mod worker;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]

@@ -11,6 +11,7 @@ use certs::SharedIdentity;
 use proto::{
     error::ApiError,
     model::{ClusterId, NodeDescription, Port},
+    pb,
 };
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,7 @@ use crate::{
     desired::Underlay,
     dns::{DnsServer, Forwarder, UpstreamConfig},
     gossip::{Gossip, GossipConfig, Timing},
-    kernel::{HostFacts, LinuxKernel},
+    kernel::{LinuxKernel, facts::HostFacts},
     plan::names::{Marks, Names},
     reconciler::{self, Reconciler},
     runtime::Runtime,
@@ -69,6 +70,7 @@ pub struct Worker {
     reconciler: Reconciler,
     assigned: Arc<watch::Sender<Arc<Assigned>>>,
     status: watch::Receiver<AgentStatus>,
+    session: watch::Receiver<Option<Arc<pb::SessionMessage>>>,
     stop: CancellationToken,
     agent: JoinSet<()>,
     work: JoinSet<()>,
@@ -177,9 +179,9 @@ impl Worker {
             status: agent.status(),
         });
         work.spawn(supervisor.run());
-        let status = agent.status();
+        let (status, session) = (agent.status(), agent.session());
         let agent = agent.start(gossip.clone(), Arc::new(RuntimeLogs(config.runtime.clone())));
-        Ok(Self { dir, runtime: config.runtime, gossip, reconciler, assigned, status, stop, agent, work })
+        Ok(Self { dir, runtime: config.runtime, gossip, reconciler, assigned, status, session, stop, agent, work })
     }
 
     /// What is assigned to this node.
@@ -192,7 +194,12 @@ impl Worker {
         self.status.borrow().clone()
     }
 
-    /// Waits until the agent is in session with a manager.
+    /// What the managers said last of the cluster.
+    pub fn session(&self) -> Option<Arc<pb::SessionMessage>> {
+        self.session.borrow().clone()
+    }
+
+    /// The same, as it changes.
     pub fn watch_status(&self) -> watch::Receiver<AgentStatus> {
         self.status.clone()
     }

@@ -180,8 +180,8 @@ impl Store {
             Err(RaftError::Fatal(e)) => return Err(ProposeError::Fatal(e.to_string()).into()),
         }
         let mut leadership = self.leadership();
-        let leads = timeout(Duration::from_secs(5), leadership.wait_for(Leadership::is_leader)).await;
-        if !matches!(leads, Ok(Ok(_))) {
+        let leads = async { leadership.wait_for(Leadership::is_leader).await.is_ok() };
+        if timeout(Duration::from_secs(5), leads).await != Ok(true) {
             return Err(unavailable("this manager did not become the leader of its new cluster".into()));
         }
         for command in &mut commands {

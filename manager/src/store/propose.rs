@@ -102,15 +102,15 @@ async fn write(
     proposal: &pb::Proposal,
 ) -> Result<Vec<Outcome>, ProposeError> {
     // Between two leaders there is a moment without one; most callers would only come back.
-    let known = timeout(patience, leadership.wait_for(|l| *l != Leadership::None));
-    let known = known.await.map(|now| now.map(|l| l.clone()));
+    let known = async { leadership.wait_for(|l| *l != Leadership::None).await.map(|now| now.clone()) };
+    let known = timeout(patience, known).await;
     let term = match known {
         Ok(Ok(Leadership::Leader { term })) => term,
         Ok(Ok(Leadership::Follower { leader })) => return Err(ProposeError::NotLeader { leader }),
         Ok(Ok(Leadership::None)) | Err(_) => return Err(ProposeError::no_quorum()),
         Ok(Err(_)) => return Err(ProposeError::Fatal("the manager is stopping".into())),
     };
-    let lost = leadership.wait_for(|l| *l != Leadership::Leader { term });
+    let lost = async { drop(leadership.wait_for(|l| *l != Leadership::Leader { term }).await) };
     tokio::select! {
         biased;
         written = raft.client_write(Encoded(proposal.encode_to_vec())) => match written {

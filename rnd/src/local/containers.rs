@@ -108,7 +108,7 @@ fn to_pb(container: Container, assigned: &Assigned) -> pb::Container {
         created_at: record.created_at,
         state: state.as_str().into(),
         started_at,
-        finished_at: ended.as_ref().map(|e| e.at).unwrap_or_default(),
+        finished_at: ended.as_ref().map(|e| e.finished_at).unwrap_or_default(),
         exit_code: ended.as_ref().map(|e| e.code).unwrap_or_default(),
         pid: u32::try_from(pid).unwrap_or(0),
         ports,
