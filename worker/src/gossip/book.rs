@@ -222,6 +222,8 @@ impl Book {
         if !self.joined.contains(network) {
             return;
         }
+        // Of its own endpoints this node needs to be told by nobody.
+        let endpoints = endpoints.into_iter().filter(|e| e.record.node != self.me);
         let listed =
             endpoints.into_iter().map(|e| (e.record.task.clone(), (Arc::new(e.record), e.vtep))).collect();
         if self.listed.get(network) != Some(&listed) {

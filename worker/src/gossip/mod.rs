@@ -1,19 +1,21 @@
 //! What nodes know first-hand, told to all who need it, with no manager involved.
 //!
 //! * [`record`]: the records; [`view`]: all of them as one value, [`PeerView`]; `book`: how reports merge into it.
-//! * `keyring`, `sealed`: datagrams nobody else can read or make; `transport`: the one UDP socket; `codec`: chitchat's bytes.
+//! * `keyring`, `sealed`: datagrams nobody else can read or make; `transport`: the one UDP socket; `codec`: chitchat's bytes; `chat`: its instances.
 //! * `notice`: changes told directly and acknowledged; `liveness`: who is dead; `engine`: the task that runs all this.
 //!
 //! One chitchat instance spans all nodes (node facts), and one more each network this node is a member of (endpoints), so
 //! that only members hold or see a network's endpoints.
 
 mod book;
+mod chat;
 mod codec;
 mod engine;
 mod keyring;
 mod liveness;
 mod notice;
 pub mod record;
+mod replay;
 mod sealed;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use ring::aead;
 use super::{
     keyring::{KeyRing, Sender},
     record::Generation,
+    replay::Window,
 };
 
 /// Largest datagram: fits any underlay with the IPv6 minimum MTU of 1280 bytes only fragmented, every common one whole
@@ -28,8 +29,6 @@ const MAX_PARTIAL: usize = 32;
 const PARTIAL_LIFE: Duration = Duration::from_secs(2);
 /// Senders remembered; a full set of a thousand nodes and room for strangers with a good key.
 const MAX_SENDERS: usize = 8192;
-/// How far behind the newest a datagram may arrive.
-const WINDOW: u64 = 1024;
 
 const VERSION: u8 = 1;
 const TAG: usize = 16;
@@ -349,44 +348,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Which counters of a sender have been seen: the newest, and a bit for each of the [`WINDOW`] before it (RFC 4303, 3.4.3).
-#[derive(Default)]
-struct Window {
-    newest: u64,
-    bits: [u64; (WINDOW / 64) as usize],
-}
-
-impl Window {
-    fn seen(&self, counter: u64) -> bool {
-        if counter > self.newest {
-            return false;
-        }
-        if self.newest - counter >= WINDOW {
-            return true;
-        }
-        let (word, bit) = Self::place(counter);
-        self.bits[word] & bit != 0
-    }
-
-    fn mark(&mut self, counter: u64) {
-        if counter > self.newest {
-            // The bits of the counters that now enter the window belonged to those that leave it.
-            for c in (self.newest + 1..=counter).rev().take(WINDOW as usize) {
-                let (word, bit) = Self::place(c);
-                self.bits[word] &= !bit;
-            }
-            self.newest = counter;
-        }
-        let (word, bit) = Self::place(counter);
-        self.bits[word] |= bit;
-    }
-
-    const fn place(counter: u64) -> (usize, u64) {
-        let slot = counter % WINDOW;
-        ((slot / 64) as usize, 1 << (slot % 64))
-    }
-}
-
 /// Lengths here are bounded by [`MAX_FRAGMENTS`] or by an id's 64 characters.
 fn byte(n: usize) -> u8 {
     u8::try_from(n).unwrap_or(u8::MAX)
@@ -502,22 +463,6 @@ mod tests {
         fn no_bytes_make_the_opener_fail(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut opener = Opener::new("beta".parse().unwrap());
             prop_assert!(opener.open(&ring(&[(1, 1)]), &mut bytes.clone(), Instant::now()).is_none());
-        }
-
-        #[test]
-        fn the_window_takes_each_counter_once(counters in proptest::collection::vec(1u64..3000, 1..400)) {
-            let mut window = Window::default();
-            let mut seen = std::collections::HashSet::new();
-            for counter in counters {
-                let newest = window.newest;
-                let fresh = !window.seen(counter);
-                if fresh {
-                    prop_assert!(seen.insert(counter));
-                    window.mark(counter);
-                } else {
-                    prop_assert!(seen.contains(&counter) || newest - counter >= WINDOW);
-                }
-            }
         }
     }
 }
