@@ -175,7 +175,8 @@ fn copy_up(root: &OwnedFd, copy: &CopyUp) -> Result<()> {
         return Ok(());
     }
     // `cp -a` keeps owners, modes, times, links, devices and extended attributes; it is on every machine.
-    let from = Path::new("/proc/self/fd").join(from.as_raw_fd().to_string()).join(".");
+    // By our descriptor, which it does not inherit.
+    let from = format!("/proc/{}/fd/{}/.", std::process::id(), from.as_raw_fd());
     let status =
         Command::new("cp").arg("-a").arg("--").arg(&from).arg(&copy.to).status().context("run cp")?;
     if status.success() { Ok(()) } else { bail!("cp ended with {status}") }

@@ -152,13 +152,14 @@ fn confine(exec: &ExecSpec, spec: &Spec, console: Option<&UnixStream>) -> Result
     let process = spec.process().as_ref().ok_or_else(|| anyhow!("the container has no process"))?;
     let syscall = create_syscall();
     setsid().context("setsid")?;
-    if let Some(console) = console {
-        make_terminal(exec, console)?;
-    }
     for limit in process.rlimits().iter().flatten() {
         syscall.set_rlimit(limit).context("set resource limits")?;
     }
     chdir(&exec.cwd).map_err(|error| anyhow!("chdir to {}: {}", exec.cwd.display(), error.desc()))?;
+    // From here on, complaints go to the user's screen.
+    if let Some(console) = console {
+        make_terminal(exec, console)?;
+    }
     let groups: Vec<Gid> = exec.groups.iter().copied().map(Gid::from_raw).collect();
     setgroups(&groups).context("set groups")?;
     prctl::set_keepcaps(true).context("keep capabilities")?;

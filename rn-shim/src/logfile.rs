@@ -95,6 +95,10 @@ impl LogFile {
         if serde_json::to_writer(&mut self.pending, record).is_ok() {
             self.pending.push(b'\n');
         }
+        // Records are larger than the lines in them: a rotation must not wait for the end of a long read.
+        if self.pending.len() > MAX_LINE {
+            self.flush();
+        }
     }
 
     /// Writes what was taken. A disk that is full costs lines, never the container: it must not wait for its log.
