@@ -35,7 +35,7 @@ pub(super) async fn run(
     let Some(pb::ExecRequest { kind: Some(In::Start(start)) }) = requests.message().await? else {
         return Err(ApiError::invalid("exec: the first message must say what to run").into());
     };
-    let Start { container, cmd, tty, stdin, env, user, dir, rows, cols } = start;
+    let Start { container, cmd, tty, stdin, env, user, dir, rows, cols, detach } = start;
     if cmd.is_empty() {
         return Err(ApiError::invalid("exec needs a command: rnctl exec CONTAINER COMMAND [ARG…]").into());
     }
@@ -45,6 +45,10 @@ pub(super) async fn run(
         ExecConfig { args: cmd, env, user, dir, tty: tty.then(|| (size(rows, 24), size(cols, 80))), stdin };
     let session = runtime.exec(&id, config).await.map_err(refused)?;
     let (out, replies) = mpsc::channel(AHEAD);
+    if detach {
+        // The process goes on by itself; its output is read and dropped, so that it never waits for a reader.
+        let _ = out.send(Ok(pb::ExecReply { kind: Some(Out::ExitCode(0)) })).await;
+    }
     tokio::spawn(async move {
         match session.io {
             ExecIo::Pipes { stdin, stdout, stderr } => {
@@ -65,9 +69,8 @@ async fn drain(mut from: impl AsyncRead + Unpin, wrap: fn(Vec<u8>) -> Out, out: 
     let mut buffer = vec![0; CHUNK];
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
         let data = buffer.get(..n).unwrap_or_default().to_vec();
-        if out.send(Ok(pb::ExecReply { kind: Some(wrap(data)) })).await.is_err() {
-            return;
-        }
+        // A client that has gone must not block the process: its output is read to the end all the same.
+        let _ = out.send(Ok(pb::ExecReply { kind: Some(wrap(data)) })).await;
     }
 }
 
