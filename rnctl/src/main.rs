@@ -1,3 +1,43 @@
 //! The command line of rn.
+//!
+//! * [`cli`]: the command tree. Each command's flags stand beside its code in [`cmd`].
+//! * [`parse`]: what users type (ports, mounts, sizes, durations) into values; pure.
+//! * [`view`]: objects of the model into the rows and the JSON that Docker's users know; pure.
+//! * [`output`]: tables, templates, relative times.
+//! * [`connect`]: the daemon's socket. [`exit`]: failures and exit codes.
 
-fn main() {}
+mod cli;
+mod cmd;
+mod connect;
+mod exit;
+mod output;
+mod parse;
+mod view;
+
+use std::io::Write;
+
+fn main() {
+    let code = match run() {
+        Ok(()) => 0,
+        Err(failure) => {
+            let text = failure.to_string();
+            if !text.is_empty() {
+                let _ = writeln!(std::io::stderr(), "{text}");
+            }
+            failure.code()
+        }
+    };
+    // A thread may still sit in a read of standard input: leave without waiting for it.
+    std::process::exit(code);
+}
+
+fn run() -> Result<(), exit::Failure> {
+    let cli = cli::parse()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| exit::Failure::local(format!("cannot start: {e}")))?;
+    let result = runtime.block_on(cmd::run(cli));
+    runtime.shutdown_background();
+    result
+}

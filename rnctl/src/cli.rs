@@ -1,0 +1,143 @@
+//! The command tree.
+
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+
+use crate::{
+    cmd::{container, exec, image, inspect, network, node, service, swarm, system},
+    connect::DEFAULT_HOST,
+    exit::Failure,
+};
+
+const AFTER_HELP: &str = "\
+Start a swarm, run a service on it, and reach it on any node:
+  rnctl swarm init
+  rnctl network create -d overlay app
+  rnctl service create --name web --network app --replicas 3 --publish 8080:80 IMAGE
+  rnctl service ps web";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rnctl",
+    version,
+    about = "Control rn: services and networks over many machines",
+    after_help = AFTER_HELP,
+    max_term_width = 110,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// Socket of the daemon to talk to
+    #[arg(short = 'H', long, env = "RN_HOST", default_value = DEFAULT_HOST, value_name = "unix://PATH")]
+    pub host: String,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Manage services
+    #[command(subcommand)]
+    Service(service::Command),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(network::Command),
+    /// Manage nodes
+    #[command(subcommand)]
+    Node(node::Command),
+    /// Manage the swarm
+    #[command(subcommand)]
+    Swarm(swarm::Command),
+    /// Manage this machine's containers
+    #[command(subcommand)]
+    Container(container::Command),
+    /// Manage this machine's images
+    #[command(subcommand)]
+    Image(image::Command),
+    /// List this machine's containers
+    Ps(container::ListArgs),
+    /// Run a command in a running container of this machine
+    Exec(exec::ExecArgs),
+    /// Show the output of a container of this machine
+    Logs(container::LogsArgs),
+    /// Show everything about containers, images, services, networks, nodes or tasks, as JSON
+    Inspect(inspect::InspectArgs),
+    /// Make an image from an archive of a root file system
+    Import(image::ImportArgs),
+    /// List this machine's images
+    Images(image::ListArgs),
+    /// Remove images from this machine
+    Rmi(image::RemoveArgs),
+    /// Show what the daemon knows about itself and its swarm
+    Info(system::InfoArgs),
+    /// Show the versions of client and daemon
+    Version(system::VersionArgs),
+    /// Print a completion script for a shell
+    ///
+    /// For instance: rnctl completion bash > /etc/bash_completion.d/rnctl
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Parses the process's arguments. Help and version end the process.
+pub fn parse() -> Result<Cli, Failure> {
+    Cli::try_parse().map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.exit(),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            Failure::Code(1)
+        }
+        _ => {
+            let text = error.render().to_string();
+            let text = text.replace("For more information, try '--help'.", "").trim_end().to_owned();
+            let text = text.strip_prefix("error: ").unwrap_or(&text).to_owned();
+            let args: Vec<String> =
+                std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+            Failure::usage(&path(&args), text)
+        }
+    })
+}
+
+/// The path of the command that arguments name, as far as it exists.
+fn path(args: &[String]) -> String {
+    let mut command = Cli::command();
+    let mut path = Vec::new();
+    for arg in args.iter().filter(|a| !a.starts_with('-')) {
+        let Some(next) = command.find_subcommand(arg).cloned() else { continue };
+        path.push(next.get_name().to_owned());
+        command = next;
+    }
+    path.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn hints_name_the_command() {
+        let args = ["-H", "/x", "service", "create", "--nope"].map(str::to_owned);
+        assert_eq!(path(&args), "service create");
+        assert_eq!(path(&["frob".to_owned()]), "");
+    }
+
+    #[test]
+    fn options_end_at_the_image() {
+        let line = ["rnctl", "service", "create", "--name", "web", "hello:1", "/bin/httpd", "-f", "-p", "[::]:80"];
+        let cli = Cli::try_parse_from(line).map_err(|e| e.to_string());
+        let Ok(Cli { command: Command::Service(service::Command::Create(args)), .. }) = cli else {
+            panic!("{cli:?}")
+        };
+        assert_eq!(args.image_and_command, ["hello:1", "/bin/httpd", "-f", "-p", "[::]:80"]);
+        assert!(Cli::try_parse_from(["rnctl", "exec", "c", "ls", "-l"]).is_ok());
+    }
+}

@@ -1,0 +1,103 @@
+//! The commands. Each file holds the flags of its commands beside what they do.
+
+pub mod container;
+pub mod exec;
+pub mod image;
+pub mod inspect;
+pub mod network;
+pub mod node;
+pub mod service;
+pub mod swarm;
+pub mod system;
+
+use std::collections::BTreeMap;
+
+use clap::CommandFactory;
+use proto::{
+    convert::Malformed,
+    error::{ApiError, Kind},
+    model::{Network, NetworkId, Node, NodeId, Task},
+    pb,
+};
+
+use crate::{
+    cli::{Cli, Command},
+    connect::Daemon,
+    exit::Failure,
+};
+
+/// Runs a command.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    let host = cli.host.as_str();
+    match cli.command {
+        Command::Version(args) => return system::version(host, args).await,
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rnctl", &mut script);
+            crate::output::emit(&String::from_utf8_lossy(&script));
+            return Ok(());
+        }
+        _ => {}
+    }
+    let rn = Daemon::connect(host).await?;
+    match cli.command {
+        Command::Service(command) => service::run(&rn, command).await,
+        Command::Network(command) => network::run(&rn, command).await,
+        Command::Node(command) => node::run(&rn, command).await,
+        Command::Swarm(command) => swarm::run(&rn, command).await,
+        Command::Container(command) => container::run(&rn, command).await,
+        Command::Image(command) => image::run(&rn, command).await,
+        Command::Ps(args) => container::list(&rn, args).await,
+        Command::Exec(args) => exec::run(&rn, args).await,
+        Command::Logs(args) => container::logs(&rn, args).await,
+        Command::Inspect(args) => inspect::run(&rn, args).await,
+        Command::Import(args) => image::import(&rn, args).await,
+        Command::Images(args) => image::list(&rn, args).await,
+        Command::Rmi(args) => image::remove(&rn, args).await,
+        Command::Info(args) => system::info(&rn, args).await,
+        Command::Version(_) | Command::Completion { .. } => Ok(()),
+    }
+}
+
+/// A message of the wire as the model's type.
+fn typed<A, B: TryFrom<A, Error = Malformed>>(message: A) -> Result<B, Failure> {
+    Ok(B::try_from(message)?)
+}
+
+/// All messages of a list.
+fn all_typed<A, B: TryFrom<A, Error = Malformed>>(messages: Vec<A>) -> Result<Vec<B>, Failure> {
+    messages.into_iter().map(typed).collect()
+}
+
+fn get(key: &str) -> pb::GetRequest {
+    pb::GetRequest { key: key.to_owned() }
+}
+
+/// Whether an answer means "ask elsewhere": this node is no manager, or it has no such object.
+fn is_elsewhere(status: &tonic::Status) -> bool {
+    let kind = ApiError::from_status(status).kind;
+    matches!(kind, Kind::NotFound | Kind::Precondition | Kind::Unsupported)
+}
+
+async fn nodes(rn: &Daemon) -> Result<BTreeMap<NodeId, Node>, Failure> {
+    let reply = rn.control().list_nodes(pb::ListNodesRequest {}).await?.into_inner();
+    let nodes: Vec<Node> = all_typed(reply.nodes)?;
+    Ok(nodes.into_iter().map(|n| (n.id.clone(), n)).collect())
+}
+
+async fn networks(rn: &Daemon) -> Result<BTreeMap<NetworkId, Network>, Failure> {
+    let reply = rn.control().list_networks(pb::ListNetworksRequest {}).await?.into_inner();
+    let networks: Vec<Network> = all_typed(reply.networks)?;
+    Ok(networks.into_iter().map(|n| (n.id.clone(), n)).collect())
+}
+
+async fn tasks(rn: &Daemon, services: Vec<String>, nodes: Vec<String>) -> Result<Vec<Task>, Failure> {
+    let reply = rn.control().list_tasks(pb::ListTasksRequest { services, nodes }).await?.into_inner();
+    all_typed(reply.tasks)
+}
+
+/// This node's id in the swarm; empty outside one.
+async fn own_node(rn: &Daemon) -> Result<String, Failure> {
+    let info = rn.local().info(pb::InfoRequest {}).await?.into_inner();
+    Ok(info.swarm.unwrap_or_default().node_id)
+}

@@ -1,0 +1,251 @@
+//! Waiting until a service is what its spec says, and showing how far it is.
+//!
+//! [`Progress::of`] is pure: a service and its tasks into what there is to show. [`wait`] asks ten times a second.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use proto::model::{Service, ServiceMode, Task, TaskState, UpdateConfig};
+
+use crate::{
+    cmd::{exec, tasks},
+    connect::Daemon,
+    exit::Failure,
+    output::{self, ellipsis},
+    view::task::reason,
+};
+
+const POLL: Duration = Duration::from_millis(100);
+
+/// Above this many tasks only the total is shown (docker/cli `maxProgressBars`).
+const MAX_LINES: u64 = 20;
+
+/// One place of the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    /// `1/3`, or the node's id in a global service.
+    label: String,
+    state: TaskState,
+    /// Whether there is a task of the current spec at all.
+    started: bool,
+    /// What went wrong, or what it waits for.
+    reason: String,
+}
+
+/// How far a service is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Progress {
+    running: u64,
+    wanted: u64,
+    places: Vec<Place>,
+    /// Tasks beyond the wanted number still have to go.
+    surplus: usize,
+    /// What the service itself waits for, for instance an address.
+    reason: String,
+}
+
+impl Progress {
+    fn of(service: &Service, tasks: &[Task]) -> Self {
+        let current = |t: &&Task| {
+            t.desired <= TaskState::Running
+                && (t.spec_version == service.spec_version || t.spec == service.spec.task)
+        };
+        // The furthest task of each place. A replaced one that failed is kept for its reason.
+        let mut best: BTreeMap<(u64, String), &Task> = BTreeMap::new();
+        let mut failed: BTreeMap<(u64, String), &Task> = BTreeMap::new();
+        for task in tasks {
+            let node = task.node_id.as_ref().filter(|_| task.slot == 0);
+            let key = (task.slot, node.map(ToString::to_string).unwrap_or_default());
+            if current(&task) {
+                let entry = best.entry(key).or_insert(task);
+                if task.status.state > entry.status.state && !task.status.state.is_terminal() {
+                    *entry = task;
+                }
+            } else if !task.status.err.is_empty() && task.spec_version == service.spec_version {
+                let entry = failed.entry(key).or_insert(task);
+                if task.meta.created_at >= entry.meta.created_at {
+                    *entry = task;
+                }
+            }
+        }
+        let place = |key: &(u64, String), label: String| {
+            let task = best.get(key);
+            let own = task.map(|t| reason(t)).unwrap_or_default();
+            let earlier = || failed.get(key).map(|t| t.status.err.clone()).unwrap_or_default();
+            Place {
+                label,
+                state: task.map_or(TaskState::New, |t| t.status.state),
+                started: task.is_some(),
+                reason: match task {
+                    Some(t) if t.status.state == TaskState::Running => String::new(),
+                    _ if own.is_empty() => earlier(),
+                    _ => own,
+                },
+            }
+        };
+        let places: Vec<Place> = match service.spec.mode {
+            ServiceMode::Replicated(n) => {
+                (1..=n).map(|slot| place(&(slot, String::new()), format!("{slot}/{n}"))).collect()
+            }
+            ServiceMode::Global => best.keys().map(|key| place(key, key.1.clone())).collect(),
+        };
+        let wanted = places.len() as u64;
+        let running = places.iter().filter(|p| p.state == TaskState::Running).count() as u64;
+        let surplus = tasks
+            .iter()
+            .filter(|t| t.desired <= TaskState::Running && !t.status.state.is_terminal())
+            .count()
+            .saturating_sub(places.len());
+        let reason = service.conditions.first().map(|c| c.message.clone()).unwrap_or_default();
+        Self { running, wanted, places, surplus, reason }
+    }
+
+    fn converged(&self) -> bool {
+        self.running == self.wanted && self.surplus == 0
+    }
+
+    /// What is shown; `width` is that of the bars.
+    fn lines(&self, width: usize) -> Vec<String> {
+        let mut lines = vec![format!("overall progress: {} out of {} tasks", self.running, self.wanted)];
+        if !self.reason.is_empty() && !self.converged() {
+            lines.push(format!("waiting: {}", self.reason));
+        }
+        if self.wanted <= MAX_LINES {
+            lines.extend(self.places.iter().map(|p| p.line(width)));
+        }
+        lines
+    }
+}
+
+/// Swarm's order of the states on the way up (docker/cli `numberedStates`).
+const STEPS: [TaskState; 8] = [
+    TaskState::New,
+    TaskState::Pending,
+    TaskState::Assigned,
+    TaskState::Accepted,
+    TaskState::Preparing,
+    TaskState::Ready,
+    TaskState::Starting,
+    TaskState::Running,
+];
+
+impl Place {
+    fn line(&self, width: usize) -> String {
+        if !self.reason.is_empty() {
+            return format!("{}: {}", self.label, ellipsis(&self.reason.replace('\n', " "), 100));
+        }
+        if !self.started {
+            return format!("{}: ", self.label);
+        }
+        let state = self.state.as_str().to_lowercase();
+        let step = STEPS.iter().position(|s| *s == self.state).map_or(0, |k| k + 1);
+        if width == 0 {
+            return format!("{}: {state}", self.label);
+        }
+        let done = width * step / STEPS.len();
+        let bar = match done {
+            0 => String::new(),
+            n => format!("{}>", "=".repeat(n - 1)),
+        };
+        format!("{}: {state:<9} [{bar:<width$}]", self.label)
+    }
+}
+
+/// Shows lines: over the former ones on a terminal, only what is new elsewhere.
+struct Display {
+    terminal: bool,
+    quiet: bool,
+    shown: Vec<String>,
+}
+
+impl Display {
+    fn new(quiet: bool) -> Self {
+        Self { terminal: output::is_terminal(), quiet, shown: Vec::new() }
+    }
+
+    fn bar_width(&self) -> usize {
+        let (_, columns) = exec::window();
+        if !self.terminal { 0 } else { usize::from(columns).saturating_sub(30).clamp(10, 50) }
+    }
+
+    fn show(&mut self, lines: Vec<String>) {
+        if self.quiet || lines == self.shown {
+            return;
+        }
+        let mut text = String::new();
+        if self.terminal {
+            let columns = match usize::from(exec::window().1) {
+                0 => 80,
+                n => n,
+            };
+            if !self.shown.is_empty() {
+                text += &format!("\x1b[{}A", self.shown.len());
+            }
+            for line in &lines {
+                // A line that wraps would spoil the count of lines to go up.
+                text += &format!("\x1b[2K{}\n", ellipsis(line, columns.saturating_sub(1)));
+            }
+            for _ in lines.len()..self.shown.len() {
+                text += "\x1b[2K\n";
+            }
+            if lines.len() < self.shown.len() {
+                text += &format!("\x1b[{}A", self.shown.len() - lines.len());
+            }
+        } else {
+            for line in lines.iter().filter(|l| !l.ends_with(": ") && !self.shown.contains(l)) {
+                text += line;
+                text.push('\n');
+            }
+        }
+        output::emit(&text);
+        self.shown = lines;
+    }
+}
+
+/// Waits until the service has converged and stayed so for its monitor time (5 s by default). Ctrl-C stops waiting, not
+/// the service.
+pub async fn wait(rn: &Daemon, id: &str, quiet: bool) -> Result<(), Failure> {
+    tokio::select! {
+        result = converge(rn, id, quiet) => result,
+        _ = tokio::signal::ctrl_c() => {
+            if !quiet {
+                output::line(&format!(
+                    "\nOperation continuing in background.\nUse `rnctl service ps {id}` to check progress."
+                ));
+            }
+            Err(Failure::Code(130))
+        }
+    }
+}
+
+async fn converge(rn: &Daemon, id: &str, quiet: bool) -> Result<(), Failure> {
+    let mut display = Display::new(quiet);
+    let mut stable: Option<Instant> = None;
+    loop {
+        let service = super::fetch(rn, id).await?;
+        let progress = Progress::of(&service, &tasks(rn, vec![id.to_owned()], Vec::new()).await?);
+        let monitor: Duration =
+            service.spec.update.as_ref().map_or_else(|| UpdateConfig::default().monitor, |u| u.monitor).into();
+        let mut lines = progress.lines(display.bar_width());
+        if !progress.converged() {
+            if stable.take().is_some() {
+                lines.push("verify: Detected task failure".into());
+            }
+            display.show(lines);
+        } else {
+            let since = *stable.get_or_insert_with(Instant::now);
+            if since.elapsed() >= monitor {
+                lines.push(format!("verify: Service {id} converged"));
+                display.show(lines);
+                return Ok(());
+            }
+            let left = if display.terminal { monitor.saturating_sub(since.elapsed()) } else { monitor };
+            let seconds = left.as_millis().div_ceil(1000);
+            lines.push(format!("verify: Waiting {seconds} seconds to verify that tasks are stable..."));
+            display.show(lines);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

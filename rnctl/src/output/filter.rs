@@ -1,0 +1,67 @@
+//! `--filter key=value`.
+
+use crate::exit::Failure;
+
+/// Parsed filters. Values of one key are alternatives; different keys must all hold.
+#[derive(Debug, Default)]
+pub struct Filters(Vec<(String, String)>);
+
+impl Filters {
+    /// Parses what was given; a key outside `known` is an error that lists them.
+    pub fn parse(given: &[String], known: &[&str]) -> Result<Self, Failure> {
+        let mut filters = Vec::new();
+        for text in given {
+            let Some((key, value)) = text.split_once('=') else {
+                return Err(Failure::local(format!("invalid argument {text:?} for \"-f, --filter\": bad format of filter (expected name=value)")));
+            };
+            let key = key.trim().to_lowercase();
+            if !known.contains(&key.as_str()) {
+                return Err(Failure::local(format!("invalid filter {key:?}"))
+                    .with_help(format!("the filters are: {}", known.join(", "))));
+            }
+            filters.push((key, value.trim().to_owned()));
+        }
+        Ok(Self(filters))
+    }
+
+    fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    /// Whether `key` was given.
+    pub fn has(&self, key: &str) -> bool {
+        self.values(key).next().is_some()
+    }
+
+    /// True when `key` was not given, or one of its values passes.
+    pub fn any(&self, key: &str, test: impl FnMut(&str) -> bool) -> bool {
+        !self.has(key) || self.values(key).any(test)
+    }
+
+    /// `label=k` or `label=k=v`: all given ones must hold.
+    pub fn labels(&self, key: &str, labels: &std::collections::BTreeMap<String, String>) -> bool {
+        self.values(key).all(|wanted| match wanted.split_once('=') {
+            Some((name, value)) => labels.get(name).is_some_and(|v| v == value),
+            None => labels.contains_key(wanted),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn same_key_or_different_key_and() {
+        let given = ["name=web", "name=db", "label=tier=front"].map(str::to_owned);
+        let filters = Filters::parse(&given, &["name", "label"]).unwrap_or_default();
+        assert!(filters.any("name", |v| "db".starts_with(v)));
+        assert!(!filters.any("name", |v| "cache".starts_with(v)));
+        assert!(filters.any("id", |_| false));
+        let labels = [("tier".to_owned(), "front".to_owned())].into();
+        assert!(filters.labels("label", &labels));
+        assert!(!filters.labels("label", &Default::default()));
+        assert!(Filters::parse(&["color=red".into()], &["name"]).is_err());
+        assert!(Filters::parse(&["name".into()], &["name"]).is_err());
+    }
+}

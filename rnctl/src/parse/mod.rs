@@ -1,0 +1,9 @@
+//! What users type, into values. Pure: messages say what was wrong, the caller says which flag.
+
+pub mod csv;
+pub mod keyval;
+pub mod mount;
+pub mod network;
+pub mod port;
+pub mod shell;
+pub mod units;
