@@ -316,7 +316,8 @@ pub async fn find(rn: &Daemon, key: &str) -> Result<Row, Failure> {
     let local = locals(rn).await;
     let by_prefix: Vec<_> = local.iter().filter(|n| n.id.starts_with(key)).collect();
     match (local.iter().find(|n| n.id == key || n.name == key), by_prefix.as_slice()) {
-        (Some(network), _) | (None, [network]) => Ok(view::network::local_inspect(network)),
+        (Some(network), _) => Ok(view::network::local_inspect(network)),
+        (None, [network]) => Ok(view::network::local_inspect(network)),
         _ if ApiError::from_status(&refused).kind == Kind::NotFound => Err(refused.into()),
         _ => Err(ApiError::not_found(format!("network {key:?} not found")).into()),
     }
