@@ -132,7 +132,8 @@ mod tests {
 
     #[test]
     fn options_end_at_the_image() {
-        let line = ["rnctl", "service", "create", "--name", "web", "hello:1", "/bin/httpd", "-f", "-p", "[::]:80"];
+        let line =
+            ["rnctl", "service", "create", "--name", "web", "hello:1", "/bin/httpd", "-f", "-p", "[::]:80"];
         let cli = Cli::try_parse_from(line).map_err(|e| e.to_string());
         let Ok(Cli { command: Command::Service(service::Command::Create(args)), .. }) = cli else {
             panic!("{cli:?}")

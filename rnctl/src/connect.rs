@@ -79,9 +79,8 @@ fn unreachable(host: &str, error: &tonic::transport::Error) -> Failure {
                 .with_help("run rnctl as root, or as a member of the group that owns the socket")
         }
         Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) | None => {
-            Failure::local(format!("Cannot connect to the rn daemon at {host}. Is rnd running?")).with_help(
-                "start it with `systemctl start rnd`, or name another socket with -H or RN_HOST",
-            )
+            Failure::local(format!("Cannot connect to the rn daemon at {host}. Is rnd running?"))
+                .with_help("start it with `systemctl start rnd`, or name another socket with -H or RN_HOST")
         }
         Some(_) => Failure::local(format!("Cannot connect to the rn daemon at {host}: {text}")),
     }

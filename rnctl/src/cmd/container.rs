@@ -1,10 +1,7 @@
 //! `ps`, `logs`, and `container …`.
 
 use clap::{Args, Subcommand};
-use proto::{
-    model::Timestamp,
-    pb,
-};
+use proto::{model::Timestamp, pb};
 
 use super::{exec, get};
 use crate::{

@@ -70,8 +70,10 @@ pub async fn run(rn: &Daemon, args: ExecArgs) -> Result<(), Failure> {
     let (interactive, tty, detach) = (args.interactive, args.tty, args.detach);
     let stdin_is_terminal = std::io::stdin().is_terminal();
     if tty && interactive && !stdin_is_terminal {
-        return Err(Failure::local("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
-            .with_help("leave -t away"));
+        return Err(Failure::local(
+            "cannot attach stdin to a TTY-enabled container because stdin is not a terminal",
+        )
+        .with_help("leave -t away"));
     }
     let start = args.start(if tty { window() } else { (0, 0) })?;
     let (sender, requests) = tokio::sync::mpsc::channel(16);

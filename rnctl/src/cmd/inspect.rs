@@ -90,7 +90,9 @@ pub async fn run(rn: &Daemon, args: InspectArgs) -> Result<(), Failure> {
 async fn find(rn: &Daemon, name: &str, kinds: &[Kind]) -> Result<Option<Row>, Failure> {
     for kind in kinds {
         let found = match kind {
-            Kind::Container => one(rn.local().inspect_container(get(name)).await)?.map(|c| view::container::inspect(&c)),
+            Kind::Container => {
+                one(rn.local().inspect_container(get(name)).await)?.map(|c| view::container::inspect(&c))
+            }
             Kind::Image => one(rn.local().inspect_image(get(name)).await)?.map(|i| view::image::inspect(&i)),
             Kind::Network => match network::find(rn, name).await {
                 Ok(row) => Some(row),

@@ -207,8 +207,11 @@ fn ipam(
     for (k, a) in subnets.iter().enumerate() {
         // 0.0.0.0/24 asks for any subnet of that size, so two of them do not collide.
         let real = |n: &IpNet| !n.addr().is_unspecified();
-        if let Some(b) = subnets[..k].iter().find(|b| real(a) && real(b) && (a.contains(*b) || b.contains(a))) {
-            return Err(Failure::local(format!("multiple overlapping subnet configuration is not supported: {b} and {a}")));
+        if let Some(b) = subnets[..k].iter().find(|b| real(a) && real(b) && (a.contains(*b) || b.contains(a)))
+        {
+            return Err(Failure::local(format!(
+                "multiple overlapping subnet configuration is not supported: {b} and {a}"
+            )));
         }
     }
     for range in ranges {
@@ -226,8 +229,9 @@ fn ipam(
         }
     }
     for (name, text) in aux {
-        let addr: IpAddr =
-            text.parse().map_err(|_| Failure::local(format!("--aux-address {name}: {text:?} is not an IP address")))?;
+        let addr: IpAddr = text
+            .parse()
+            .map_err(|_| Failure::local(format!("--aux-address {name}: {text:?} is not an IP address")))?;
         let config = holder(&mut configs, |s| s.contains(&addr))
             .ok_or_else(|| Failure::local(format!("no matching subnet for aux-address {addr}")))?;
         config.aux_addresses.insert(name.clone(), addr);
@@ -287,7 +291,9 @@ async fn list(rn: &Daemon, args: ListArgs) -> Result<(), Failure> {
             lines.push((spec.name.clone(), view::network::row(network, &shown(id))));
         }
     }
-    for network in local.values().filter(|n| wanted(&n.id, &n.name, &n.driver, &n.scope) && !filters.has("label")) {
+    for network in
+        local.values().filter(|n| wanted(&n.id, &n.name, &n.driver, &n.scope) && !filters.has("label"))
+    {
         lines.push((network.name.clone(), view::network::local_row(network, &shown(&network.id))));
     }
     lines.sort_by(|a, b| a.0.cmp(&b.0));
@@ -310,7 +316,8 @@ pub async fn find(rn: &Daemon, key: &str) -> Result<Row, Failure> {
     let local = locals(rn).await;
     let by_prefix: Vec<_> = local.iter().filter(|n| n.id.starts_with(key)).collect();
     match (local.iter().find(|n| n.id == key || n.name == key), by_prefix.as_slice()) {
-        (Some(network), _) | (None, [network]) => Ok(view::network::local_inspect(network)),
+        (Some(network), _) => Ok(view::network::local_inspect(network)),
+        (None, [network]) => Ok(view::network::local_inspect(network)),
         _ if ApiError::from_status(&refused).kind == Kind::NotFound => Err(refused.into()),
         _ => Err(ApiError::not_found(format!("network {key:?} not found")).into()),
     }

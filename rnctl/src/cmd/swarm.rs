@@ -77,8 +77,9 @@ pub struct SpecFlags {
 impl SpecFlags {
     fn apply(&self, spec: &mut ClusterSpec) -> Result<(), Failure> {
         if self.autolock == Some(true) {
-            return Err(Failure::local("--autolock is not supported yet")
-                .with_help("keys on disk are readable by root only; protect the data root with disk encryption"));
+            return Err(Failure::local("--autolock is not supported yet").with_help(
+                "keys on disk are readable by root only; protect the data root with disk encryption",
+            ));
         }
         if self.external_ca.is_some() {
             return Err(Failure::local("--external-ca is not supported yet")

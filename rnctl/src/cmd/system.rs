@@ -47,7 +47,9 @@ fn client() -> pb::VersionReply {
 /// `version`: the client's part is printed even when no daemon answers.
 pub async fn version(host: &str, args: VersionArgs) -> Result<(), Failure> {
     let server = match Daemon::connect(host).await {
-        Ok(rn) => rn.local().version(pb::VersionRequest {}).await.map(|r| r.into_inner()).map_err(Failure::from),
+        Ok(rn) => {
+            rn.local().version(pb::VersionRequest {}).await.map(|r| r.into_inner()).map_err(Failure::from)
+        }
         Err(failure) => Err(failure),
     };
     match &args.format {

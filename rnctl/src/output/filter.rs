@@ -12,7 +12,9 @@ impl Filters {
         let mut filters = Vec::new();
         for text in given {
             let Some((key, value)) = text.split_once('=') else {
-                return Err(Failure::local(format!("invalid argument {text:?} for \"-f, --filter\": bad format of filter (expected name=value)")));
+                return Err(Failure::local(format!(
+                    "invalid argument {text:?} for \"-f, --filter\": bad format of filter (expected name=value)"
+                )));
             };
             let key = key.trim().to_lowercase();
             if !known.contains(&key.as_str()) {

@@ -117,10 +117,13 @@ mod tests {
     };
 
     fn rows() -> Vec<Row> {
-        [json!({"ID": "a1", "Name": "x", "Self": true, "Scope": "swarm"}), json!({"ID": "b2", "Name": "y", "Self": false, "Scope": "local"})]
-            .into_iter()
-            .filter_map(|v| v.as_object().cloned())
-            .collect()
+        [
+            json!({"ID": "a1", "Name": "x", "Self": true, "Scope": "swarm"}),
+            json!({"ID": "b2", "Name": "y", "Self": false, "Scope": "local"}),
+        ]
+        .into_iter()
+        .filter_map(|v| v.as_object().cloned())
+        .collect()
     }
 
     fn render(quiet: bool, format: Option<&str>) -> String {
@@ -134,7 +137,10 @@ mod tests {
         assert_eq!(render(false, Some("table")), render(false, None));
         assert_eq!(render(true, None), "a1\nb2\n");
         assert_eq!(render(false, Some("{{.Name}} {{.Scope}}")), "x swarm\ny local\n");
-        assert_eq!(render(false, Some("table {{.Name}}\\t{{.Scope}}")), "NAME      SCOPE\nx         swarm\ny         local\n");
+        assert_eq!(
+            render(false, Some("table {{.Name}}\\t{{.Scope}}")),
+            "NAME      SCOPE\nx         swarm\ny         local\n"
+        );
         assert_eq!(
             render(false, Some("json")).lines().next(),
             Some(r#"{"ID":"a1","Name":"x","Self":true,"Scope":"swarm"}"#)

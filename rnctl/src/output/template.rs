@@ -31,9 +31,7 @@ impl Format {
             ("pad", pad),
             ("truncate", truncate),
         ]);
-        template
-            .parse(text.as_str())
-            .map_err(|e| Failure::local(format!("template parsing error: {e}")))?;
+        template.parse(text.as_str()).map_err(|e| Failure::local(format!("template parsing error: {e}")))?;
         Ok(Self { template, text })
     }
 
@@ -139,7 +137,11 @@ fn title(args: &[Value]) -> FuncResult {
     let mut out = String::with_capacity(text.len());
     let mut first = true;
     for c in text.chars() {
-        if first { out.extend(c.to_uppercase()) } else { out.push(c) }
+        if first {
+            out.extend(c.to_uppercase())
+        } else {
+            out.push(c)
+        }
         first = c.is_whitespace();
     }
     Ok(Value::String(out))
@@ -194,7 +196,10 @@ mod tests {
             ("{{range .Ports}}<{{.}}>{{end}}", "<80/tcp><443/tcp>"),
             ("{{range $k, $p := .Ports}}{{$k}}={{$p}} {{end}}", "0=80/tcp 1=443/tcp "),
             ("{{if eq .Name \"web\"}}yes{{else}}no{{end}}", "yes"),
-            ("{{upper .Name}} {{.Name | title}} {{truncate .Name 2}}|{{pad .Name 1 2}}|", "WEB Web we| web  |"),
+            (
+                "{{upper .Name}} {{.Name | title}} {{truncate .Name 2}}|{{pad .Name 1 2}}|",
+                "WEB Web we| web  |",
+            ),
             ("{{printf \"%s-%d\" .Name .Replicas}}", "web-3"),
             ("{{len .Ports}}", "2"),
         ];

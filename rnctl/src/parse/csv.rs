@@ -58,6 +58,9 @@ mod tests {
         assert_eq!(fields(r#"a,"b,""c""",d"#), Ok(vec!["a".into(), r#"b,"c""#.into(), "d".into()]));
         assert!(fields(r#"a,"b"#).is_err());
         assert!(fields(r#"a"b"#).is_err());
-        assert_eq!(pairs("Type=bind,RO"), Ok(vec![("type".into(), Some("bind".into())), ("ro".into(), None)]));
+        assert_eq!(
+            pairs("Type=bind,RO"),
+            Ok(vec![("type".into(), Some("bind".into())), ("ro".into(), None)])
+        );
     }
 }

@@ -22,10 +22,7 @@ pub fn map(pairs: &[(String, String)]) -> BTreeMap<String, String> {
 }
 
 /// Environment: `NAME=value` stands, `NAME` takes the value from `lookup` and is left out when there is none.
-pub fn environment(
-    given: &[String],
-    lookup: impl Fn(&str) -> Option<String>,
-) -> Result<Vec<String>, String> {
+pub fn environment(given: &[String], lookup: impl Fn(&str) -> Option<String>) -> Result<Vec<String>, String> {
     let mut env = Vec::new();
     for text in given {
         match text.split_once('=') {

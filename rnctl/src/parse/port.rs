@@ -42,7 +42,9 @@ fn short(text: &str) -> Result<Vec<PortConfig>, String> {
     let (published, target) = match ports.rsplit_once(':') {
         None => (None, ports),
         Some((published, _)) if published.contains(':') => {
-            return Err(format!("{text:?}: a host address is not supported for services, which publish on all addresses"));
+            return Err(format!(
+                "{text:?}: a host address is not supported for services, which publish on all addresses"
+            ));
         }
         Some((published, target)) => (Some(published).filter(|p| !p.is_empty()), target),
     };

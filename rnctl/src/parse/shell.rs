@@ -50,9 +50,10 @@ mod tests {
 
     #[test]
     fn splits_as_a_shell() {
-        assert_eq!(words("/bin/sh -c 'a b' \"c \\\" d\" e\\ f ''").unwrap_or_default(), [
-            "/bin/sh", "-c", "a b", "c \" d", "e f", ""
-        ]);
+        assert_eq!(
+            words("/bin/sh -c 'a b' \"c \\\" d\" e\\ f ''").unwrap_or_default(),
+            ["/bin/sh", "-c", "a b", "c \" d", "e f", ""]
+        );
         assert_eq!(words("   "), Ok(vec![]));
         assert!(words("'a").is_err() && words("\"a").is_err() && words("a\\").is_err());
     }

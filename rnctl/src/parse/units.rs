@@ -32,7 +32,8 @@ pub fn cpus(text: &str) -> Result<u64, String> {
 fn scaled(text: &str, unit: u64) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
-    if (whole.is_empty() && fraction.is_empty()) || !digits(whole) || !digits(fraction) || fraction.len() > 18 {
+    if (whole.is_empty() && fraction.is_empty()) || !digits(whole) || !digits(fraction) || fraction.len() > 18
+    {
         return None;
     }
     let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
@@ -54,7 +55,8 @@ pub fn duration(text: &str) -> Result<Millis, String> {
     let mut rest = text;
     let mut nanos: u64 = 0;
     while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|n| *n > 0).ok_or_else(bad)?;
+        let number =
+            rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|n| *n > 0).ok_or_else(bad)?;
         let (value, tail) = rest.split_at(number);
         let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
         let (unit, next) = tail.split_at(end);
@@ -84,7 +86,8 @@ pub fn since(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     let millis = chrono::DateTime::parse_from_rfc3339(text)
         .map(|t| t.timestamp_millis())
         .or_else(|_| {
-            chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S").map(|t| t.and_utc().timestamp_millis())
+            chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S")
+                .map(|t| t.and_utc().timestamp_millis())
         })
         .or_else(|_| {
             chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d")
@@ -92,11 +95,9 @@ pub fn since(text: &str, now: Timestamp) -> Result<Timestamp, String> {
         })
         .ok();
     let seconds = || scaled(text, 1000);
-    millis
-        .and_then(|m| u64::try_from(m).ok())
-        .or_else(seconds)
-        .map(Timestamp)
-        .ok_or_else(|| format!("invalid time {text:?}: write 10m, 2026-01-31T10:00:00Z or seconds since 1970"))
+    millis.and_then(|m| u64::try_from(m).ok()).or_else(seconds).map(Timestamp).ok_or_else(|| {
+        format!("invalid time {text:?}: write 10m, 2026-01-31T10:00:00Z or seconds since 1970")
+    })
 }
 
 /// `--tail`: `all` or a number of lines. -1 is all, as on the wire.
@@ -104,7 +105,9 @@ pub fn tail(text: &str) -> Result<i64, String> {
     if text == "all" {
         return Ok(-1);
     }
-    text.parse().map(|n: u32| n.into()).map_err(|_| format!("invalid number of lines {text:?}: write a number or all"))
+    text.parse()
+        .map(|n: u32| n.into())
+        .map_err(|_| format!("invalid number of lines {text:?}: write a number or all"))
 }
 
 /// `name=soft[:hard]`; -1 is unlimited.
@@ -169,8 +172,16 @@ mod tests {
 
     #[test]
     fn durations() {
-        let table =
-            [("0", 0), ("0s", 0), ("10s", 10_000), ("1m30s", 90_000), ("1.5s", 1500), ("100ms", 100), ("2160h", 7_776_000_000), ("1h0m5s", 3_605_000)];
+        let table = [
+            ("0", 0),
+            ("0s", 0),
+            ("10s", 10_000),
+            ("1m30s", 90_000),
+            ("1.5s", 1500),
+            ("100ms", 100),
+            ("2160h", 7_776_000_000),
+            ("1h0m5s", 3_605_000),
+        ];
         for (text, want) in table {
             assert_eq!(duration(text), Ok(Millis(want)), "{text}");
         }

@@ -35,7 +35,10 @@ pub fn inspect(cluster: &Cluster) -> Value {
     object
         .with("TLSInfo", json!({"TrustRoot": cluster.root_ca.cert_pem}))
         .with("RootRotationInProgress", false)
-        .with("DefaultAddrPool", cluster.default_addr_pools.iter().map(ToString::to_string).collect::<Vec<_>>())
+        .with(
+            "DefaultAddrPool",
+            cluster.default_addr_pools.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        )
         .with("SubnetSize", cluster.subnet_size)
         .with("ULAPrefix", cluster.ula_prefix.to_string())
         .with("DataPathPort", cluster.data_path_port)
@@ -174,7 +177,14 @@ pub fn version(client: &VersionReply, server: Option<&VersionReply>) -> Row {
                 .with("Os", v.os.as_str())
                 .with("Arch", v.arch.as_str())
                 .some("KernelVersion", v.kernel.as_str())
-                .some("StartedAt", if v.started_at == 0 { String::new() } else { time::rfc3339(proto::model::Timestamp(v.started_at)) }),
+                .some(
+                    "StartedAt",
+                    if v.started_at == 0 {
+                        String::new()
+                    } else {
+                        time::rfc3339(proto::model::Timestamp(v.started_at))
+                    },
+                ),
         )
     };
     Object::default().with("Client", side(client)).with("Server", server.map_or(Value::Null, side)).build()

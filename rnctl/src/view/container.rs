@@ -34,7 +34,8 @@ const COMMAND_LENGTH: usize = 20;
 
 /// A line of `ps`.
 pub fn row(container: &Container, no_trunc: bool, now: Timestamp) -> Row {
-    let command = if no_trunc { container.command.clone() } else { ellipsis(&container.command, COMMAND_LENGTH) };
+    let command =
+        if no_trunc { container.command.clone() } else { ellipsis(&container.command, COMMAND_LENGTH) };
     let networks: Vec<&str> = container.networks.iter().map(|n| n.name.as_str()).collect();
     Object::default()
         .with("ID", if no_trunc { &container.id } else { short_id(&container.id) })
@@ -212,7 +213,13 @@ mod tests {
             }],
             ..Container::default()
         };
-        let exited = Container { state: "exited".into(), exit_code: 3, finished_at: 5_000, ports: vec![], ..running.clone() };
+        let exited = Container {
+            state: "exited".into(),
+            exit_code: 3,
+            finished_at: 5_000,
+            ports: vec![],
+            ..running.clone()
+        };
         let now = Timestamp(7_000);
         let rows = [row(&running, false, now), row(&exited, false, now)];
         let text = LISTING.render(&rows, &Default::default()).unwrap_or_default();

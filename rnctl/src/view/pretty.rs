@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use proto::model::{EndpointMode, Millis, Network, NetworkId, Node, PublishMode, Service, ServiceMode, UpdateConfig};
+use proto::model::{
+    EndpointMode, Millis, Network, NetworkId, Node, PublishMode, Service, ServiceMode, UpdateConfig,
+};
 
 use super::{capitalized, label_list, node as node_words, service as service_words, spec};
 use crate::output::{time, units};
@@ -104,13 +106,21 @@ pub fn service(service: &Service, networks: &BTreeMap<NetworkId, Network>) -> St
     update(&mut text, "RollbackConfig", s.rollback.as_ref());
     container(&mut text, s);
     let targets = s.task.networks.iter().map(|n| {
-        n.target.parse::<NetworkId>().ok().and_then(|id| networks.get(&id)).map_or(n.target.as_str(), |n| &n.spec.name)
+        n.target
+            .parse::<NetworkId>()
+            .ok()
+            .and_then(|id| networks.get(&id))
+            .map_or(n.target.as_str(), |n| &n.spec.name)
     });
     text.some(0, "Networks", targets.collect::<Vec<_>>().join(", "));
-    text.put(0, "Endpoint Mode", match s.endpoint.mode {
-        EndpointMode::Vip => "vip",
-        EndpointMode::DnsRr => "dnsrr",
-    });
+    text.put(
+        0,
+        "Endpoint Mode",
+        match s.endpoint.mode {
+            EndpointMode::Vip => "vip",
+            EndpointMode::DnsRr => "dnsrr",
+        },
+    );
     for port in service.allocation.as_ref().map_or(&s.endpoint.ports, |a| &a.ports) {
         text.put(0, "Ports", "");
         text.put(1, "PublishedPort", port.published.to_string());
@@ -156,7 +166,11 @@ fn container(text: &mut Text, s: &proto::model::ServiceSpec) {
         #[allow(clippy::cast_precision_loss)] // A number of CPUs, to three digits.
         let cpus = amounts.nano_cpus as f64 / 1e9;
         text.some(1, "CPU", if amounts.nano_cpus > 0 { format!("{cpus}") } else { String::new() });
-        text.some(1, "Memory", if amounts.memory_bytes > 0 { units::binary(amounts.memory_bytes) } else { String::new() });
+        text.some(
+            1,
+            "Memory",
+            if amounts.memory_bytes > 0 { units::binary(amounts.memory_bytes) } else { String::new() },
+        );
         text.some(1, "Pids", if amounts.pids > 0 { amounts.pids.to_string() } else { String::new() });
     }
 }
@@ -167,7 +181,9 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (millis, want) in [(0, "0s"), (500, "500ms"), (5_000, "5s"), (90_000, "1m30s"), (3_600_000, "1h0m0s")] {
+        for (millis, want) in
+            [(0, "0s"), (500, "500ms"), (5_000, "5s"), (90_000, "1m30s"), (3_600_000, "1h0m0s")]
+        {
             assert_eq!(duration(Millis(millis)), want);
         }
     }

@@ -58,19 +58,20 @@ pub struct CreateArgs {
 
 impl CreateArgs {
     /// The spec that is asked for. `environment` is the caller's.
-    pub fn spec(
-        self,
-        environment: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<ServiceSpec, Failure> {
+    pub fn spec(self, environment: &dyn Fn(&str) -> Option<String>) -> Result<ServiceSpec, Failure> {
         let usage = |message: String| Failure::usage("service create", message);
         self.unsupported.refuse()?;
         let mode = match (self.mode.as_str(), self.replicas) {
             ("replicated", n) => ServiceMode::Replicated(n.unwrap_or(1)),
             ("global", None) => ServiceMode::Global,
-            ("global", Some(_)) => return Err(usage("replicas can only be used with replicated mode".into())),
+            ("global", Some(_)) => {
+                return Err(usage("replicas can only be used with replicated mode".into()));
+            }
             (mode @ ("replicated-job" | "global-job"), _) => {
-                return Err(Failure::local(format!("--mode {mode} is not supported: use replicated or global"))
-                    .with_help("a task that shall run once: --mode replicated --restart-condition none"));
+                return Err(Failure::local(format!(
+                    "--mode {mode} is not supported: use replicated or global"
+                ))
+                .with_help("a task that shall run once: --mode replicated --restart-condition none"));
             }
             (mode, _) => return Err(usage(format!("unknown mode {mode:?}: use replicated or global"))),
         };
@@ -108,12 +109,26 @@ impl CreateArgs {
 /// A name for a service that was given none, as Docker makes them: `brave_turing`. Clashes are refused by the manager.
 fn random_name() -> String {
     const MOODS: [&str; 16] = [
-        "brave", "calm", "clever", "eager", "fair", "gentle", "happy", "keen", "kind", "lively", "merry", "noble", "quiet",
-        "swift", "warm", "wise",
+        "brave", "calm", "clever", "eager", "fair", "gentle", "happy", "keen", "kind", "lively", "merry",
+        "noble", "quiet", "swift", "warm", "wise",
     ];
     const PEOPLE: [&str; 16] = [
-        "babbage", "cerf", "dijkstra", "engelbart", "floyd", "hamming", "hopper", "jacobson", "kahn", "knuth", "lamport",
-        "liskov", "lovelace", "perlman", "postel", "turing",
+        "babbage",
+        "cerf",
+        "dijkstra",
+        "engelbart",
+        "floyd",
+        "hamming",
+        "hopper",
+        "jacobson",
+        "kahn",
+        "knuth",
+        "lamport",
+        "liskov",
+        "lovelace",
+        "perlman",
+        "postel",
+        "turing",
     ];
     use std::hash::{BuildHasher, Hasher};
     // Seeded by the operating system for each process: random enough for a name.

@@ -43,7 +43,9 @@ pub async fn run(rn: &Daemon, args: ListArgs) -> Result<(), Failure> {
     lines.sort_by(|a, b| a.0.spec.name.cmp(&b.0.spec.name));
     // `-q` prints what scripts pass on: whole ids.
     let whole = args.no_trunc || args.list.quiet;
-    let rows: Vec<_> =
-        lines.iter().map(|(service, running, desired)| view::service::row(service, *running, *desired, whole)).collect();
+    let rows: Vec<_> = lines
+        .iter()
+        .map(|(service, running, desired)| view::service::row(service, *running, *desired, whole))
+        .collect();
     LISTING.print(&rows, &args.list)
 }

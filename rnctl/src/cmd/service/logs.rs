@@ -56,15 +56,15 @@ impl Prefixes {
                 let id = task.id.as_str();
                 name = format!("{name}.{}", if args.no_trunc { id } else { short_id(id) });
             }
-            let node = task.node_id.as_ref().map_or("", |id| match nodes.get(id).map_or("", Node::hostname) {
-                "" => id.as_str(),
-                _ if args.no_resolve => id.as_str(),
-                host => host,
-            });
+            let node =
+                task.node_id.as_ref().map_or("", |id| match nodes.get(id).map_or("", Node::hostname) {
+                    "" => id.as_str(),
+                    _ if args.no_resolve => id.as_str(),
+                    host => host,
+                });
             format!("{name}@{node}")
         };
-        let by_task: BTreeMap<String, String> =
-            tasks.iter().map(|t| (t.id.to_string(), prefix(t))).collect();
+        let by_task: BTreeMap<String, String> = tasks.iter().map(|t| (t.id.to_string(), prefix(t))).collect();
         let width = by_task.values().map(|p| p.chars().count()).max().unwrap_or(0);
         Self { by_task, width }
     }

@@ -226,8 +226,12 @@ async fn converge(rn: &Daemon, id: &str, quiet: bool) -> Result<(), Failure> {
     loop {
         let service = super::fetch(rn, id).await?;
         let progress = Progress::of(&service, &tasks(rn, vec![id.to_owned()], Vec::new()).await?);
-        let monitor: Duration =
-            service.spec.update.as_ref().map_or_else(|| UpdateConfig::default().monitor, |u| u.monitor).into();
+        let monitor: Duration = service
+            .spec
+            .update
+            .as_ref()
+            .map_or_else(|| UpdateConfig::default().monitor, |u| u.monitor)
+            .into();
         let mut lines = progress.lines(display.bar_width());
         if !progress.converged() {
             if stable.take().is_some() {

@@ -60,7 +60,8 @@ pub async fn run(rn: &Daemon, args: PsArgs) -> Result<(), Failure> {
 pub async fn of_nodes(rn: &Daemon, keys: Vec<String>, flags: PsFlags) -> Result<(), Failure> {
     let mut ids = Vec::new();
     for key in keys {
-        let node = rn.control().get_node(crate::cmd::get(&key)).await.map_err(|s| ApiError::from_status(&s))?;
+        let node =
+            rn.control().get_node(crate::cmd::get(&key)).await.map_err(|s| ApiError::from_status(&s))?;
         ids.push(node.into_inner().id);
     }
     print(rn, tasks(rn, Vec::new(), ids).await?, flags).await
@@ -75,7 +76,9 @@ async fn print(rn: &Daemon, tasks: Vec<Task>, flags: PsFlags) -> Result<(), Fail
         .filter(|t| {
             filters.any("id", |v| t.id.as_str().starts_with(v))
                 && filters.any("name", |v| view::task::place(t).starts_with(v))
-                && filters.any("node", |v| host(t) == v || t.node_id.as_ref().is_some_and(|n| n.as_str().starts_with(v)))
+                && filters.any("node", |v| {
+                    host(t) == v || t.node_id.as_ref().is_some_and(|n| n.as_str().starts_with(v))
+                })
                 && filters.any("desired-state", |v| t.desired.as_str().eq_ignore_ascii_case(v))
         })
         .collect();

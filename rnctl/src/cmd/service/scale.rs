@@ -35,10 +35,10 @@ pub async fn run(rn: &Daemon, args: ScaleArgs) -> Result<(), Failure> {
                 spec.mode = ServiceMode::Replicated(*replicas);
                 Ok(())
             }
-            ServiceMode::Global => {
-                Err(Failure::local(format!("{key}: scale can only be used with replicated mode"))
-                    .with_help("a global service has one task on each active node that its constraints allow"))
-            }
+            ServiceMode::Global => Err(Failure::local(format!(
+                "{key}: scale can only be used with replicated mode"
+            ))
+            .with_help("a global service has one task on each active node that its constraints allow")),
         });
         match changed.await {
             Ok(service) => {

@@ -6,8 +6,8 @@ use clap::Args;
 use proto::{
     error::ApiError,
     model::{
-        EndpointSpec, Mount, NetworkAttachmentConfig, PortConfig, Protocol, Service, ServiceMode, ServiceSpec,
-        Ulimit,
+        EndpointSpec, Mount, NetworkAttachmentConfig, PortConfig, Protocol, Service, ServiceMode,
+        ServiceSpec, Ulimit,
     },
 };
 
@@ -173,7 +173,12 @@ struct Lists {
 }
 
 /// Removes by key, then adds; what is added takes the place of an entry with the same key, where it stood.
-fn merge<T, K: PartialEq>(list: &mut Vec<T>, add: Vec<T>, remove: impl Fn(&T) -> bool, key: impl Fn(&T) -> K) {
+fn merge<T, K: PartialEq>(
+    list: &mut Vec<T>,
+    add: Vec<T>,
+    remove: impl Fn(&T) -> bool,
+    key: impl Fn(&T) -> K,
+) {
     list.retain(|item| !remove(item));
     for item in add {
         match list.iter_mut().find(|old| key(old) == key(&item)) {

@@ -1,0 +1,391 @@
+//! A daemon that answers from memory, on a unix socket.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use futures::{Stream, StreamExt};
+use proto::{
+    error::ApiError,
+    pb::{self, control_server::Control, exec_reply, exec_request, local_server::Local, logs_server::Logs},
+};
+use tonic::{Request, Response, Status, Streaming};
+
+type Reply<T> = Result<Response<T>, Status>;
+type Flow<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What the daemon knows.
+#[derive(Default)]
+pub struct State {
+    pub services: BTreeMap<String, pb::Service>,
+    /// Calls of `ListTasks` so far: tasks get on with each.
+    pub polls: u64,
+    /// Polls until the tasks run.
+    pub slow: u64,
+    /// Updates that are refused because somebody was faster.
+    pub races: u64,
+    pub imported: Option<(String, Vec<String>, usize)>,
+    pub exec: Option<exec_request::Start>,
+    pub joined: Option<pb::SwarmJoinRequest>,
+    /// Whether this node is a manager.
+    pub worker: bool,
+}
+
+/// The daemon.
+#[derive(Clone, Default)]
+pub struct Fake(Arc<Mutex<State>>);
+
+pub const SERVICE: &str = "svc0000000000000000000web";
+pub const NODE: &str = "node000000000000000000001";
+
+impl Fake {
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    fn manager(&self) -> Result<(), Status> {
+        if self.state().worker {
+            return Err(ApiError::precondition("this node is not a manager")
+                .help("run it on a manager")
+                .into());
+        }
+        Ok(())
+    }
+
+    fn service(&self, key: &str) -> Result<pb::Service, Status> {
+        let state = self.state();
+        let found =
+            state.services.values().find(|s| s.id == key || s.spec.as_ref().is_some_and(|s| s.name == key));
+        found.cloned().ok_or_else(|| ApiError::not_found(format!("service {key} not found")).into())
+    }
+}
+
+fn ok<T>(value: T) -> Reply<T> {
+    Ok(Response::new(value))
+}
+
+/// Calls that no test makes.
+macro_rules! unused {
+    ($($name:ident($request:ty) -> $reply:ty;)*) => {$(
+        fn $name<'life0, 'async_trait>(
+            &'life0 self,
+            _: Request<$request>,
+        ) -> Pin<Box<dyn Future<Output = Reply<$reply>> + Send + 'async_trait>>
+        where
+            'life0: 'async_trait,
+            Self: 'async_trait,
+        {
+            Box::pin(async { Err(ApiError::unsupported(stringify!($name)).into()) })
+        }
+    )*};
+}
+
+#[tonic::async_trait]
+impl Control for Fake {
+    async fn get_cluster(&self, _: Request<pb::GetClusterRequest>) -> Reply<pb::Cluster> {
+        self.manager()?;
+        let root_ca = pb::RootCa {
+            worker_token: "SWMTKN-1-worker".into(),
+            manager_token: "SWMTKN-1-manager".into(),
+            ..pb::RootCa::default()
+        };
+        ok(pb::Cluster { root_ca: Some(root_ca), ..pb::Cluster::default() })
+    }
+
+    async fn list_nodes(&self, _: Request<pb::ListNodesRequest>) -> Reply<pb::ListNodesReply> {
+        self.manager()?;
+        let node = pb::Node {
+            id: NODE.into(),
+            spec: Some(pb::NodeSpec { role: 2, availability: 1, ..pb::NodeSpec::default() }),
+            description: Some(pb::NodeDescription {
+                hostname: "host1".into(),
+                engine_version: "0.1.0".into(),
+                ..pb::NodeDescription::default()
+            }),
+            status: Some(pb::NodeStatus { state: 2, ..pb::NodeStatus::default() }),
+            manager_status: Some(pb::ManagerStatus {
+                raft_id: 1,
+                addr: "10.0.0.1:2377".into(),
+                leader: true,
+                reachability: 2,
+            }),
+            role: 2,
+            ..pb::Node::default()
+        };
+        ok(pb::ListNodesReply { nodes: vec![node] })
+    }
+
+    async fn create_network(&self, request: Request<pb::CreateNetworkRequest>) -> Reply<pb::Network> {
+        let spec = request.into_inner().spec;
+        ok(pb::Network { id: "net0000000000000000000app".into(), spec, ..pb::Network::default() })
+    }
+
+    async fn list_networks(&self, _: Request<pb::ListNetworksRequest>) -> Reply<pb::ListNetworksReply> {
+        self.manager()?;
+        let spec =
+            pb::NetworkSpec { name: "app".into(), driver: "overlay".into(), ..pb::NetworkSpec::default() };
+        let network = pb::Network {
+            id: "net0000000000000000000app".into(),
+            spec: Some(spec),
+            ..pb::Network::default()
+        };
+        ok(pb::ListNetworksReply { networks: vec![network] })
+    }
+
+    async fn remove_network(&self, request: Request<pb::RemoveRequest>) -> Reply<pb::RemoveReply> {
+        let key = request.into_inner().key;
+        if key == "app" {
+            return ok(pb::RemoveReply { id: "net0000000000000000000app".into(), name: key });
+        }
+        Err(ApiError::not_found(format!("network {key} not found")).into())
+    }
+
+    async fn create_service(&self, request: Request<pb::CreateServiceRequest>) -> Reply<pb::Service> {
+        let spec = request.into_inner().spec;
+        if spec.as_ref().is_some_and(|s| s.name == "taken") {
+            return Err(ApiError::conflict(
+                "name conflicts with an existing object: service taken already exists",
+            )
+            .help("choose another name")
+            .into());
+        }
+        let service = pb::Service {
+            id: SERVICE.into(),
+            meta: Some(pb::Meta { version: 7, ..pb::Meta::default() }),
+            spec,
+            spec_version: 7,
+            ..pb::Service::default()
+        };
+        self.state().services.insert(SERVICE.into(), service.clone());
+        ok(service)
+    }
+
+    async fn list_services(&self, _: Request<pb::ListServicesRequest>) -> Reply<pb::ListServicesReply> {
+        self.manager()?;
+        let services = self.state().services.values().cloned();
+        let entry = |s| pb::ServiceEntry { service: Some(s), running: 3, desired: 3 };
+        ok(pb::ListServicesReply { services: services.map(entry).collect() })
+    }
+
+    async fn get_service(&self, request: Request<pb::GetRequest>) -> Reply<pb::Service> {
+        ok(self.service(&request.into_inner().key)?)
+    }
+
+    async fn update_service(&self, request: Request<pb::UpdateServiceRequest>) -> Reply<pb::Service> {
+        let request = request.into_inner();
+        let mut service = self.service(&request.key)?;
+        let mut state = self.state();
+        let meta = service.meta.get_or_insert_default();
+        if state.races > 0 {
+            state.races -= 1;
+            return Err(ApiError::out_of_sequence("update out of sequence").into());
+        }
+        assert_eq!(request.version, meta.version);
+        meta.version += 1;
+        service.spec_version = meta.version;
+        service.previous_spec = service.spec.take();
+        service.spec = request.spec;
+        state.services.insert(service.id.clone(), service.clone());
+        ok(service)
+    }
+
+    async fn remove_service(&self, request: Request<pb::RemoveRequest>) -> Reply<pb::RemoveReply> {
+        let service = self.service(&request.into_inner().key)?;
+        self.state().services.remove(&service.id);
+        ok(pb::RemoveReply { id: service.id, name: String::new() })
+    }
+
+    async fn list_tasks(&self, request: Request<pb::ListTasksRequest>) -> Reply<pb::ListTasksReply> {
+        let mut state = self.state();
+        state.polls += 1;
+        let wanted = request.into_inner().services;
+        let mut tasks = Vec::new();
+        for service in state.services.values().filter(|s| wanted.is_empty() || wanted.contains(&s.id)) {
+            let spec = service.spec.clone().unwrap_or_default();
+            let Some(pb::service_mode::Mode::Replicated(n)) = spec.mode.and_then(|m| m.mode) else {
+                continue;
+            };
+            for slot in 1..=n {
+                // The last one waits for a while.
+                let waits = slot == n && state.polls <= state.slow;
+                let (node, status, conditions) = if waits {
+                    let condition = pb::Condition {
+                        kind: "placement".into(),
+                        message: "no suitable node (1 node is drained)".into(),
+                        since: 0,
+                    };
+                    (String::new(), pb::TaskState::Pending, vec![condition])
+                } else {
+                    (NODE.to_owned(), pb::TaskState::Running, vec![])
+                };
+                tasks.push(pb::Task {
+                    id: format!("task{slot:0>21}"),
+                    service_id: service.id.clone(),
+                    service_name: spec.name.clone(),
+                    slot,
+                    spec: spec.task.clone(),
+                    spec_version: service.spec_version,
+                    node_id: node,
+                    desired: pb::TaskState::Running.into(),
+                    status: Some(pb::TaskStatus { state: status.into(), ..pb::TaskStatus::default() }),
+                    conditions,
+                    ..pb::Task::default()
+                });
+            }
+        }
+        ok(pb::ListTasksReply { tasks })
+    }
+
+    async fn get_network(&self, request: Request<pb::GetRequest>) -> Reply<pb::Network> {
+        Err(ApiError::not_found(format!("network {} not found", request.into_inner().key)).into())
+    }
+
+    async fn get_node(&self, request: Request<pb::GetRequest>) -> Reply<pb::Node> {
+        Err(ApiError::not_found(format!("node {} not found", request.into_inner().key)).into())
+    }
+
+    async fn get_task(&self, request: Request<pb::GetRequest>) -> Reply<pb::Task> {
+        Err(ApiError::not_found(format!("task {} not found", request.into_inner().key)).into())
+    }
+
+    unused! {
+        update_cluster(pb::UpdateClusterRequest) -> pb::Cluster;
+        update_node(pb::UpdateNodeRequest) -> pb::Node;
+        remove_node(pb::RemoveRequest) -> pb::RemoveReply;
+    }
+}
+
+#[tonic::async_trait]
+impl Logs for Fake {
+    type SubscribeStream = Flow<pb::LogChunk>;
+
+    async fn subscribe(&self, request: Request<pb::LogsRequest>) -> Reply<Self::SubscribeStream> {
+        let line = |text: &str, stderr| pb::LogLine { at_nanos: 1, stderr, data: text.into() };
+        let chunk = pb::LogChunk {
+            service_id: request.into_inner().service,
+            task_id: format!("task{:0>21}", 1),
+            node_id: NODE.into(),
+            lines: vec![line("hello", false), line("trouble", true)],
+            error: String::new(),
+        };
+        ok(futures::stream::iter([Ok(chunk)]).boxed())
+    }
+}
+
+#[tonic::async_trait]
+impl Local for Fake {
+    type ContainerLogsStream = Flow<pb::LogChunk>;
+    type ExecStream = Flow<pb::ExecReply>;
+
+    async fn version(&self, _: Request<pb::VersionRequest>) -> Reply<pb::VersionReply> {
+        ok(pb::VersionReply { version: "0.1.0".into(), os: "linux".into(), ..pb::VersionReply::default() })
+    }
+
+    async fn info(&self, _: Request<pb::InfoRequest>) -> Reply<pb::InfoReply> {
+        let swarm = pb::SwarmInfo {
+            state: "active".into(),
+            node_id: NODE.into(),
+            control_available: true,
+            node_addr: "10.0.0.1".into(),
+            remote_managers: vec![pb::ManagerAddr { node_id: NODE.into(), addr: "10.0.0.1:2377".into() }],
+            ..pb::SwarmInfo::default()
+        };
+        ok(pb::InfoReply {
+            name: "host1".into(),
+            warnings: vec!["no IPv6 forwarding".into()],
+            swarm: Some(swarm),
+            ..pb::InfoReply::default()
+        })
+    }
+
+    async fn swarm_init(&self, request: Request<pb::SwarmInitRequest>) -> Reply<pb::SwarmInitReply> {
+        ok(pb::SwarmInitReply {
+            node_id: NODE.into(),
+            worker_token: "SWMTKN-1-worker".into(),
+            manager_token: "SWMTKN-1-manager".into(),
+            addr: request.into_inner().advertise_addr,
+        })
+    }
+
+    async fn swarm_join(&self, request: Request<pb::SwarmJoinRequest>) -> Reply<pb::SwarmJoinReply> {
+        self.state().joined = Some(request.into_inner());
+        ok(pb::SwarmJoinReply { node_id: NODE.into(), role: 1 })
+    }
+
+    async fn import(&self, request: Request<Streaming<pb::ImportRequest>>) -> Reply<pb::ImportReply> {
+        let mut stream = request.into_inner();
+        let (mut reference, mut changes, mut size) = (String::new(), Vec::new(), 0);
+        while let Some(message) = stream.message().await? {
+            if size == 0 && reference.is_empty() {
+                (reference, changes) = (message.reference, message.changes);
+            }
+            size += message.data.len();
+        }
+        self.state().imported = Some((reference, changes, size));
+        ok(pb::ImportReply { id: "sha256:0123456789abcdef".into() })
+    }
+
+    async fn list_containers(&self, _: Request<pb::ListContainersRequest>) -> Reply<pb::ListContainersReply> {
+        let container = pb::Container {
+            id: "c0ffee0123456789".into(),
+            name: "web.1.task".into(),
+            state: "running".into(),
+            ..pb::Container::default()
+        };
+        ok(pb::ListContainersReply { containers: vec![container] })
+    }
+
+    /// Sends back what it gets, then exits with 7.
+    async fn exec(&self, request: Request<Streaming<pb::ExecRequest>>) -> Reply<Self::ExecStream> {
+        let mut stream = request.into_inner();
+        let first = stream.message().await?.and_then(|m| m.kind);
+        let Some(exec_request::Kind::Start(start)) = first else {
+            return Err(Status::invalid_argument("no start"));
+        };
+        self.state().exec = Some(start);
+        let mut replies = Vec::new();
+        while let Some(message) = stream.message().await? {
+            match message.kind {
+                Some(exec_request::Kind::Stdin(data)) => replies.push(exec_reply::Kind::Stdout(data)),
+                Some(exec_request::Kind::CloseStdin(_)) => break,
+                _ => {}
+            }
+        }
+        replies.push(exec_reply::Kind::Stderr(b"done\n".to_vec()));
+        replies.push(exec_reply::Kind::ExitCode(7));
+        let replies = replies.into_iter().map(|kind| Ok(pb::ExecReply { kind: Some(kind) }));
+        ok(futures::stream::iter(replies).boxed())
+    }
+
+    async fn list_local_networks(
+        &self,
+        _: Request<pb::ListNetworksRequest>,
+    ) -> Reply<pb::ListLocalNetworksReply> {
+        let network = |name: &str, driver: &str| pb::LocalNetwork {
+            id: format!("{name:0<64}"),
+            name: name.into(),
+            driver: driver.into(),
+            scope: "local".into(),
+            ..pb::LocalNetwork::default()
+        };
+        let networks = vec![network("rn_gwbridge", "bridge"), network("none", "none")];
+        ok(pb::ListLocalNetworksReply { networks })
+    }
+
+    async fn inspect_container(&self, request: Request<pb::GetRequest>) -> Reply<pb::ContainerDetail> {
+        Err(ApiError::not_found(format!("no such container: {}", request.into_inner().key)).into())
+    }
+
+    async fn inspect_image(&self, request: Request<pb::GetRequest>) -> Reply<pb::Image> {
+        Err(ApiError::not_found(format!("no such image: {}", request.into_inner().key)).into())
+    }
+
+    unused! {
+        swarm_leave(pb::SwarmLeaveRequest) -> pb::SwarmLeaveReply;
+        list_images(pb::ListImagesRequest) -> pb::ListImagesReply;
+        remove_image(pb::RemoveImageRequest) -> pb::RemoveImageReply;
+        container_logs(pb::ContainerLogsRequest) -> Flow<pb::LogChunk>;
+    }
+}
