@@ -164,9 +164,9 @@ impl Control for Fake {
 
     async fn list_services(&self, _: Request<pb::ListServicesRequest>) -> Reply<pb::ListServicesReply> {
         self.manager()?;
-        let services = self.state().services.values().cloned();
+        let services: Vec<_> = self.state().services.values().cloned().collect();
         let entry = |s| pb::ServiceEntry { service: Some(s), running: 3, desired: 3 };
-        ok(pb::ListServicesReply { services: services.map(entry).collect() })
+        ok(pb::ListServicesReply { services: services.into_iter().map(entry).collect() })
     }
 
     async fn get_service(&self, request: Request<pb::GetRequest>) -> Reply<pb::Service> {

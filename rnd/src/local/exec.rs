@@ -46,8 +46,18 @@ pub(super) async fn run(
     let session = runtime.exec(&id, config).await.map_err(refused)?;
     let (out, replies) = mpsc::channel(AHEAD);
     if detach {
-        // The process goes on by itself; its output is read and dropped, so that it never waits for a reader.
+        // Somebody must read on, or the process would block on a full pipe or die of a closed one.
+        tokio::spawn(async move {
+            match session.io {
+                ExecIo::Pipes { stdout, stderr, .. } => {
+                    tokio::join!(discard(stdout), discard(stderr));
+                }
+                ExecIo::Terminal(terminal) => discard(terminal).await,
+            }
+            let _ = session.exit.await;
+        });
         let _ = out.send(Ok(pb::ExecReply { kind: Some(Out::ExitCode(0)) })).await;
+        return Ok(Response::new(ReceiverStream::new(replies).boxed()));
     }
     tokio::spawn(async move {
         match session.io {
@@ -65,12 +75,17 @@ pub(super) async fn run(
     Ok(Response::new(ReceiverStream::new(replies).boxed()))
 }
 
+async fn discard(mut from: impl AsyncRead + Unpin) {
+    let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+}
+
 async fn drain(mut from: impl AsyncRead + Unpin, wrap: fn(Vec<u8>) -> Out, out: &Sender) {
     let mut buffer = vec![0; CHUNK];
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
         let data = buffer.get(..n).unwrap_or_default().to_vec();
-        // A client that has gone must not block the process: its output is read to the end all the same.
-        let _ = out.send(Ok(pb::ExecReply { kind: Some(wrap(data)) })).await;
+        if out.send(Ok(pb::ExecReply { kind: Some(wrap(data)) })).await.is_err() {
+            return;
+        }
     }
 }
 
