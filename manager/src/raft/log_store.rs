@@ -3,6 +3,8 @@
 //! `append` writes without a sync, so that entries can be read at once, and hands its callback to a flush thread. That thread
 //! takes every callback that waits, flushes the write-ahead log once, and answers them all: no async thread ever waits for
 //! the disk.
+// The errors are openraft's own.
+#![allow(clippy::result_large_err)]
 
 use std::{
     fmt::Debug,

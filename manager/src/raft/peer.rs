@@ -1,4 +1,6 @@
 //! Messages between managers: how they travel is the [`PeerTransport`]'s business, so that tests need no network.
+// The errors are openraft's own.
+#![allow(clippy::result_large_err)]
 
 use std::{
     collections::HashMap,

@@ -174,6 +174,8 @@ impl Store {
         let me = Member { node_id: Some(self.inner.node_id.clone()), addr: Some(self.inner.addr) };
         match self.inner.raft.initialize(std::collections::BTreeMap::from([(self.inner.raft_id, me)])).await {
             Ok(()) => {}
+            // Raft was begun, but the process ended before the first entry: go on from there.
+            Err(RaftError::APIError(_)) if self.read().cluster.is_none() => {}
             Err(RaftError::APIError(e)) => {
                 return Err(unavailable(format!("this manager has a cluster already: {e}")));
             }

@@ -1,4 +1,6 @@
 //! Raft's hands on the state: committed entries are applied, then written, then published, in that order.
+// The errors are openraft's own.
+#![allow(clippy::result_large_err)]
 
 use std::{
     io::Cursor,
