@@ -16,7 +16,7 @@ use proto::{
 };
 use rand::Rng;
 
-use crate::{api::validate, ca, store::command::Command};
+use crate::{api::validate, ca, keys, store::command::Command};
 
 /// What the user of `swarm init` chooses.
 #[derive(Debug, Clone)]
@@ -79,6 +79,9 @@ impl Bootstrap {
         let (key_pem, csr_pem) = new_csr()?;
         let cert_pem = root.issue(&csr_pem, &subject, Duration::from(options.spec.cert_expiry), now)?;
         let identity = Identity::new(root.cert_pem(), &cert_pem, &key_pem)?;
+        // From the start, so that the first node can gossip with its first session.
+        let (network_keys, key_clock) =
+            keys::initial(rand::rng().random(), &mut |bytes| rand::rng().fill(bytes));
         let cluster = Cluster {
             id: cluster_id,
             meta: Meta::default(),
@@ -93,8 +96,8 @@ impl Bootstrap {
             subnet_size: options.subnet_size,
             ula_prefix: random_ula(),
             data_path_port: options.data_path_port,
-            network_keys: Vec::new(),
-            key_clock: 0,
+            network_keys,
+            key_clock,
             removed_nodes: Vec::new(),
         };
         let node = ca::joined(&node_id, Role::Manager, options.availability);
@@ -145,6 +148,7 @@ mod tests {
         let ca = &begun.cluster.root_ca;
         assert_eq!(certs::token::admitted_role(&ca.worker_token, ca), Ok(Role::Worker));
         assert_eq!(certs::token::admitted_role(&ca.manager_token, ca), Ok(Role::Manager));
+        assert_eq!(begun.cluster.network_keys.len(), 2 * keys::RING);
         let ula = begun.cluster.ula_prefix;
         assert!(ula.prefix_len() == 48 && ula.addr().octets()[0] == 0xfd && ula == ula.trunc());
         assert_ne!(ula, Bootstrap::new(InitOptions::default()).unwrap().cluster.ula_prefix);

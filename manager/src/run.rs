@@ -83,6 +83,9 @@ pub enum ManagerError {
     /// The server stopped.
     #[error("the manager's server stopped: {0}")]
     Serve(#[from] tonic::transport::Error),
+    /// A defect.
+    #[error("a part of the manager ended: {0}")]
+    Ended(String),
 }
 
 impl From<ManagerError> for ApiError {
@@ -92,7 +95,9 @@ impl From<ManagerError> for ApiError {
                 .help("another program, or another daemon, uses the port; see --listen-addr"),
             ManagerError::Join(error) => error,
             ManagerError::Initialise(error) => error.into(),
-            ManagerError::Store(_) | ManagerError::Serve(_) => ApiError::internal(error.to_string()),
+            ManagerError::Store(_) | ManagerError::Serve(_) | ManagerError::Ended(_) => {
+                ApiError::internal(error.to_string())
+            }
         }
     }
 }
@@ -187,14 +192,10 @@ impl Manager {
 
     /// Waits until the manager stops by itself, which it does on a fault only.
     pub async fn failed(&mut self) -> ManagerError {
-        loop {
-            match self.work.join_next().await {
-                Some(Ok(Err(error))) => return error,
-                Some(Ok(Ok(()))) | None => {
-                    return ManagerError::Listen(io::Error::other("a part of the manager ended"));
-                }
-                Some(Err(panic)) => return ManagerError::Listen(io::Error::other(panic)),
-            }
+        match self.work.join_next().await {
+            Some(Ok(Err(error))) => error,
+            Some(Ok(Ok(()))) | None => ManagerError::Ended("its work is done".into()),
+            Some(Err(panic)) => ManagerError::Ended(panic.to_string()),
         }
     }
 

@@ -9,11 +9,13 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use certs::{ConnInfo, Connector, SharedIdentity, Target};
 use http::{Request, Response};
 use proto::{error::ApiError, model::NodeId};
+use tokio::time::timeout;
 use tonic::{body::Body, service::Routes, transport::Channel};
 use tower::{Service, ServiceExt};
 
@@ -23,6 +25,9 @@ use crate::store::{Leadership, Store};
 /// Services that the leader alone answers. The others (`Raft`, and the root certificate) any manager does.
 const LEADERS: [&str; 6] =
     ["Control/", "Dispatcher/", "LogBroker/", "Logs/", "Membership/", "Ca/IssueCertificate"];
+
+/// How long a request waits for a leader to be elected: about three elections of the default settings.
+const ELECTION: Duration = Duration::from_secs(3);
 
 /// Where a gate stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,11 +97,13 @@ impl Gate {
 impl Shared {
     /// The channel to the leader, or `None` where this manager leads.
     async fn leader(&self, caller: &Caller) -> Result<Option<Channel>, ApiError> {
-        let leadership = self.store.leadership().borrow().clone();
-        let (id, addr) = match leadership {
-            Leadership::Leader { .. } => return Ok(None),
-            Leadership::Follower { leader: Some(leader) } => leader,
-            Leadership::Follower { leader: None } | Leadership::None => return Err(no_leader()),
+        let mut leadership = self.store.leadership();
+        let known =
+            leadership.wait_for(|l| !matches!(l, Leadership::Follower { leader: None } | Leadership::None));
+        let (id, addr) = match timeout(ELECTION, known).await.map(|known| known.map(|l| l.clone())) {
+            Ok(Ok(Leadership::Leader { .. })) => return Ok(None),
+            Ok(Ok(Leadership::Follower { leader: Some(leader) })) => leader,
+            Ok(_) | Err(_) => return Err(no_leader()),
         };
         if caller.forwarded {
             // Two managers that take each other for the leader would pass it to and fro.

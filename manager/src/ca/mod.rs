@@ -32,7 +32,8 @@ impl Ca {
         caller: &Caller,
         request: pb::IssueCertificateRequest,
     ) -> Result<pb::IssueCertificateReply, ApiError> {
-        let state = self.store.read();
+        // Everything that was acknowledged, so that no node is refused that an earlier leader made.
+        let state = self.store.read_index().await?;
         let Some(cluster) = &state.cluster else { return Err(not_ready()) };
         let (node_id, role) = if request.token.is_empty() {
             renewing(&state, caller)?

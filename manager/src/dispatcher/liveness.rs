@@ -6,7 +6,7 @@ use proto::model::{Node, NodeId, NodeState, NodeStatus, Task, TaskState, TaskSta
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Dispatcher, GRACE_PERIODS_NEW_LEADER, grace};
+use super::{Dispatcher, GRACE_PERIODS_NEW_LEADER, grace, sessions::Presence};
 use crate::store::{ProposeError, command::Command, state::State};
 
 /// The tasks of a node that has been down this long are orphaned (swarmkit `defaultNodeDownPeriod`).
@@ -20,7 +20,6 @@ impl Dispatcher {
     /// # Errors
     /// Proposals fail for good.
     pub async fn watch_nodes(&self, shutdown: CancellationToken) -> Result<(), ProposeError> {
-        self.sessions().clear();
         let result = self.watch_until(shutdown).await;
         self.sessions().clear();
         result
@@ -36,52 +35,70 @@ impl Dispatcher {
                 sessions.expect(&node.id, deadline);
             }
         }
-        let mut overdue = unknown(&state, |id| self.sessions().contains(id));
+        let mut changed = store.watch();
         let mut down_since: BTreeMap<NodeId, Instant> = BTreeMap::new();
         loop {
-            if !overdue.is_empty() {
-                match store.propose(overdue.clone()).await {
-                    // A node that was removed in the meantime needs no report.
-                    Ok(_) => overdue.clear(),
-                    Err(ProposeError::Unavailable(why)) => {
-                        tracing::debug!(%why, "cannot report the state of nodes yet")
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            let retry = (!overdue.is_empty()).then(|| Instant::now() + RETRY);
-            let orphan = down_since.values().min().map(|since| *since + ORPHAN_AFTER);
-            let next = [self.sessions().next_deadline(), retry, orphan].into_iter().flatten().min();
-            tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
-                () = self.inner.deadlines.notified() => {}
-                () = sleep_until(next) => {}
-            }
+            changed.mark_unchanged();
             let (now, state) = (Instant::now(), store.read());
-            for node in self.sessions().expire(now) {
-                tracing::warn!(%node, "no heartbeat: the node is down");
-                overdue
-                    .extend(state.nodes.get(&node).map(|n| report(n, NodeState::Down, "heartbeat failure")));
-            }
+            let mut commands = {
+                let mut sessions = self.sessions();
+                for node in sessions.expire(now) {
+                    tracing::warn!(%node, "no heartbeat: the node is down");
+                }
+                sessions.retain(|id| state.nodes.get(id).is_some());
+                plan(&state, |id| sessions.presence(id))
+            };
             down_since.retain(|id, _| is_down(&state, id));
             for node in state.nodes.values().filter(|n| n.status.state == NodeState::Down) {
                 let since = *down_since.entry(node.id.clone()).or_insert(now);
                 if now.duration_since(since) >= ORPHAN_AFTER {
-                    overdue.extend(orphans(&state, &node.id, Timestamp::now()));
-                    down_since.insert(node.id.clone(), now);
+                    commands.extend(orphans(&state, &node.id, Timestamp::now()));
                 }
+            }
+            let mut retry = None;
+            if !commands.is_empty() {
+                match store.propose(commands).await {
+                    // What was proposed meanwhile by a registration may have crossed with this: look again.
+                    Ok(outcomes) if outcomes.iter().any(Result::is_ok) => continue,
+                    Ok(_) => retry = Some(now + RETRY),
+                    Err(ProposeError::Unavailable(why)) => {
+                        tracing::debug!(%why, "cannot report the state of nodes yet");
+                        retry = Some(now + RETRY);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            let orphan = down_since.values().map(|since| *since + ORPHAN_AFTER).filter(|at| *at > now).min();
+            let next = [self.sessions().next_deadline(), retry, orphan].into_iter().flatten().min();
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                () = self.inner.deadlines.notified() => {}
+                alive = changed.changed() => if alive.is_err() { return Ok(()) },
+                () = sleep_until(next) => {}
             }
         }
     }
 }
 
-/// What a new leader says of nodes that an older one knew: it cannot tell until they register.
-fn unknown(state: &State, in_session: impl Fn(&NodeId) -> bool) -> Vec<Command> {
-    let waiting = |s: NodeState| matches!(s, NodeState::Ready | NodeState::Disconnected);
-    let nodes = state.nodes.values().filter(|n| waiting(n.status.state) && !in_session(&n.id));
-    nodes
-        .map(|n| report(n, NodeState::Unknown, "waiting for the node to register with a new leader"))
-        .collect()
+/// What the state should say of nodes and does not. Computed anew each time from who is in session, so that reports that
+/// cross each other are put right by the next pass.
+fn plan(state: &State, presence: impl Fn(&NodeId) -> Presence) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for node in state.nodes.values() {
+        let (wanted, message) = match (presence(&node.id), node.status.state) {
+            (Presence::Here, _) => (NodeState::Ready, ""),
+            (Presence::Silent, _) => (NodeState::Down, "heartbeat failure"),
+            // An older leader knew it; this one cannot tell until it registers.
+            (Presence::Awaited, NodeState::Ready | NodeState::Disconnected) => {
+                (NodeState::Unknown, "waiting for the node to register with a new leader")
+            }
+            (Presence::Awaited | Presence::Unheard, as_it_is) => (as_it_is, ""),
+        };
+        if node.status.state != wanted {
+            commands.push(report(node, wanted, message));
+        }
+    }
+    commands
 }
 
 fn report(node: &Node, state: NodeState, message: &str) -> Command {
@@ -118,5 +135,43 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use proto::model::{Availability, Role};
+
+    use super::*;
+    use crate::ca::joined;
+
+    #[test]
+    fn each_pass_says_what_is_not_said_yet() {
+        let mut state = State::default();
+        let id = NodeId::random();
+        for (presence, from, to) in [
+            (Presence::Here, NodeState::Unknown, Some(NodeState::Ready)),
+            (Presence::Here, NodeState::Down, Some(NodeState::Ready)),
+            (Presence::Here, NodeState::Ready, None),
+            (Presence::Silent, NodeState::Ready, Some(NodeState::Down)),
+            (Presence::Silent, NodeState::Unknown, Some(NodeState::Down)),
+            (Presence::Silent, NodeState::Down, None),
+            (Presence::Awaited, NodeState::Ready, Some(NodeState::Unknown)),
+            (Presence::Awaited, NodeState::Unknown, None),
+            (Presence::Unheard, NodeState::Unknown, None),
+            (Presence::Unheard, NodeState::Down, None),
+        ] {
+            let mut node = joined(&id, Role::Worker, Availability::Active);
+            node.status.state = from;
+            state.put(node);
+            let commands = plan(&state, |_| presence);
+            let said = commands.first().map(|c| match c {
+                Command::ReportNode { status: Some(status), .. } => status.state,
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(said, to, "{presence:?} {from:?}");
+        }
     }
 }

@@ -146,7 +146,8 @@ impl Dispatcher {
         remote: Option<IpAddr>,
         description: Option<NodeDescription>,
     ) -> Result<(SessionId, CancellationToken), ApiError> {
-        let state = self.inner.store.read();
+        // Everything that was acknowledged, so that no node is refused that an earlier leader made.
+        let state = self.inner.store.read_index().await?;
         let Some(known) = state.nodes.get(node) else { return Err(gone(node)) };
         // A node that does not know its own address is where the manager sees it.
         let description =
@@ -159,7 +160,10 @@ impl Dispatcher {
         if news {
             let description = description.map(Box::new);
             let report = Command::ReportNode { id: node.clone(), status: Some(status), description };
-            self.inner.store.propose_one(report).await?;
+            if let Err(error) = self.inner.store.propose_one(report).await {
+                self.sessions().end(node);
+                return Err(error.into());
+            }
         }
         tracing::info!(%node, remote = ?remote, "node registered");
         Ok(begun)

@@ -51,3 +51,66 @@ fn seeds(state: &State, own: &NodeId) -> Vec<String> {
     let addrs = nodes.into_iter().filter_map(|n| n.description.as_ref()?.advertise_addr);
     addrs.take(MAX_SEEDS).map(|a| SocketAddr::new(a, GOSSIP_PORT).to_string()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use proto::model::{Availability, NodeDescription, Role};
+
+    use super::*;
+    use crate::{
+        bootstrap::{Bootstrap, InitOptions},
+        ca::joined,
+    };
+
+    fn node(state: NodeState, host: u8, raft_id: u64) -> Node {
+        let mut node = joined(&NodeId::random(), Role::Worker, Availability::Active);
+        node.status.state = state;
+        node.raft_id = raft_id;
+        node.raft_addr = (raft_id != 0).then(|| SocketAddr::from(([192, 0, 2, host], 2377)));
+        node.description = Some(NodeDescription {
+            hostname: format!("h{host}"),
+            os: "linux".into(),
+            arch: "x86_64".into(),
+            nano_cpus: 0,
+            memory_bytes: 0,
+            engine_version: String::new(),
+            engine_labels: Default::default(),
+            advertise_addr: Some([192, 0, 2, host].into()),
+            data_path_addr: None,
+            underlay_mtu: 1500,
+            missing_features: Vec::new(),
+        });
+        node
+    }
+
+    #[test]
+    fn a_session_tells_of_managers_keys_and_ways_into_the_gossip() {
+        let mut state = State::default();
+        state.put(Bootstrap::new(InitOptions::default()).unwrap().cluster);
+        let own = node(NodeState::Ready, 1, 0);
+        let (id, session) = (own.id.clone(), SessionId::random());
+        for n in
+            [own, node(NodeState::Ready, 2, 0), node(NodeState::Down, 3, 0), node(NodeState::Unknown, 4, 7)]
+        {
+            state.put(n);
+        }
+        let told = message(&state, &id, &session).unwrap();
+        assert_eq!(
+            told.gossip_seeds,
+            ["192.0.2.4:7946", "192.0.2.2:7946"],
+            "managers first, the dead not at all"
+        );
+        let managers: Vec<&str> = told.managers.iter().map(|m| m.addr.as_str()).collect();
+        assert_eq!(managers, ["192.0.2.4:2377"]);
+        assert!(told.network_keys.iter().all(|k| k.key.len() == 16) && told.network_keys.len() == 6);
+
+        let mut beaten = (**state.nodes.get(&id).unwrap()).clone();
+        beaten.status.message = "seen".into();
+        beaten.meta.version.0 += 1;
+        state.put(beaten);
+        assert_eq!(message(&state, &id, &session).unwrap(), told, "what changes by itself is no news");
+        assert!(message(&state, &NodeId::random(), &session).is_none());
+    }
+}

@@ -1,6 +1,6 @@
 //! Who is in session and until when: a table without a clock of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{
     error::ApiError,
@@ -15,6 +15,21 @@ pub struct Sessions {
     sessions: BTreeMap<NodeId, Session>,
     /// When each node is given up unless it is heard of: nodes in session, and those that a new leader waits for.
     deadlines: BTreeMap<NodeId, Instant>,
+    /// Nodes whose deadline passed, until they register again.
+    silent: BTreeSet<NodeId>,
+}
+
+/// What the dispatcher knows of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// In session.
+    Here,
+    /// Still within the time that it has to register.
+    Awaited,
+    /// Its time has passed.
+    Silent,
+    /// Never heard of: it has joined, and not registered yet.
+    Unheard,
 }
 
 struct Session {
@@ -31,6 +46,7 @@ impl Sessions {
             before.ended.cancel();
         }
         self.deadlines.insert(node.clone(), deadline);
+        self.silent.remove(node);
         begun
     }
 
@@ -75,6 +91,7 @@ impl Sessions {
             .collect();
         for node in &silent {
             self.end(node);
+            self.silent.insert(node.clone());
         }
         silent
     }
@@ -90,6 +107,7 @@ impl Sessions {
     /// Ends all sessions: this manager no longer leads.
     pub fn clear(&mut self) {
         self.deadlines.clear();
+        self.silent.clear();
         for session in std::mem::take(&mut self.sessions).into_values() {
             session.ended.cancel();
         }
@@ -100,9 +118,27 @@ impl Sessions {
         self.deadlines.values().min().copied()
     }
 
-    /// Whether `node` is in session.
-    pub fn contains(&self, node: &NodeId) -> bool {
-        self.sessions.contains_key(node)
+    /// What is known of `node`.
+    pub fn presence(&self, node: &NodeId) -> Presence {
+        if self.sessions.contains_key(node) {
+            Presence::Here
+        } else if self.deadlines.contains_key(node) {
+            Presence::Awaited
+        } else if self.silent.contains(node) {
+            Presence::Silent
+        } else {
+            Presence::Unheard
+        }
+    }
+
+    /// Forgets nodes that are no longer known.
+    pub fn retain(&mut self, known: impl Fn(&NodeId) -> bool) {
+        let gone: Vec<NodeId> =
+            self.deadlines.keys().chain(&self.silent).filter(|id| !known(id)).cloned().collect();
+        for node in gone {
+            self.end(&node);
+            self.silent.remove(&node);
+        }
     }
 }
 
@@ -129,6 +165,11 @@ mod tests {
         assert!(ended.is_cancelled());
         assert!(sessions.beat(&node, id.as_str(), at(40)).is_err());
         assert_eq!(sessions.next_deadline(), None);
+        assert_eq!(sessions.presence(&node), Presence::Silent);
+        sessions.register(&node, at(60));
+        assert_eq!(sessions.presence(&node), Presence::Here);
+        sessions.retain(|_| false);
+        assert_eq!(sessions.presence(&node), Presence::Unheard);
     }
 
     #[test]
@@ -142,7 +183,7 @@ mod tests {
         assert!(sessions.check(&node, second.as_str()).is_ok());
         sessions.clear();
         assert!(second_ended.is_cancelled());
-        assert!(!sessions.contains(&node));
+        assert_eq!(sessions.presence(&node), Presence::Unheard);
     }
 
     #[test]

@@ -70,3 +70,57 @@ pub fn node_label(state: &State, node: &NodeId) -> String {
         _ => node.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use proto::model::{Meta, Revision, TaskSpec, TaskState, TaskStatus, Timestamp};
+
+    use super::*;
+    use crate::api::validate::service::tests::service;
+
+    fn task(service: &ServiceId, node: Option<&NodeId>) -> Task {
+        Task {
+            id: TaskId::random(),
+            meta: Meta::default(),
+            service_id: service.clone(),
+            service_name: "web".into(),
+            slot: 1,
+            spec: TaskSpec::default(),
+            spec_version: Revision(1),
+            allocation: None,
+            node_id: node.cloned(),
+            desired: TaskState::Running,
+            status: TaskStatus::default(),
+            conditions: Vec::new(),
+            start_after: Timestamp::default(),
+        }
+    }
+
+    #[test]
+    fn each_node_is_asked_once_for_its_own_tasks() {
+        let mut state = State::default();
+        let web = service("web");
+        let (a, b) = (NodeId::random(), NodeId::random());
+        let tasks =
+            [task(&web.id, Some(&a)), task(&web.id, Some(&a)), task(&web.id, Some(&b)), task(&web.id, None)];
+        for t in &tasks {
+            state.put(t.clone());
+        }
+        state.put(web.clone());
+        let request = pb::LogsRequest { service: "web".into(), ..pb::LogsRequest::default() };
+        let subject = Subject::find(&state, &request).unwrap();
+        assert_eq!(subject, Subject::Service(web.id));
+        let asked = by_node(&state, &subject, &BTreeSet::new());
+        assert_eq!(asked.keys().collect::<BTreeSet<_>>(), BTreeSet::from([&a, &b]));
+        assert_eq!(asked[&a].len(), 2);
+        let again = by_node(&state, &subject, &asked.values().flatten().cloned().collect());
+        assert!(again.is_empty(), "the task without a node has no logs yet");
+
+        let request = pb::LogsRequest { task: tasks[2].id.to_string(), ..pb::LogsRequest::default() };
+        let one = Subject::find(&state, &request).unwrap();
+        assert_eq!(by_node(&state, &one, &BTreeSet::new()), BTreeMap::from([(b, vec![tasks[2].id.clone()])]));
+        assert!(Subject::find(&state, &pb::LogsRequest::default()).is_err());
+    }
+}

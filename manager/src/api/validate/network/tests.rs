@@ -64,9 +64,10 @@ fn what_is_right_passes() {
 #[test]
 fn names_are_unique_and_not_reserved() {
     assert_eq!(with(|s| s.name = "db".into()).unwrap_err().kind, Kind::Conflict);
-    for reserved in ["bridge", "host", "none", "rn_gwbridge", "ingress"] {
+    for reserved in ["bridge", "host", "none", "rn_gwbridge", "docker_gwbridge"] {
         assert_eq!(with(|s| s.name = reserved.into()).unwrap_err().kind, Kind::Invalid, "{reserved}");
     }
+    assert!(create(&State::default(), &spec("ingress")).unwrap_err().message.contains("routing mesh"));
 }
 
 #[test]
