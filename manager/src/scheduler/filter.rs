@@ -130,20 +130,38 @@ impl Filter for CarriesMtu {
 
 struct HasFeatures;
 
-/// What a node without the feature cannot do for its tasks: `missing_features` entries start with these words.
-const OVERLAY_FEATURES: [&str; 4] = ["vxlan", "bridge", "veth", "nft"];
+/// What every container with a network of its own needs, by the names that nodes report: `<feature> is missing: …`.
+const CONTAINER: [&str; 3] = ["network namespaces", "veth devices", "bridge devices"];
+/// What an overlay needs, with its service addresses.
+const OVERLAY: [&str; 4] =
+    ["VXLAN devices", "nftables NAT", "nftables maps with concatenations", "nftables numgen expression"];
+/// What the node of a task behind the routing mesh needs to return replies.
+const MESH: [&str; 5] = [
+    "a kernel of version",
+    "VXLAN devices",
+    "nftables connection marks",
+    "nftables fib expression",
+    "netdev egress hook",
+];
 
 impl Filter for HasFeatures {
     fn check(&self, task: &Task, node: &NodeInfo, _: &State) -> Result<(), Refusal> {
-        let missing = node.node.description.iter().flat_map(|d| &d.missing_features);
-        let overlay = task.allocation.as_ref().is_some_and(|a| !a.attachments.is_empty());
-        let needed = |feature: &&String| {
-            let name = feature.to_ascii_lowercase();
-            overlay && OVERLAY_FEATURES.iter().any(|f| name.starts_with(f))
+        let missing = || node.node.description.iter().flat_map(|d| &d.missing_features);
+        let Some(allocation) = task.allocation.as_ref().filter(|_| missing().next().is_some()) else {
+            return Ok(());
         };
-        match missing.filter(needed).min() {
-            // "vxlan: overlay networks do not work here" -> "vxlan"
-            Some(feature) => Err(Refusal::Feature(feature.split(':').next().unwrap_or(feature).to_owned())),
+        let overlay = !allocation.attachments.is_empty();
+        let v6 = allocation.attachments.iter().flat_map(|a| &a.addrs).any(|a| a.addr.is_ipv6());
+        let mesh = !allocation.ingress_addrs.is_empty();
+        let groups: [(bool, &[&str]); 4] =
+            [(overlay || mesh, &CONTAINER), (overlay, &OVERLAY), (v6, &["IPv6"]), (mesh, &MESH)];
+        let mut needed = groups.iter().filter(|(needs, _)| *needs).flat_map(|(_, names)| *names);
+        let lacking = needed.find_map(|name| missing().find(|m| m.starts_with(name)));
+        match lacking {
+            Some(feature) => {
+                let name = feature.split(" is missing").next().unwrap_or(feature);
+                Err(Refusal::Feature(name.to_owned()))
+            }
             None => Ok(()),
         }
     }

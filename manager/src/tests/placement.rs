@@ -144,11 +144,33 @@ fn nodes_where_it_keeps_failing_come_last_for_a_while() {
 }
 
 #[test]
+fn a_missing_feature_keeps_off_only_what_needs_it() {
+    let mut world = World::new(&["n1"]);
+    redescribe(&mut world, "n1", |d| {
+        d.missing_features =
+            vec!["netdev egress hook is missing: the routing mesh cannot return replies (x)".into()];
+    });
+    let mesh = serve_as(&mut world, "mesh", 1, |s| s.endpoint.ports = vec![port(80, 80)]);
+    let quiet = world.serve("quiet", 1);
+    world.run();
+    assert_eq!(
+        reasons(&world, &mesh),
+        ["no suitable node (missing kernel feature: netdev egress hook on 1 node)"]
+    );
+    assert_eq!(world.spread(&quiet).len(), 1);
+}
+
+#[test]
 fn a_node_that_cannot_carry_the_network_gets_none_of_its_tasks() {
     let mut world = World::new(&["n1", "n2", "n3"]);
     redescribe(&mut world, "n1", |d| d.underlay_mtu = 1400);
     redescribe(&mut world, "n2", |d| {
-        d.missing_features = vec!["vxlan: no overlay networks on this node".into()]
+        d.missing_features = vec![
+            "nftables jhash expression is missing: services cannot have session affinity (no such file)"
+                .into(),
+            "VXLAN devices is missing: overlay networks and the routing mesh do not work (not supported)"
+                .into(),
+        ]
     });
     let id = serve_as(&mut world, "web", 3, |s| s.task.placement.max_replicas = 1);
     world.run();
@@ -156,6 +178,6 @@ fn a_node_that_cannot_carry_the_network_gets_none_of_its_tasks() {
     assert_eq!(
         reasons(&world, &id)[0],
         "no suitable node (max replicas per node limit exceed on 1 node; underlay MTU too small for network app on 1 \
-         node; missing kernel feature: vxlan on 1 node)"
+         node; missing kernel feature: VXLAN devices on 1 node)"
     );
 }
