@@ -29,9 +29,12 @@ impl Inventory {
         );
         add("rule", &inside("ip", &["rule"])?);
         add("rule6", &inside("ip", &["-6", "rule"])?);
-        add("route", &inside("ip", &["route", "show", "table", "all"])?);
-        let routes6 = inside("ip", &["-6", "route", "show", "table", "all"])?;
-        add("route6", &routes6.lines().filter(|l| !l.contains("expires")).collect::<Vec<_>>().join("\n"));
+        // Anycast addresses are those of any machine that forwards, which stays on; link-local ones appear when the kernel is ready.
+        let kernels = |line: &str| line.contains("expires") || line.contains("anycast") || line.contains("fe80::");
+        for (kind, family) in [("route", "-4"), ("route6", "-6")] {
+            let routes = inside("ip", &[family, "route", "show", "table", "all"])?;
+            add(kind, &routes.lines().filter(|l| !kernels(l)).collect::<Vec<_>>().join("\n"));
+        }
         add("nft", &inside("nft", &["list", "tables"])?);
         let sockets = inside("ss", &["-Htuln"])?;
         add(

@@ -45,7 +45,7 @@ fn three_hosts_one_service_every_node_answers() -> Result<()> {
         let tasks = addresses(&host.exec(&container, &["nslookup", "tasks.web"])?);
         ensure!(tasks.len() == 6, "{}: tasks.web is {tasks:?}", host.name);
         ensure!(vip.is_disjoint(&tasks), "the virtual address is nobody's own");
-        let body = host.exec(&container, &["wget", "-q", "-O", "-", "http://web/"])?;
+        let body = host.exec(&container, &["rn-testd", "get", "web:80"])?;
         ensure!(body.split_whitespace().count() == 2, "by name: {body:?}");
     }
 
@@ -91,9 +91,9 @@ fn virtual_addresses_and_names_work_between_all_pairs_of_nodes() -> Result<()> {
         let container = cluster.container(host, &format!("s{}", from + 1))?;
         for to in 1..=3 {
             for name in [format!("s{to}"), format!("tasks.s{to}"), format!("s{to}.app")] {
-                let url = format!("http://{name}/");
+                let url = format!("{name}:80");
                 let body = wait::until(&format!("{} reaches {name}", host.name), wait::SHORT, || {
-                    host.exec(&container, &["wget", "-q", "-T", "2", "-O", "-", &url])
+                    host.exec(&container, &["rn-testd", "get", &url])
                 })?;
                 ensure!(body.split_whitespace().count() == 2, "{url}: {body:?}");
             }

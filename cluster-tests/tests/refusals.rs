@@ -128,8 +128,10 @@ fn a_published_port_that_a_host_process_uses_is_a_reported_conflict() -> Result<
     cluster.service(&["--name", "web", "--publish", "8080:80"])?;
     cluster.wait_running("web", 1)?;
     wait::until("the conflict shows", wait::SHORT, || {
-        let info = host.rnctl(&["info"])?;
-        ensure!(info.contains("8080"), "{info}");
+        // Warnings of `info` go to standard error, as Docker's do.
+        let info = host.try_rnctl(&["info"])?;
+        let warnings = String::from_utf8_lossy(&info.stderr).into_owned();
+        ensure!(warnings.contains("8080") && warnings.contains("refusals"), "it names the port and who holds it: {warnings}");
         Ok(())
     })?;
     drop(holder);

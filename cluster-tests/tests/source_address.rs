@@ -63,9 +63,11 @@ fn from_the_node_itself_and_from_tasks() -> Result<()> {
         );
         let container = cluster.container(host, "web")?;
         for other in &cluster.hosts {
-            let url = format!("http://{}:8080/", other.v4());
-            let body = host.exec(&container, &["wget", "-q", "-T", "3", "-O", "-", &url])?;
-            ensure!(body.split_whitespace().count() == 2, "{url}: {body:?}");
+            for ip in [other.v4(), other.v6()] {
+                let target = SocketAddr::new(ip, 8080).to_string();
+                let body = host.exec(&container, &["rn-testd", "get", &target])?;
+                ensure!(body.split_whitespace().count() == 2, "{target}: {body:?}");
+            }
         }
     }
     Ok(())

@@ -13,12 +13,15 @@ mod paths;
 mod renewal;
 mod swarm;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use config::{Config, Flags, LogFormat};
+
+/// What is left on blocking threads gets this long.
+const LAST: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     let config = match Config::load(Flags::parse()) {
@@ -41,12 +44,17 @@ fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    match runtime.block_on(daemon::run(config)) {
-        Ok(()) => ExitCode::SUCCESS,
+    let code = match runtime.block_on(daemon::run(config)) {
+        Ok(()) => 0,
         Err(error) => {
             tracing::error!("{error:#}");
             eprintln!("rnd: {error:#}");
-            ExitCode::from(1)
+            1
         }
-    }
+    };
+    runtime.shutdown_timeout(LAST);
+    // Not `exit`: that runs the destructors of C++ statics while RocksDB's own threads may still use them. All that matters is
+    // on disk by now, as it would have to be after a kill.
+    // SAFETY: `_exit` ends the process and touches nothing of it.
+    unsafe { nix::libc::_exit(code) }
 }

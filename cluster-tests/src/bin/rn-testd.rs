@@ -2,6 +2,8 @@
 //!
 //! Every answer is the host name and the client's address. On SIGTERM it ends as a well-behaved server does: no new
 //! connections, `Connection: close` on what is still asked, idle connections closed, then out.
+//!
+//! `rn-testd get HOST:PORT` is the client.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -21,6 +23,9 @@ extern "C" fn on_term(_: libc::c_int) {
 }
 
 fn main() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("get") {
+        return get(&std::env::args().nth(2).context("rn-testd get HOST:PORT")?);
+    }
     let port: u16 = std::env::args().nth(1).map_or(Ok(80), |p| p.parse())?;
     let action = SigAction::new(SigHandler::Handler(on_term), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler only stores to an atomic.
@@ -55,6 +60,19 @@ fn main() -> Result<()> {
         std::thread::sleep(Duration::from_millis(5));
     }
     println!("{host} ends");
+    Ok(())
+}
+
+/// The other side: resolves by the C library, as most programs do, and prints what a server answers.
+fn get(target: &str) -> Result<()> {
+    use std::net::ToSocketAddrs;
+    let addr = target.to_socket_addrs().with_context(|| format!("cannot resolve {target}"))?.next();
+    let mut stream = TcpStream::connect_timeout(&addr.context("no address")?, Duration::from_secs(3))?;
+    stream.set_read_timeout(Some(Duration::from_secs(3)))?;
+    write!(stream, "GET / HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    print!("{}", text.split("\r\n\r\n").nth(1).context("no body")?);
     Ok(())
 }
 
