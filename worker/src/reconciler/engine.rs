@@ -245,6 +245,11 @@ impl Engine {
         plan::plan(desired, &observed, &Known::new(), &focus)
     }
 
+    #[cfg(test)]
+    pub fn use_kernel(&mut self, kernel: Arc<dyn Kernel>) {
+        self.kernel = kernel;
+    }
+
     fn table(&mut self, assigned: &Arc<Assigned>, view: &Arc<PeerView>) -> Arc<ServiceTable> {
         if let (Some((a, v)), Some((last, _))) = (&self.inputs, &self.last)
             && Arc::ptr_eq(a, assigned)
