@@ -292,7 +292,8 @@ impl NodeDesired {
         Self {
             names: local.names.clone(),
             netns_dir: local.netns_dir.clone(),
-            settled: local.settled,
+            // Before the managers have said anything, nothing can be told to be superfluous.
+            settled: local.settled && assigned.generation != 0,
             underlay: local.underlay.clone(),
             gateway: local.gateway,
             marks: local.marks,

@@ -36,7 +36,7 @@ impl World {
     /// The same cluster, as another node sees it.
     pub fn seen_by(me: &str) -> Self {
         let mut world = Self {
-            assigned: Assigned::default(),
+            assigned: Assigned { generation: 1, ..Assigned::default() },
             view: PeerView::default(),
             local: LocalFacts {
                 me: id(me),

@@ -15,7 +15,7 @@ use crate::{
 
 const FORWARDING: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
 
-fn wanted_sysctls(desired: &NodeDesired) -> [(String, &'static str); 4] {
+fn wanted_sysctls(desired: &NodeDesired) -> [(String, &'static str); 5] {
     let bridge = &desired.names.gateway_bridge;
     let [v4, v6] = FORWARDING;
     [
@@ -24,6 +24,8 @@ fn wanted_sysctls(desired: &NodeDesired) -> [(String, &'static str); 4] {
         // 127.0.0.1:PORT of the host leads to tasks.
         (format!("net/ipv4/conf/{bridge}/route_localnet"), "1"),
         (format!("net/ipv6/conf/{bridge}/accept_ra"), "0"),
+        // Neighbours cannot be asked for by a router whose link-local address is still being checked.
+        (format!("net/ipv6/conf/{bridge}/accept_dad"), "0"),
     ]
 }
 
@@ -38,7 +40,7 @@ pub(super) fn plan(p: &mut Planner<'_>) -> Unit {
     let ns = Ns::Host;
     let mut d = Diff { ns: &ns, seen: p.observed.ns(&ns), steps: &mut unit.steps };
 
-    let mut seen = d.link(bridge);
+    let seen = d.link(bridge);
     if let Some(link) = seen.filter(|l| l.kind != LinkKind::Bridge || l.owned_by(&names.daemon).is_none()) {
         let whose = link.alias.as_deref().unwrap_or("without an owner's mark");
         unit.refused = Some(format!(
@@ -63,10 +65,10 @@ pub(super) fn plan(p: &mut Planner<'_>) -> Unit {
     }
     d.mtu(bridge, seen, desired.underlay.mtu);
     d.addrs(bridge, seen, &own.into_iter().collect());
-    d.up(bridge, seen.take());
     for (key, value) in wanted_sysctls(desired) {
         d.sysctl(key, value);
     }
+    d.up(bridge, seen);
     let ruleset = rulesets::gateway(names, &desired.gateway);
     let layers = vec![Arc::new(elements::host_ports(desired))];
     let known = d.table(&ruleset, layers, p.known, |_| true, &mut p.cache);

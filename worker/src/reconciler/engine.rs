@@ -17,7 +17,7 @@ use crate::{
     agent::assignments::Assigned,
     desired::{DnsPorts, LocalFacts, LocalSandbox, NodeDesired},
     gossip::PeerView,
-    kernel::{ConntrackFilter, IpFamily, Kernel, Ns, Observed, Step},
+    kernel::{ConntrackFilter, IpFamily, Kernel, Ns, Observed, Scope, Step},
     plan::{self, Focus, Known, Plan, Unit, UnitKey},
     services::ServiceTable,
 };
@@ -54,6 +54,8 @@ pub(super) struct Engine {
     inputs: Option<(Arc<Assigned>, Arc<PeerView>)>,
     failed: BTreeMap<UnitKey, String>,
     additive_until: Option<Instant>,
+    /// The last pass left things in tables that are not in its answer.
+    blind: bool,
     passes: u64,
     repairs: u64,
 }
@@ -83,16 +85,19 @@ impl Engine {
             inputs: None,
             failed: BTreeMap::new(),
             additive_until: None,
+            blind: false,
             passes: 0,
             repairs: 0,
         })
     }
 
-    /// The supervisor has spoken: from here on what is not asked for may go, unless some sandboxes have lived on and gossip has
-    /// yet to hear of their peers.
+    /// The supervisor has spoken: from here on what is not asked for may go; on a node that served before this start only
+    /// after a while, since gossip has yet to hear of the others.
     pub fn begin(&mut self, adopting: bool) {
         self.local.settled = true;
-        self.additive_until = adopting.then(|| Instant::now() + WARM_UP);
+        let serving = |o: Observed| o.link(&Ns::Host, &self.local.names.mesh_device).is_some();
+        let served = adopting || self.kernel.observe(&Scope::host()).is_ok_and(serving);
+        self.additive_until = served.then(|| Instant::now() + WARM_UP);
     }
 
     /// Takes a sandbox into what is wanted; one that is there already gets its newer task.
@@ -213,8 +218,10 @@ impl Engine {
                 }
             }
         }
-        if !warm {
-            // What is there beyond the answer is not known: it is to be read when removals begin.
+        // Until removals begin there may be more in the tables than the answer: it is read anew each time, the first time after
+        // that included.
+        self.blind = !warm;
+        if self.blind {
             self.known.clear();
         }
         let live = |ns: &Ns| match ns {
@@ -245,6 +252,11 @@ impl Engine {
         plan::plan(desired, &observed, &Known::new(), &focus)
     }
 
+    #[cfg(test)]
+    pub fn use_kernel(&mut self, kernel: Arc<dyn Kernel>) {
+        self.kernel = kernel;
+    }
+
     fn table(&mut self, assigned: &Arc<Assigned>, view: &Arc<PeerView>) -> Arc<ServiceTable> {
         if let (Some((a, v)), Some((last, _))) = (&self.inputs, &self.last)
             && Arc::ptr_eq(a, assigned)
@@ -257,7 +269,7 @@ impl Engine {
     }
 
     fn focus(&self, desired: &NodeDesired, depth: Depth) -> Focus {
-        let Some((last, _)) = &self.last else { return Focus::All(true) };
+        let Some((last, _)) = self.last.as_ref().filter(|_| !self.blind) else { return Focus::All(true) };
         match depth {
             Depth::Elements => Focus::All(true),
             Depth::Everything => Focus::All(false),
