@@ -35,6 +35,9 @@ pub use shim_wire::{ExitStatus, LogLimits, Stream};
 pub use signals::parse as parse_signal;
 pub use terminal::Terminal;
 
+/// How long the news of a container's end may take from its shim to us.
+const NEWS_LIMIT: Duration = Duration::from_secs(1);
+
 /// The result of everything here.
 pub type Result<T> = std::result::Result<T, RuntimeError>;
 
@@ -291,17 +294,19 @@ pub trait Runtime: Send + Sync + 'static {
     /// Asks it to stop, and kills it if it has not after the grace period. A created one is killed at once.
     async fn stop(&self, id: &ContainerId, signal: i32, grace: Duration) -> Result<ExitStatus> {
         let state = self.watch(id)?.borrow().clone();
-        match state {
+        let (polite, grace) = match state {
             ContainerState::Exited(status) => return Ok(status),
-            ContainerState::Running { .. } => {
-                self.signal(id, signal).await?;
-                if let Ok(ended) = tokio::time::timeout(grace, self.wait(id)).await {
-                    return ended;
-                }
-            }
-            ContainerState::Created { .. } => {}
+            ContainerState::Running { .. } => (self.signal(id, signal).await, grace),
+            ContainerState::Created { .. } => (Ok(()), Duration::ZERO),
+        };
+        // It may have ended by itself meanwhile: then there was nobody to signal, and the news is on its way.
+        let patience = if polite.is_ok() { grace } else { NEWS_LIMIT };
+        if let Ok(ended) = tokio::time::timeout(patience, self.wait(id)).await {
+            return ended;
         }
-        self.signal(id, libc::SIGKILL).await?;
-        self.wait(id).await
+        match self.signal(id, libc::SIGKILL).await {
+            Ok(()) => self.wait(id).await,
+            Err(error) => tokio::time::timeout(NEWS_LIMIT, self.wait(id)).await.unwrap_or(Err(error)),
+        }
     }
 }

@@ -1,8 +1,8 @@
-//! The shim program, held in memory.
+//! The shim program, held in memory, and what it is run for.
 
 use std::{
     ffi::CString,
-    fs::File,
+    fs::{self, File},
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     path::{Path, PathBuf},
@@ -14,7 +14,10 @@ use nix::{
     fcntl::{FcntlArg, SealFlag, fcntl},
 };
 
-use crate::runtime::{Result, RuntimeError};
+use shim_wire::{EXIT_FILE, ExitStatus};
+use tokio::process::Command;
+
+use crate::runtime::{ContainerState, Result, RuntimeError};
 
 /// A sealed copy of `rn-shim`, made when the daemon starts and shared by all shims that it starts.
 ///
@@ -54,4 +57,49 @@ impl ShimBinary {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Makes and watches over the container in a directory; returns once it is created.
+    pub async fn run(&self, dir: &Path) -> Result<()> {
+        let output =
+            self.command("run").arg(dir).output().await.map_err(RuntimeError::io("run", self.path()))?;
+        if output.stdout.starts_with(shim_wire::CREATED.as_bytes()) {
+            return Ok(());
+        }
+        let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(RuntimeError::Create(match reason.is_empty() {
+            true => "the container's shim died without a word".to_owned(),
+            false => reason,
+        }))
+    }
+
+    /// Ends whatever is left of a container without a shim.
+    pub async fn reap(&self, dir: &Path) {
+        if dir.join(shim_wire::SPEC_FILE).exists() {
+            let _ = self.command("reap").arg(dir).output().await;
+        }
+    }
+
+    /// The state of a container that has no shim any more.
+    pub async fn ended(&self, dir: &Path) -> ContainerState {
+        if exit_status(dir).is_none() {
+            self.reap(dir).await;
+        }
+        ContainerState::Exited(exit_status(dir).unwrap_or_else(|| ExitStatus {
+            code: 137,
+            error: "its exit status is lost".to_owned(),
+            ..ExitStatus::default()
+        }))
+    }
+
+    /// The program with what to do.
+    pub fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(self.path());
+        command.arg0("rn-shim").arg(verb).stdin(std::process::Stdio::null());
+        command
+    }
+}
+
+/// How a container has ended, from its directory.
+fn exit_status(dir: &Path) -> Option<ExitStatus> {
+    serde_json::from_slice(&fs::read(dir.join(EXIT_FILE)).ok()?).ok()
 }

@@ -12,7 +12,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     os::fd::OwnedFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,9 +21,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
 use proto::model::ContainerId;
-use shim_wire::{EXIT_FILE, ExitStatus, LOG_FILE, LogLimits, Reply, Request, Status};
+use shim_wire::{LOG_FILE, LogLimits, Reply, Request, Status};
 use tokio::{
-    process::Command,
     sync::{RwLock, mpsc, watch},
     task::spawn_blocking,
 };
@@ -373,11 +372,7 @@ impl Runtime for ShimRuntime {
     }
 
     async fn signal(&self, id: &ContainerId, signal: i32) -> Result<()> {
-        match self.ask(id, Request::Signal { signal }, Vec::new()).await {
-            // It has ended between the question and the answer: what was wanted.
-            Err(_) if signal == libc::SIGKILL && self.record(id)?.1.pid().is_none() => Ok(()),
-            other => other.map(drop),
-        }
+        self.ask(id, Request::Signal { signal }, Vec::new()).await.map(drop)
     }
 
     fn watch(&self, id: &ContainerId) -> Result<watch::Receiver<ContainerState>> {
@@ -495,51 +490,5 @@ impl Runtime for ShimRuntime {
                 Err(RuntimeError::Shim { id: id.short().to_owned(), message })
             }
         }
-    }
-}
-
-/// How a container has ended, from its directory.
-fn exit_status(dir: &Path) -> Option<ExitStatus> {
-    serde_json::from_slice(&fs::read(dir.join(EXIT_FILE)).ok()?).ok()
-}
-
-impl ShimBinary {
-    /// Makes and watches over the container in a directory; returns once it is created.
-    async fn run(&self, dir: &Path) -> Result<()> {
-        let output =
-            self.command("run").arg(dir).output().await.map_err(RuntimeError::io("run", self.path()))?;
-        if output.stdout.starts_with(shim_wire::CREATED.as_bytes()) {
-            return Ok(());
-        }
-        let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(RuntimeError::Create(match reason.is_empty() {
-            true => "the container's shim died without a word".to_owned(),
-            false => reason,
-        }))
-    }
-
-    /// Ends whatever is left of a container without a shim.
-    async fn reap(&self, dir: &Path) {
-        if dir.join(shim_wire::SPEC_FILE).exists() {
-            let _ = self.command("reap").arg(dir).output().await;
-        }
-    }
-
-    /// The state of a container that has no shim any more.
-    async fn ended(&self, dir: &Path) -> ContainerState {
-        if exit_status(dir).is_none() {
-            self.reap(dir).await;
-        }
-        ContainerState::Exited(exit_status(dir).unwrap_or_else(|| ExitStatus {
-            code: 137,
-            error: "its exit status is lost".to_owned(),
-            ..ExitStatus::default()
-        }))
-    }
-
-    fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(self.path());
-        command.arg0("rn-shim").arg(verb).stdin(std::process::Stdio::null());
-        command
     }
 }
