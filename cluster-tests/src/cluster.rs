@@ -123,9 +123,9 @@ impl Cluster {
         })
     }
 
-    /// The running tasks of a service as (name, node), and what `service ps` printed.
+    /// The running tasks of a service as (name with id, node), and what `service ps` printed.
     pub fn running(&self, service: &str) -> Result<(Vec<(String, String)>, String)> {
-        let format = "{{.Name}}|{{.Node}}|{{.DesiredState}}|{{.CurrentState}}|{{.Error}}";
+        let format = "{{.Name}}.{{.ID}}|{{.Node}}|{{.DesiredState}}|{{.CurrentState}}|{{.Error}}";
         let list = self.manager().rnctl(&["service", "ps", "--no-trunc", "--format", format, service])?;
         let running = list
             .lines()
