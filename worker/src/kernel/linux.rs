@@ -135,7 +135,7 @@ impl LinuxKernel {
         if !netns::exists(path) {
             netns::create(path)?;
         }
-        link::set_up(&self.namespace(&Ns::Path(path.to_owned()))?, "lo", true)
+        link::set_up(&*self.namespace(&Ns::Path(path.to_owned()))?, "lo", true)
     }
 
     pub(super) fn template(&self, ruleset: &Ruleset) -> Option<Arc<Template>> {
@@ -167,38 +167,38 @@ impl LinuxKernel {
         match step {
             Step::CreateNetns { path } => self.create_netns(path),
             Step::DeleteNetns { path } => self.delete_netns(path),
-            Step::CreateVeth { a, b, mtu } => link::create_veth(&at(&a.ns)?, a, &at(&b.ns)?, b, *mtu),
+            Step::CreateVeth { a, b, mtu } => link::create_veth(&*at(&a.ns)?, a, &*at(&b.ns)?, b, *mtu),
             Step::CreateBridge { ns, name, mac, mtu, alias } => {
-                link::create_bridge(&at(ns)?, name, *mac, *mtu, alias.as_deref())
+                link::create_bridge(&*at(ns)?, name, *mac, *mtu, alias.as_deref())
             }
             Step::CreateVxlan { ns, name, vxlan, mac, mtu, alias } => {
-                link::create_vxlan(&at(&Ns::Host)?, &at(ns)?, name, vxlan, *mac, *mtu, alias.as_deref())
+                link::create_vxlan(&*at(&Ns::Host)?, &*at(ns)?, name, vxlan, *mac, *mtu, alias.as_deref())
             }
-            Step::DeleteLink { ns, link } => link::delete(&at(ns)?, link),
-            Step::SetMaster { ns, link, master } => link::set_master(&at(ns)?, link, master.as_deref()),
-            Step::SetUp { ns, link, up } => link::set_up(&at(ns)?, link, *up),
-            Step::SetMtu { ns, link, mtu } => link::set_mtu(&at(ns)?, link, *mtu),
-            Step::SetMac { ns, link, mac } => link::set_mac(&at(ns)?, link, *mac),
-            Step::SetAlias { ns, link, alias } => link::set_alias(&at(ns)?, link, alias),
-            Step::SetPort { ns, link, flags } => link::set_port(&at(ns)?, link, *flags),
-            Step::AddAddr { ns, link, addr } => routing::add_addr(&at(ns)?, link, *addr),
-            Step::DelAddr { ns, link, addr } => routing::del_addr(&at(ns)?, link, *addr),
-            Step::AddRoute { ns, route } => routing::add_route(&at(ns)?, route),
-            Step::DelRoute { ns, route } => routing::del_route(&at(ns)?, route),
-            Step::AddRule { ns, rule } => routing::add_rule(&at(ns)?, rule),
-            Step::DelRule { ns, rule } => routing::del_rule(&at(ns)?, rule),
-            Step::ReplaceFdb { ns, link, entry } => forwarding::replace_fdb(&at(ns)?, link, *entry),
-            Step::DelFdb { ns, link, entry } => forwarding::del_fdb(&at(ns)?, link, *entry),
-            Step::ReplaceNeigh { ns, link, neigh } => forwarding::replace_neigh(&at(ns)?, link, *neigh),
-            Step::DelNeigh { ns, link, addr } => forwarding::del_neigh(&at(ns)?, link, *addr),
-            Step::SetSysctl { ns, key, value } => sysctl::set(&at(ns)?, &[(key, value)]),
-            Step::ApplyRuleset { ns, ruleset } => self.apply_ruleset(&at(ns)?, ruleset),
-            Step::RunNft { ns, script } => nft::run(&at(ns)?, script),
-            Step::DeleteTable { ns, family, table } => nft::delete_table(&at(ns)?, *family, table),
+            Step::DeleteLink { ns, link } => link::delete(&*at(ns)?, link),
+            Step::SetMaster { ns, link, master } => link::set_master(&*at(ns)?, link, master.as_deref()),
+            Step::SetUp { ns, link, up } => link::set_up(&*at(ns)?, link, *up),
+            Step::SetMtu { ns, link, mtu } => link::set_mtu(&*at(ns)?, link, *mtu),
+            Step::SetMac { ns, link, mac } => link::set_mac(&*at(ns)?, link, *mac),
+            Step::SetAlias { ns, link, alias } => link::set_alias(&*at(ns)?, link, alias),
+            Step::SetPort { ns, link, flags } => link::set_port(&*at(ns)?, link, *flags),
+            Step::AddAddr { ns, link, addr } => routing::add_addr(&*at(ns)?, link, *addr),
+            Step::DelAddr { ns, link, addr } => routing::del_addr(&*at(ns)?, link, *addr),
+            Step::AddRoute { ns, route } => routing::add_route(&*at(ns)?, route),
+            Step::DelRoute { ns, route } => routing::del_route(&*at(ns)?, route),
+            Step::AddRule { ns, rule } => routing::add_rule(&*at(ns)?, rule),
+            Step::DelRule { ns, rule } => routing::del_rule(&*at(ns)?, rule),
+            Step::ReplaceFdb { ns, link, entry } => forwarding::replace_fdb(&*at(ns)?, link, *entry),
+            Step::DelFdb { ns, link, entry } => forwarding::del_fdb(&*at(ns)?, link, *entry),
+            Step::ReplaceNeigh { ns, link, neigh } => forwarding::replace_neigh(&*at(ns)?, link, *neigh),
+            Step::DelNeigh { ns, link, addr } => forwarding::del_neigh(&*at(ns)?, link, *addr),
+            Step::SetSysctl { ns, key, value } => sysctl::set(&*at(ns)?, &[(key, value)]),
+            Step::ApplyRuleset { ns, ruleset } => self.apply_ruleset(&*at(ns)?, ruleset),
+            Step::RunNft { ns, script } => nft::run(&*at(ns)?, script),
+            Step::DeleteTable { ns, family, table } => nft::delete_table(&*at(ns)?, *family, table),
             Step::UpdateElements { ns, family, table, changes } => {
-                nft::update_elements(&at(ns)?, *family, table, changes)
+                nft::update_elements(&*at(ns)?, *family, table, changes)
             }
-            Step::FlushConntrack { ns, filter } => conntrack::flush(&at(ns)?, filter),
+            Step::FlushConntrack { ns, filter } => conntrack::flush(&*at(ns)?, filter),
         }
     }
 }
