@@ -403,9 +403,12 @@ fn connections_are_forgotten_by_what_they_are() {
         ]);
         let send = || {
             netns::in_ns(&a, || {
-                for (to, from) in
-                    [("10.0.0.2:53", "0.0.0.0:0"), ("10.0.0.2:54", "0.0.0.0:0"), ("[fd00::2]:53", "[::]:0")]
-                {
+                for (to, from) in [
+                    ("10.0.0.2:53", "0.0.0.0:0"),
+                    ("10.0.0.2:54", "0.0.0.0:0"),
+                    ("[fd00::2]:53", "[::]:0"),
+                    ("[fd00::3]:53", "[::]:0"),
+                ] {
                     std::net::UdpSocket::bind(from).unwrap().send_to(b"x", to).unwrap();
                 }
             })
@@ -421,19 +424,19 @@ fn connections_are_forgotten_by_what_they_are() {
         let v4 = ConntrackFilter::family(IpFamily::V4);
         let dst = Some("10.0.0.2".parse().unwrap());
         let cases = [
-            (ConntrackFilter { proto: Some(17), orig_dst: dst, orig_dport: Some(53), ..v4 }, 2),
-            (ConntrackFilter { proto: Some(17), orig_dst: dst, orig_dport: Some(55), ..v4 }, 3),
-            (ConntrackFilter { proto: Some(6), orig_dst: dst, ..v4 }, 3),
-            (ConntrackFilter { reply_src: dst, ..v4 }, 1),
-            (ConntrackFilter { proto: Some(17), reply_src: dst, reply_sport: Some(54), ..v4 }, 2),
-            (v4, 1),
-            (ConntrackFilter { proto: Some(17), reply_src: dst, ..v4 }, 1),
+            (ConntrackFilter { proto: Some(17), orig_dst: dst, orig_dport: Some(53), ..v4 }, 3),
+            (ConntrackFilter { proto: Some(17), orig_dst: dst, orig_dport: Some(55), ..v4 }, 4),
+            (ConntrackFilter { proto: Some(6), orig_dst: dst, ..v4 }, 4),
+            (ConntrackFilter { reply_src: dst, ..v4 }, 2),
+            (ConntrackFilter { proto: Some(17), reply_src: dst, reply_sport: Some(54), ..v4 }, 3),
+            (v4, 2),
+            (ConntrackFilter { proto: Some(17), reply_src: dst, ..v4 }, 2),
             (
                 ConntrackFilter {
                     orig_dst: Some("fd00::2".parse().unwrap()),
                     ..ConntrackFilter::family(IpFamily::V6)
                 },
-                2,
+                3,
             ),
             (ConntrackFilter::family(IpFamily::V6), 2),
         ];
@@ -442,7 +445,7 @@ fn connections_are_forgotten_by_what_they_are() {
             k.run(&[Step::FlushConntrack { ns: a.clone(), filter: ConntrackFilter::family(IpFamily::V6) }]);
             assert_eq!(all(), 0);
             send();
-            assert_eq!(all(), 3);
+            assert_eq!(all(), 4);
             k.linux.execute(&Step::FlushConntrack { ns: a.clone(), filter }).unwrap();
             assert_eq!(all(), left, "{filter}");
         }
