@@ -87,7 +87,10 @@ impl DataPlane {
     async fn open_sockets(&self, info: &SandboxInfo) -> Result<DnsSockets, NetworkError> {
         let ns = Ns::Path(info.netns.clone());
         let opened = tokio::task::spawn_blocking(move || netns::in_ns(&ns, DnsSockets::open)).await;
-        opened.map_err(failed)?.and_then(|sockets| sockets).map_err(|e| failed(format!("resolver sockets: {e}")))
+        opened
+            .map_err(failed)?
+            .and_then(|sockets| sockets)
+            .map_err(|e| failed(format!("resolver sockets: {e}")))
     }
 
     async fn unpark(&self, container: &ContainerId) -> Option<DnsSockets> {

@@ -95,9 +95,10 @@ impl Worker {
         })
         .map_err(|e| internal(&e))?;
 
-        let seeds = agent.session().borrow().as_ref().map(|s| {
-            s.gossip_seeds.iter().filter_map(|seed| seed.parse().ok()).collect::<Vec<SocketAddr>>()
-        });
+        let seeds =
+            agent.session().borrow().as_ref().map(|s| {
+                s.gossip_seeds.iter().filter_map(|seed| seed.parse().ok()).collect::<Vec<SocketAddr>>()
+            });
         let gossip = GossipConfig {
             cluster,
             node: node.clone(),
@@ -116,7 +117,8 @@ impl Worker {
         let stop = CancellationToken::new();
         let mut work = JoinSet::new();
         // What the data plane follows: the agent's word, until `leave` takes everything away.
-        let (assigned, mut upstream) = (Arc::new(watch::Sender::new(agent.assigned().borrow().clone())), agent.assigned());
+        let (assigned, mut upstream) =
+            (Arc::new(watch::Sender::new(agent.assigned().borrow().clone())), agent.assigned());
         let (out, leaving) = (assigned.clone(), stop.clone());
         let (told, mut known_ingress) = (gossip.clone(), Vec::new());
         work.spawn(async move {
@@ -181,7 +183,18 @@ impl Worker {
         work.spawn(supervisor.run());
         let (status, session) = (agent.status(), agent.session());
         let agent = agent.start(gossip.clone(), Arc::new(RuntimeLogs(config.runtime.clone())));
-        Ok(Self { dir, runtime: config.runtime, gossip, reconciler, assigned, status, session, stop, agent, work })
+        Ok(Self {
+            dir,
+            runtime: config.runtime,
+            gossip,
+            reconciler,
+            assigned,
+            status,
+            session,
+            stop,
+            agent,
+            work,
+        })
     }
 
     /// What is assigned to this node.

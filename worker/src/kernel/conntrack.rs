@@ -5,8 +5,11 @@ use std::net::IpAddr;
 use super::{
     error::Cause,
     linux::Namespace,
-    netlink::{abi::*, wire::Message},
-    step::ConntrackFilter,
+    netlink::{
+        abi::*,
+        wire::{Message, addr, attrs},
+    },
+    step::{ConntrackFilter, IpFamily},
 };
 
 /// One direction of a connection, as far as it is asked about.
@@ -27,6 +30,24 @@ impl Tuple {
             | bit(self.proto.is_some(), CTA_FILTER_F_CTA_PROTO_NUM)
             | bit(self.sport.is_some(), CTA_FILTER_F_CTA_PROTO_SRC_PORT)
             | bit(self.dport.is_some(), CTA_FILTER_F_CTA_PROTO_DST_PORT)
+    }
+
+    fn read(tuple: &[u8]) -> Self {
+        let mut read = Self::default();
+        for (part, inner) in attrs(tuple, 0) {
+            for (kind, value) in attrs(inner, 0) {
+                let port = || value.try_into().ok().map(u16::from_be_bytes);
+                match (part, kind) {
+                    (CTA_TUPLE_IP, CTA_IP_V4_SRC | CTA_IP_V6_SRC) => read.src = addr(value),
+                    (CTA_TUPLE_IP, CTA_IP_V4_DST | CTA_IP_V6_DST) => read.dst = addr(value),
+                    (CTA_TUPLE_PROTO, CTA_PROTO_NUM) => read.proto = value.first().copied(),
+                    (CTA_TUPLE_PROTO, CTA_PROTO_SRC_PORT) => read.sport = port(),
+                    (CTA_TUPLE_PROTO, CTA_PROTO_DST_PORT) => read.dport = port(),
+                    _ => {}
+                }
+            }
+        }
+        read
     }
 
     fn write(&self, m: &mut Message, kind: u16) {
@@ -55,11 +76,15 @@ impl Tuple {
     }
 }
 
-/// Forgets all connections that match. The kernel does the matching, in one request.
+/// Forgets all connections that match. The kernel does the matching, in one request, except by IPv6 addresses: there it takes
+/// exactly those that do not match (`ctnetlink_filter_match_tuple`; seen on 6.18), so they are looked through here.
 pub(super) fn flush(ns: &Namespace, filter: &ConntrackFilter) -> Result<(), Cause> {
     let ConntrackFilter { family, proto, orig_src, orig_dst, orig_dport, reply_src, reply_sport } = *filter;
     if proto.is_none() && (orig_dport.is_some() || reply_sport.is_some()) {
         return Err(Cause::Invalid("a port needs a protocol".into()));
+    }
+    if family == IpFamily::V6 && (orig_src.is_some() || orig_dst.is_some() || reply_src.is_some()) {
+        return one_by_one(ns, filter);
     }
     // The kernel takes the family into account only from messages of a version above 0.
     let mut m = Message::new(IPCTNL_MSG_CT_DELETE, 0, &[family.number(), 1, 0, 0]);
@@ -82,4 +107,38 @@ pub(super) fn flush(ns: &Namespace, filter: &ConntrackFilter) -> Result<(), Caus
         });
     }
     ns.netfilter().request(m)
+}
+
+fn one_by_one(ns: &Namespace, filter: &ConntrackFilter) -> Result<(), Cause> {
+    let fixed = [filter.family.number(), 0, 0, 0];
+    let mut socket = ns.netfilter();
+    let found =
+        socket.dump(Message::new(IPCTNL_MSG_CT_GET, 0, &fixed), |m| Ok(matching(m.payload, filter)))?;
+    for tuple in found {
+        let mut m = Message::new(IPCTNL_MSG_CT_DELETE, 0, &fixed);
+        m.bytes(CTA_TUPLE_ORIG | NLA_F_NESTED, &tuple);
+        match socket.request(m) {
+            // It ended meanwhile.
+            Err(cause) if cause.errno() == Some(libc::ENOENT) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// The opener's tuple of a connection that matches, as it stands in the message.
+fn matching(payload: &[u8], filter: &ConntrackFilter) -> Option<Vec<u8>> {
+    let find = |wanted| attrs(payload, 4).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let (raw, reply) = (find(CTA_TUPLE_ORIG)?, Tuple::read(find(CTA_TUPLE_REPLY)?));
+    let orig = Tuple::read(raw);
+    fn fits<T: PartialEq>(wanted: Option<T>, found: Option<T>) -> bool {
+        wanted.is_none() || wanted == found
+    }
+    let all = fits(filter.proto, orig.proto)
+        && fits(filter.orig_src, orig.src)
+        && fits(filter.orig_dst, orig.dst)
+        && fits(filter.orig_dport, orig.dport)
+        && fits(filter.reply_src, reply.src)
+        && fits(filter.reply_sport, reply.sport);
+    all.then(|| raw.to_vec())
 }

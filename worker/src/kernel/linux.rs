@@ -13,16 +13,24 @@ use super::{
     error::Cause,
     forwarding, link,
     netlink::{socket::Socket, wire::Message},
-    netns, nft, observe, routing,
+    netns,
+    nft::{self, Template},
+    observe, routing,
+    ruleset::{Family, Ruleset},
     step::Ns,
     sysctl,
 };
+
+/// How many templates are kept; there is one for sandboxes and one for each table of the host, until their text changes.
+const TEMPLATES: usize = 64;
 
 /// Executes steps by netlink, on sockets born in the namespaces that they speak to. Those are opened when first used and kept
 /// until the namespace is deleted.
 #[derive(Debug, Default)]
 pub struct LinuxKernel {
     open: Mutex<HashMap<Ns, Arc<Namespace>>>,
+    /// Tables that were laid down once, ready to be laid down again: the same one goes into every sandbox.
+    templates: Mutex<HashMap<(Family, String, String), Arc<Template>>>,
 }
 
 /// A namespace that is held open.
@@ -130,6 +138,30 @@ impl LinuxKernel {
         link::set_up(&*self.namespace(&Ns::Path(path.to_owned()))?, "lo", true)
     }
 
+    pub(super) fn template(&self, ruleset: &Ruleset) -> Option<Arc<Template>> {
+        lock(&self.templates).get(&(ruleset.family, ruleset.table.clone(), ruleset.digest())).cloned()
+    }
+
+    fn apply_ruleset(&self, ns: &Namespace, ruleset: &Ruleset) -> Result<(), Cause> {
+        if let Some(template) = self.template(ruleset) {
+            match template.lay(ns, ruleset) {
+                Ok(()) => return Ok(()),
+                Err(cause) => {
+                    tracing::warn!(table = ruleset.table, %cause, "a table is laid down anew by nft")
+                }
+            }
+        }
+        nft::run(ns, &ruleset.script())?;
+        if let Some(template) = Template::of(ns, ruleset)? {
+            let mut templates = lock(&self.templates);
+            if templates.len() >= TEMPLATES {
+                templates.clear();
+            }
+            templates.insert((ruleset.family, ruleset.table.clone(), ruleset.digest()), Arc::new(template));
+        }
+        Ok(())
+    }
+
     fn apply(&self, step: &Step) -> Result<(), Cause> {
         let at = |ns: &Ns| self.namespace(ns);
         match step {
@@ -160,7 +192,7 @@ impl LinuxKernel {
             Step::ReplaceNeigh { ns, link, neigh } => forwarding::replace_neigh(&*at(ns)?, link, *neigh),
             Step::DelNeigh { ns, link, addr } => forwarding::del_neigh(&*at(ns)?, link, *addr),
             Step::SetSysctl { ns, key, value } => sysctl::set(&*at(ns)?, &[(key, value)]),
-            Step::ApplyRuleset { ns, ruleset } => nft::run(&*at(ns)?, &ruleset.script()),
+            Step::ApplyRuleset { ns, ruleset } => self.apply_ruleset(&*at(ns)?, ruleset),
             Step::RunNft { ns, script } => nft::run(&*at(ns)?, script),
             Step::DeleteTable { ns, family, table } => nft::delete_table(&*at(ns)?, *family, table),
             Step::UpdateElements { ns, family, table, changes } => {

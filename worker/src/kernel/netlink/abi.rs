@@ -120,9 +120,14 @@ pub const NFTABLES_RES_ID: u16 = 10;
 pub const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 pub const NFNL_MSG_BATCH_END: u16 = 0x11;
 
+pub const NFT_MSG_NEWTABLE: u16 = NFNL_SUBSYS_NFTABLES;
 pub const NFT_MSG_GETTABLE: u16 = NFNL_SUBSYS_NFTABLES | 1;
 pub const NFT_MSG_DELTABLE: u16 = NFNL_SUBSYS_NFTABLES | 2;
+pub const NFT_MSG_NEWCHAIN: u16 = NFNL_SUBSYS_NFTABLES | 3;
 pub const NFT_MSG_GETCHAIN: u16 = NFNL_SUBSYS_NFTABLES | 4;
+pub const NFT_MSG_NEWRULE: u16 = NFNL_SUBSYS_NFTABLES | 6;
+pub const NFT_MSG_GETRULE: u16 = NFNL_SUBSYS_NFTABLES | 7;
+pub const NFT_MSG_NEWSET: u16 = NFNL_SUBSYS_NFTABLES | 9;
 pub const NFT_MSG_GETSET: u16 = NFNL_SUBSYS_NFTABLES | 10;
 pub const NFT_MSG_NEWSETELEM: u16 = NFNL_SUBSYS_NFTABLES | 12;
 pub const NFT_MSG_GETSETELEM: u16 = NFNL_SUBSYS_NFTABLES | 13;
@@ -135,15 +140,24 @@ pub const NFTA_CHAIN_NAME: u16 = 3;
 pub const NFTA_CHAIN_HOOK: u16 = 4;
 pub const NFTA_CHAIN_POLICY: u16 = 5;
 pub const NFTA_CHAIN_TYPE: u16 = 7;
+pub const NFTA_CHAIN_USERDATA: u16 = 12;
 pub const NFTA_HOOK_HOOKNUM: u16 = 1;
 pub const NFTA_HOOK_PRIORITY: u16 = 2;
 pub const NF_DROP: u32 = 0;
+
+pub const NFTA_RULE_TABLE: u16 = 1;
+pub const NFTA_RULE_CHAIN: u16 = 2;
+pub const NFTA_RULE_EXPRESSIONS: u16 = 4;
+pub const NFTA_RULE_USERDATA: u16 = 7;
 
 pub const NFTA_SET_TABLE: u16 = 1;
 pub const NFTA_SET_NAME: u16 = 2;
 pub const NFTA_SET_FLAGS: u16 = 3;
 pub const NFTA_SET_KEY_TYPE: u16 = 4;
 pub const NFTA_SET_DATA_TYPE: u16 = 6;
+pub const NFTA_SET_ID: u16 = 10;
+pub const NFTA_SET_HANDLE: u16 = 16;
+pub const NFTA_SET_EXPRESSIONS: u16 = 18;
 pub const NFT_SET_ANONYMOUS: u32 = 0x1;
 pub const NFT_SET_INTERVAL: u32 = 0x4;
 pub const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
@@ -164,6 +178,7 @@ pub const NFT_JUMP: i32 = -3;
 pub const NFT_GOTO: i32 = -4;
 pub const NFT_RETURN: i32 = -5;
 
+pub const IPCTNL_MSG_CT_GET: u16 = NFNL_SUBSYS_CTNETLINK | 1;
 pub const IPCTNL_MSG_CT_DELETE: u16 = NFNL_SUBSYS_CTNETLINK | 2;
 pub const CTA_TUPLE_ORIG: u16 = 1;
 pub const CTA_TUPLE_REPLY: u16 = 2;
