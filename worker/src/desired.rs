@@ -207,6 +207,8 @@ pub struct MeshPeer {
     pub vtep: IpAddr,
     /// Its ingress addresses.
     pub addrs: Vec<IpAddr>,
+    /// The machine's own addresses.
+    pub host_addrs: Vec<IpAddr>,
     /// The mark of flows that it sent here.
     pub mark: u32,
 }
@@ -404,7 +406,8 @@ fn mesh(assigned: &Assigned, view: &PeerView, local: &LocalFacts, table: &Servic
         let Some(mac) = Mac::of_any(node.ingress_addrs.iter().copied()) else { continue };
         let mark = local.marks.from_node(mac);
         let addrs = node.ingress_addrs.clone();
-        peers.insert(id.clone(), MeshPeer { mac, vtep: node.vtep, addrs, mark });
+        let host_addrs = node.host_addrs.clone();
+        peers.insert(id.clone(), MeshPeer { mac, vtep: node.vtep, addrs, host_addrs, mark });
     }
 
     let mut local_tasks = BTreeMap::new();

@@ -100,6 +100,7 @@ impl World {
             vtep: ip(vtep),
             gossip_addr: std::net::SocketAddr::new(ip(vtep), 7946),
             ingress_addrs,
+            host_addrs: vec![ip(vtep)],
             networks: Default::default(),
             generation: 1,
             version: 1,

@@ -99,6 +99,7 @@ impl Worker {
             agent.session().borrow().as_ref().map(|s| {
                 s.gossip_seeds.iter().filter_map(|seed| seed.parse().ok()).collect::<Vec<SocketAddr>>()
             });
+        let facts = HostFacts::read().map_err(|e| internal(&e))?;
         let gossip = GossipConfig {
             cluster,
             node: node.clone(),
@@ -106,6 +107,7 @@ impl Worker {
             bind: config.gossip_bind,
             advertise: config.gossip_advertise,
             vtep: config.data_path_addr,
+            host_addrs: facts.global().map(|(_, addr)| addr).collect(),
             seeds: seeds.unwrap_or_default(),
             generation: dir.next_generation().map_err(|e| internal(&e))?,
             timing: Timing::default(),
@@ -137,7 +139,6 @@ impl Worker {
             }
         });
 
-        let facts = HostFacts::read().map_err(|e| internal(&e))?;
         let device = facts.device_of(config.data_path_addr);
         let port = agent.session().borrow().as_ref().and_then(|s| Port::try_from(s.data_path_port).ok());
         let underlay = Underlay {
@@ -238,7 +239,9 @@ impl Worker {
     /// Leaves the swarm: tasks are stopped and removed, the network is taken down, what the disk remembers is forgotten.
     pub async fn leave(mut self) -> Result<(), ApiError> {
         self.agent.shutdown().await;
-        self.assigned.send_replace(Arc::default());
+        // Not the default one, which says that nothing has been received yet.
+        let nothing = Assigned { generation: self.assigned().generation.max(1), ..Assigned::default() };
+        self.assigned.send_replace(Arc::new(nothing));
         let ours = |runtime: &dyn Runtime| -> Vec<_> {
             runtime.list().into_iter().filter(|c| c.record.task.is_some()).map(|c| c.record.id).collect()
         };

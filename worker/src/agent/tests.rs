@@ -239,7 +239,8 @@ impl Bed {
             bind: addr,
             advertise: addr,
             vtep: addr.ip(),
-            seeds: Vec::new(),
+            host_addrs: Vec::new(),
+        seeds: Vec::new(),
             generation: 1,
             timing: Timing::default(),
         };

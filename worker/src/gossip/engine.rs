@@ -92,6 +92,7 @@ impl Engine {
             vtep: config.vtep,
             gossip_addr: config.advertise,
             ingress_addrs: Vec::new(),
+            host_addrs: config.host_addrs.clone(),
             networks: BTreeSet::new(),
             generation: config.generation,
             version: 1,

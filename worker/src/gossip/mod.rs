@@ -61,6 +61,8 @@ pub struct GossipConfig {
     pub advertise: SocketAddr,
     /// Its data-path address.
     pub vtep: IpAddr,
+    /// All addresses of this machine.
+    pub host_addrs: Vec<IpAddr>,
     /// Nodes to ask for all others.
     pub seeds: Vec<SocketAddr>,
     /// This start of the daemon.

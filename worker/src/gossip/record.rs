@@ -95,6 +95,9 @@ pub struct NodeFact {
     /// Its own addresses on `ingress`, at most one per family.
     #[serde(default)]
     pub ingress_addrs: Vec<IpAddr>,
+    /// All addresses of the machine: its own requests to other nodes come from one of them.
+    #[serde(default)]
+    pub host_addrs: Vec<IpAddr>,
     /// Networks that it is a member of (has, or is about to have, endpoints on).
     #[serde(default)]
     pub networks: BTreeSet<NetworkId>,

@@ -46,6 +46,7 @@ async fn node_at(
         bind: addr,
         advertise: addr,
         vtep: addr.ip(),
+        host_addrs: Vec::new(),
         seeds: seeds.to_vec(),
         generation,
         timing: quick(),

@@ -130,6 +130,9 @@ pub fn mesh(mesh: &Mesh) -> Elements {
     }
     for peer in mesh.peers.values() {
         put(&mut out, "node_mark", Element::map([Part::Mac(peer.mac)], [Part::U32(peer.mark)]));
+        for addr in &peer.host_addrs {
+            put(&mut out, of_family(addr.is_ipv4(), "node4", "node6"), Element::key([Part::from(*addr)]));
+        }
     }
     out
 }

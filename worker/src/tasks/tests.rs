@@ -233,6 +233,7 @@ async fn gossip() -> Gossip {
         bind: addr,
         advertise: addr,
         vtep: addr.ip(),
+        host_addrs: Vec::new(),
         seeds: Vec::new(),
         generation: 1,
         timing: Timing::default(),
