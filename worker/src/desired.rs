@@ -114,6 +114,10 @@ pub struct LocalFacts {
     pub sandboxes: BTreeMap<TaskId, LocalSandbox>,
     /// Published ports that somebody else holds on this node: left alone.
     pub port_conflicts: BTreeSet<(Protocol, Port)>,
+    /// This machine's firewall sees bridged frames (`br_netfilter`). A flow from one task to a published port that another one
+    /// here serves is then translated while it is still on the bridge, and goes on from port to port: isolation would stop
+    /// it. The forward chain, which sees those frames too, keeps tasks apart instead.
+    pub bridge_filtered: bool,
     /// The supervisor has said which sandboxes live on. Until then, after a start, nothing is removed.
     pub settled: bool,
 }
@@ -174,6 +178,8 @@ pub struct GatewayLeg {
     pub addrs: Vec<SubnetAddr>,
     /// Next hops of the default routes; empty for a task that has internal networks only.
     pub default_via: Vec<IpAddr>,
+    /// Whether its port is isolated from the other tasks'.
+    pub isolated: bool,
 }
 
 /// A task's network.
@@ -391,6 +397,7 @@ fn sandbox(s: &LocalSandbox, local: &LocalFacts) -> Sandbox {
         mac,
         addrs: gateway_addrs,
         default_via: local.gateway.host(1).map(|a| a.addr).to_vec(),
+        isolated: !local.bridge_filtered,
     });
     Sandbox { task: s.task.id.clone(), netns: local.task_netns(&s.task.id), legs, gateway, dns: s.dns }
 }

@@ -50,6 +50,7 @@ impl World {
                 marks: Marks::default(),
                 sandboxes: BTreeMap::new(),
                 port_conflicts: Default::default(),
+                bridge_filtered: false,
                 settled: true,
             },
         };

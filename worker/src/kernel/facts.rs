@@ -171,6 +171,15 @@ fn routes() -> Result<Vec<IpNet>, Cause> {
     Ok(found)
 }
 
+/// Whether frames that cross a bridge of this namespace pass the IP firewall, of both families (`br_netfilter`).
+pub fn bridge_filtered() -> bool {
+    let on = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/net/bridge/bridge-nf-call-{name}"));
+        text.is_ok_and(|t| t.trim() == "1")
+    };
+    on("iptables") && on("ip6tables")
+}
+
 /// Who holds a port of this namespace, as far as `/proc` tells: `nginx (pid 812)`. For error messages.
 pub fn holder_of_port(protocol: proto::model::Protocol, port: u16) -> io::Result<Option<String>> {
     let Some(inode) = socket_inode(protocol.as_str(), port)? else { return Ok(None) };

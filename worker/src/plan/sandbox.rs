@@ -49,7 +49,8 @@ struct Wire<'a> {
     far_name: String,
     far_alias: String,
     bridge: &'a str,
-    isolated: bool,
+    /// Whether the port is kept apart from others of its bridge; none = as the kernel made it.
+    isolated: Option<bool>,
 }
 
 impl Wire<'_> {
@@ -85,9 +86,11 @@ impl Wire<'_> {
         let mut d = Diff { ns: &self.far_ns, seen: observed.ns(&self.far_ns), steps };
         d.mtu(&self.far_name, far, self.mtu);
         d.master(&self.far_name, far, self.bridge);
-        let flags = PortFlags { isolated: self.isolated, ..PortFlags::default() };
-        if self.isolated && far.and_then(|l| l.port) != Some(flags) {
-            d.steps.push(Step::SetPort { ns: self.far_ns.clone(), link: self.far_name.clone(), flags });
+        if let Some(isolated) = self.isolated {
+            let flags = PortFlags { isolated, ..PortFlags::default() };
+            if far.and_then(|l| l.port) != Some(flags) {
+                d.steps.push(Step::SetPort { ns: self.far_ns.clone(), link: self.far_name.clone(), flags });
+            }
         }
         d.up(&self.far_name, far);
 
@@ -125,7 +128,7 @@ pub(super) fn plan(p: &mut Planner<'_>, sandbox: &Sandbox, vips: Arc<Elements>) 
         far_name: names.overlay_port(&sandbox.task),
         far_alias: owner.clone(),
         bridge: overlay::BRIDGE,
-        isolated: false,
+        isolated: None,
     });
     let gateway = sandbox.gateway.iter().map(|leg| Wire {
         ifname: &leg.ifname,
@@ -136,7 +139,7 @@ pub(super) fn plan(p: &mut Planner<'_>, sandbox: &Sandbox, vips: Arc<Elements>) 
         far_name: names.gateway_port(&sandbox.task),
         far_alias: alias(&names.daemon, &format!("{GATEWAY_LEG}{}", sandbox.task)),
         bridge: &names.gateway_bridge,
-        isolated: true,
+        isolated: Some(leg.isolated),
     });
     let wires: Vec<Wire<'_>> = overlays.chain(gateway).collect();
     let mut made = BTreeSet::new();
