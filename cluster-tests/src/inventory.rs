@@ -30,10 +30,19 @@ impl Inventory {
         add("rule", &inside("ip", &["rule"])?);
         add("rule6", &inside("ip", &["-6", "rule"])?);
         // Anycast addresses are those of any machine that forwards, which stays on; link-local ones appear when the kernel is ready.
-        let kernels = |line: &str| line.contains("expires") || line.contains("anycast") || line.contains("fe80::");
+        let kernels =
+            |line: &str| line.contains("expires") || line.contains("anycast") || line.contains("fe80::");
         for (kind, family) in [("route", "-4"), ("route6", "-6")] {
             let routes = inside("ip", &[family, "route", "show", "table", "all"])?;
-            add(kind, &routes.lines().filter(|l| !kernels(l)).map(|l| l.trim_end().trim_end_matches(" linkdown")).collect::<Vec<_>>().join("\n"));
+            add(
+                kind,
+                &routes
+                    .lines()
+                    .filter(|l| !kernels(l))
+                    .map(|l| l.trim_end().trim_end_matches(" linkdown"))
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+            );
         }
         add("nft", &inside("nft", &["list", "tables"])?);
         let sockets = inside("ss", &["-Htuln"])?;

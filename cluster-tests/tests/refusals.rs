@@ -131,7 +131,10 @@ fn a_published_port_that_a_host_process_uses_is_a_reported_conflict() -> Result<
         // Warnings of `info` go to standard error, as Docker's do.
         let info = host.try_rnctl(&["info"])?;
         let warnings = String::from_utf8_lossy(&info.stderr).into_owned();
-        ensure!(warnings.contains("8080") && warnings.contains("refusals"), "it names the port and who holds it: {warnings}");
+        ensure!(
+            warnings.contains("8080") && warnings.contains("refusals"),
+            "it names the port and who holds it: {warnings}"
+        );
         Ok(())
     })?;
     drop(holder);

@@ -240,7 +240,7 @@ impl Bed {
             advertise: addr,
             vtep: addr.ip(),
             host_addrs: Vec::new(),
-        seeds: Vec::new(),
+            seeds: Vec::new(),
             generation: 1,
             timing: Timing::default(),
         };

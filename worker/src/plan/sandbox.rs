@@ -87,7 +87,8 @@ impl Wire<'_> {
         d.mtu(&self.far_name, far, self.mtu);
         d.master(&self.far_name, far, self.bridge);
         if let Some(isolated) = self.isolated {
-            let flags = PortFlags { isolated, ..PortFlags::default() };
+            // A flow from a task to itself then goes back through the port that it came from.
+            let flags = PortFlags { isolated, hairpin: !isolated, ..PortFlags::default() };
             if far.and_then(|l| l.port) != Some(flags) {
                 d.steps.push(Step::SetPort { ns: self.far_ns.clone(), link: self.far_name.clone(), flags });
             }
