@@ -37,11 +37,12 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
             crate::output::emit(&String::from_utf8_lossy(&script));
             return Ok(());
         }
+        // Connects once it knows that the words make sense.
+        Command::Service(command) => return service::run(host, command).await,
         _ => {}
     }
     let rn = Daemon::connect(host).await?;
     match cli.command {
-        Command::Service(command) => service::run(&rn, command).await,
         Command::Network(command) => network::run(&rn, command).await,
         Command::Node(command) => node::run(&rn, command).await,
         Command::Swarm(command) => swarm::run(&rn, command).await,
@@ -55,7 +56,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Images(args) => image::list(&rn, args).await,
         Command::Rmi(args) => image::remove(&rn, args).await,
         Command::Info(args) => system::info(&rn, args).await,
-        Command::Version(_) | Command::Completion { .. } => Ok(()),
+        Command::Service(_) | Command::Version(_) | Command::Completion { .. } => Ok(()),
     }
 }
 

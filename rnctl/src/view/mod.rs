@@ -10,6 +10,8 @@ pub mod pretty;
 pub mod service;
 pub mod spec;
 pub mod task;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

@@ -345,18 +345,22 @@ impl Local for Fake {
             return Err(Status::invalid_argument("no start"));
         };
         self.state().exec = Some(start);
-        let mut replies = Vec::new();
-        while let Some(message) = stream.message().await? {
-            match message.kind {
-                Some(exec_request::Kind::Stdin(data)) => replies.push(exec_reply::Kind::Stdout(data)),
-                Some(exec_request::Kind::CloseStdin(_)) => break,
-                _ => {}
+        let (sender, replies) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move {
+            let send = |kind| sender.send(Ok(pb::ExecReply { kind: Some(kind) }));
+            while let Ok(Some(message)) = stream.message().await {
+                match message.kind {
+                    Some(exec_request::Kind::Stdin(data)) => {
+                        let _ = send(exec_reply::Kind::Stdout(data)).await;
+                    }
+                    Some(exec_request::Kind::CloseStdin(_)) => break,
+                    _ => {}
+                }
             }
-        }
-        replies.push(exec_reply::Kind::Stderr(b"done\n".to_vec()));
-        replies.push(exec_reply::Kind::ExitCode(7));
-        let replies = replies.into_iter().map(|kind| Ok(pb::ExecReply { kind: Some(kind) }));
-        ok(futures::stream::iter(replies).boxed())
+            let _ = send(exec_reply::Kind::Stderr(b"done\n".to_vec())).await;
+            let _ = send(exec_reply::Kind::ExitCode(7)).await;
+        });
+        ok(tokio_stream::wrappers::ReceiverStream::new(replies).boxed())
     }
 
     async fn list_local_networks(

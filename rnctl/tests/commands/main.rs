@@ -177,6 +177,10 @@ fn errors_have_their_way_out_and_their_exit_codes() {
         "{ran:?}"
     );
 
+    // What is wrong with the words is said even where no daemon runs.
+    let ran = rnctl("unix:///nowhere.sock", &["service", "create", "--nmae", "web", "hello:1"], None);
+    assert_eq!(ran.code, Some(125));
+
     let ran = bench.run(&["service", "create", "--secret", "s", "hello:1"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.starts_with("--secret is not supported"), "{ran:?}");
@@ -353,9 +357,9 @@ fn inspect_finds_whatever_has_the_name() {
     assert_eq!(json[0]["Version"]["Index"], 7);
     assert_eq!(bench.out(&["inspect", "-f", "{{.Spec.Name}}", "web"]), "web\n");
     assert_eq!(bench.out(&["inspect", "-f", "{{.Driver}}", "rn_gwbridge"]), "bridge\n");
-    let ran = bench.run(&["inspect", "web", "none"]);
+    let ran = bench.run(&["inspect", "web", "nothing"]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.err.contains("No such object: none") && ran.out.contains(SERVICE), "{ran:?}");
+    assert!(ran.err.contains("No such object: nothing") && ran.out.contains(SERVICE), "{ran:?}");
     let pretty = bench.out(&["service", "inspect", "--pretty", "web"]);
     assert!(pretty.contains("Name:                   web\n"), "{pretty}");
 }

@@ -138,9 +138,7 @@ fn random_name() -> String {
 }
 
 /// Runs `service create`.
-pub async fn run(rn: &Daemon, args: CreateArgs) -> Result<(), Failure> {
-    let wait = args.wait;
-    let spec = args.spec(&|name| std::env::var(name).ok())?;
+pub async fn run(rn: &Daemon, spec: ServiceSpec, wait: WaitFlags) -> Result<(), Failure> {
     let request = pb::CreateServiceRequest { spec: Some(spec.into()) };
     let service = rn.control().create_service(request).await?.into_inner();
     output::line(&service.id);
@@ -148,4 +146,105 @@ pub async fn run(rn: &Daemon, args: CreateArgs) -> Result<(), Failure> {
         return Ok(());
     }
     progress::wait(rn, &service.id, wait.quiet).await
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use proto::model::{self, Millis};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: CreateArgs,
+    }
+
+    fn spec(line: &str) -> Result<ServiceSpec, String> {
+        let words = std::iter::once("create".to_owned()).chain(crate::parse::shell::words(line)?);
+        let line = Line::try_parse_from(words).map_err(|e| e.to_string())?;
+        line.args.spec(&|name| (name == "HOME").then(|| "/root".to_owned())).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn an_image_is_enough() {
+        let spec = spec("hello:1").unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(spec.mode, ServiceMode::Replicated(1));
+        assert_eq!(
+            spec.task,
+            TaskSpec {
+                container: model::ContainerSpec { image: "hello:1".into(), ..Default::default() },
+                ..TaskSpec::default()
+            }
+        );
+        assert_eq!((spec.update, spec.rollback, spec.endpoint), (None, None, EndpointSpec::default()));
+        // The name is a DNS label of lower-case letters, digits and an underscore.
+        assert!(spec.name.contains('_') && spec.name.len() <= 63, "{}", spec.name);
+    }
+
+    #[test]
+    fn every_flag_finds_its_place() {
+        let spec = spec(
+            "--name web -l tier=front --replicas 4 --network app --network name=back,alias=w -p 8080:80 -p 53:53/udp \
+             --endpoint-mode vip --entrypoint '/bin/sh -c' --hostname h -u 1000:5 -w /srv -t --init --read-only \
+             --stop-signal SIGQUIT --stop-grace-period 1m -e A=1 -e HOME -e NONE --container-label c=d --group audio \
+             --mount type=tmpfs,dst=/tmp --host db:10.0.0.9 --dns fd00::53 --dns-search lan --dns-option ndots:2 \
+             --cap-add NET_ADMIN --cap-drop MKNOD --sysctl net.ipv4.ip_unprivileged_port_start=0 --ulimit nofile=1:2 \
+             --health-cmd 'true' --health-retries 2 --constraint node.role==worker --placement-pref spread=node.labels.z \
+             --replicas-max-per-node 2 --limit-cpu 0.5 --limit-memory 64m --reserve-memory 32m --limit-pids 9 \
+             --restart-condition on-failure --restart-delay 2s --update-parallelism 0 --update-order start-first \
+             --rollback-monitor 1s --no-resolve-image -d hello:1 run --fast",
+        )
+        .unwrap_or_else(|e| panic!("{e}"));
+        let container = &spec.task.container;
+        assert_eq!(spec.labels.get("tier").map(String::as_str), Some("front"));
+        assert_eq!(spec.task.networks.len(), 2);
+        assert_eq!(spec.endpoint.ports.len(), 2);
+        assert_eq!(
+            (container.command.as_slice(), container.args.as_slice()),
+            (
+                ["/bin/sh", "-c"].map(str::to_owned).as_slice(),
+                ["run", "--fast"].map(str::to_owned).as_slice()
+            )
+        );
+        assert_eq!(container.env, ["A=1", "HOME=/root"]);
+        assert_eq!((container.tty, container.init, container.read_only), (true, Some(true), true));
+        assert_eq!(container.stop_grace_period, Some(Millis::secs(60)));
+        assert_eq!(container.hosts, ["10.0.0.9 db"]);
+        assert_eq!(container.dns.nameservers.len(), 1);
+        assert_eq!(container.healthcheck.as_ref().map(|h| (h.test.len(), h.retries)), Some((2, 2)));
+        assert_eq!(spec.task.placement.max_replicas, 2);
+        assert_eq!(
+            spec.task.limits,
+            model::Resources { nano_cpus: 500_000_000, memory_bytes: 64 << 20, pids: 9 }
+        );
+        assert_eq!(spec.task.reservations.memory_bytes, 32 << 20);
+        assert_eq!(spec.task.restart.as_ref().map(|r| r.delay), Some(Millis::secs(2)));
+        assert_eq!(
+            spec.update.as_ref().map(|u| (u.parallelism, u.order)),
+            Some((0, model::UpdateOrder::StartFirst))
+        );
+        assert_eq!(spec.rollback.as_ref().map(|u| u.monitor), Some(Millis::secs(1)));
+    }
+
+    #[test]
+    fn contradictions_and_foreign_flags_are_named() {
+        let table = [
+            ("--mode global --replicas 2 x", "replicas can only be used"),
+            ("--mode global-job x", "--mode global-job is not supported"),
+            ("--mode some x", "unknown mode"),
+            ("--no-healthcheck --health-cmd true x", "conflicts"),
+            ("--log-driver syslog x", "--log-driver is not supported"),
+            ("--memory-swap -1 x", "--memory-swap is not supported"),
+            ("--frob x", "unknown option --frob"),
+            ("--limit-memory lots x", "invalid size"),
+            ("--update-max-failure-ratio 2 x", "between 0 and 1"),
+            ("--placement-pref zone x", "spread="),
+        ];
+        for (line, want) in table {
+            let error = spec(line).err().unwrap_or_default();
+            assert!(error.contains(want), "{line}: {error:?}");
+        }
+    }
 }

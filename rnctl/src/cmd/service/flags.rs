@@ -31,6 +31,7 @@ impl From<EndpointMode> for model::EndpointMode {
 
 /// Networks and ports.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
 pub struct NetworkFlags {
     /// Network of the tasks: a name, or name=app,alias=web,driver-opt=k=v; may be repeated
     #[arg(long, value_name = "NETWORK", value_parser = attachment)]
@@ -46,6 +47,7 @@ pub struct NetworkFlags {
 
 /// What runs, as far as single values go.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Container")]
 pub struct ContainerFlags {
     /// Replaces the image's entrypoint
     #[arg(long, value_name = "COMMAND")]
@@ -101,6 +103,7 @@ impl ContainerFlags {
 
 /// What runs, as far as lists go.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Container")]
 pub struct ContainerLists {
     /// Set a variable; NAME alone takes the value from here; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
@@ -175,6 +178,7 @@ impl ContainerLists {
 
 /// Health check.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Health check")]
 pub struct HealthFlags {
     /// Command that tells whether a container is healthy, run by a shell
     #[arg(long, value_name = "COMMAND")]
@@ -235,6 +239,7 @@ impl HealthFlags {
 
 /// Where tasks go.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Placement")]
 pub struct PlacementFlags {
     /// Nodes that may run it, for instance node.labels.zone==a or node.role!=manager; may be repeated, all must hold
     #[arg(long, value_name = "EXPRESSION")]
@@ -266,6 +271,7 @@ impl PlacementFlags {
 
 /// Resources.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Resources")]
 pub struct ResourceFlags {
     /// CPUs that a task may use, for instance 0.5; 0 is without limit
     #[arg(long, value_name = "CPUS", value_parser = units::cpus)]
@@ -309,6 +315,7 @@ pub enum RestartCondition {
 
 /// Restarts.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Restarts")]
 pub struct RestartFlags {
     /// When a task that has ended is replaced [default: any]
     #[arg(long, value_enum)]
@@ -378,6 +385,7 @@ macro_rules! update_flags {
     ($(#[$doc:meta])* $name:ident, $prefix:literal, $noun:literal) => {
         $(#[$doc])*
         #[derive(Debug, Args)]
+        #[command(next_help_heading = "Updates and rollbacks")]
         pub struct $name {
             #[arg(id = concat!($prefix, "parallelism"), long = concat!($prefix, "parallelism"), value_name = "N",
                   help = concat!("Tasks replaced at once in ", $noun, "; 0 is all [default: 1]"))]

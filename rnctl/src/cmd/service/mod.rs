@@ -83,17 +83,23 @@ pub struct RemoveArgs {
 }
 
 /// Runs a `service` command.
-pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
+pub async fn run(host: &str, command: Command) -> Result<(), Failure> {
+    let rn = Daemon::connect(host);
     match command {
-        Command::Create(args) => create::run(rn, *args).await,
-        Command::Ls(args) => list::run(rn, args).await,
-        Command::Ps(args) => ps::run(rn, args).await,
-        Command::Inspect(args) => inspect(rn, args).await,
-        Command::Scale(args) => scale::run(rn, args).await,
-        Command::Update(args) => update::run(rn, *args).await,
-        Command::Rollback(args) => update::rollback(rn, args).await,
-        Command::Logs(args) => logs::run(rn, args).await,
-        Command::Rm(args) => remove(rn, args).await,
+        Command::Create(args) => {
+            // A spec that cannot be is refused before anyone is asked.
+            let wait = args.wait;
+            let spec = args.spec(&|name| std::env::var(name).ok())?;
+            create::run(&rn.await?, spec, wait).await
+        }
+        Command::Ls(args) => list::run(&rn.await?, args).await,
+        Command::Ps(args) => ps::run(&rn.await?, args).await,
+        Command::Inspect(args) => inspect(&rn.await?, args).await,
+        Command::Scale(args) => scale::run(&rn.await?, args).await,
+        Command::Update(args) => update::run(&rn.await?, *args).await,
+        Command::Rollback(args) => update::rollback(&rn.await?, args).await,
+        Command::Logs(args) => logs::run(&rn.await?, args).await,
+        Command::Rm(args) => remove(&rn.await?, args).await,
     }
 }
 

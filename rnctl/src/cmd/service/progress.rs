@@ -253,3 +253,123 @@ async fn converge(rn: &Daemon, id: &str, quiet: bool) -> Result<(), Failure> {
         tokio::time::sleep(POLL).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proto::model::{
+        Condition, EndpointSpec, Meta, NodeId, Revision, ServiceId, ServiceSpec, TaskId, TaskSpec,
+        TaskStatus, Timestamp,
+    };
+
+    use super::*;
+
+    fn service(mode: ServiceMode) -> Service {
+        Service {
+            id: ServiceId::random(),
+            meta: Meta::default(),
+            spec: ServiceSpec {
+                name: "web".into(),
+                labels: BTreeMap::new(),
+                task: TaskSpec::default(),
+                mode,
+                update: None,
+                rollback: None,
+                endpoint: EndpointSpec::default(),
+            },
+            previous_spec: None,
+            spec_version: Revision(5),
+            allocation: None,
+            conditions: vec![],
+        }
+    }
+
+    fn task(slot: u64, state: TaskState) -> Task {
+        Task {
+            id: TaskId::random(),
+            meta: Meta::default(),
+            service_id: ServiceId::random(),
+            service_name: "web".into(),
+            slot,
+            spec: TaskSpec::default(),
+            spec_version: Revision(5),
+            allocation: None,
+            node_id: Some(NodeId::random()),
+            desired: TaskState::Running,
+            status: TaskStatus { state, ..TaskStatus::default() },
+            conditions: vec![],
+            start_after: Timestamp(0),
+        }
+    }
+
+    fn lines(service: &Service, tasks: &[Task], width: usize) -> String {
+        Progress::of(service, tasks).lines(width).join("\n")
+    }
+
+    #[test]
+    fn each_place_says_where_it_stands() {
+        let service = service(ServiceMode::Replicated(4));
+        let mut waits = task(3, TaskState::Pending);
+        waits.conditions = vec![Condition {
+            kind: "placement".into(),
+            message: "no suitable node".into(),
+            since: Timestamp(0),
+        }];
+        let tasks = [task(1, TaskState::Running), task(2, TaskState::Preparing), waits];
+        assert_eq!(
+            lines(&service, &tasks, 8),
+            "overall progress: 1 out of 4 tasks\n1/4: running   [=======>]\n2/4: preparing [====>   ]\n3/4: no suitable node\n4/4: "
+        );
+    }
+
+    #[test]
+    fn a_failure_stays_visible_while_its_replacement_starts() {
+        let service = service(ServiceMode::Replicated(1));
+        let mut failed = task(1, TaskState::Failed);
+        failed.desired = TaskState::Shutdown;
+        failed.status.err = "task: non-zero exit (1)".into();
+        let tasks = [failed.clone(), task(1, TaskState::Ready)];
+        assert_eq!(
+            lines(&service, &tasks, 0),
+            "overall progress: 0 out of 1 tasks\n1/1: task: non-zero exit (1)"
+        );
+        let tasks = [failed, task(1, TaskState::Running)];
+        assert_eq!(lines(&service, &tasks, 0), "overall progress: 1 out of 1 tasks\n1/1: running");
+    }
+
+    #[test]
+    fn tasks_of_an_older_spec_and_surplus_ones_are_not_done_yet() {
+        let mut service = service(ServiceMode::Replicated(1));
+        service.spec.task.container.image = "hello:2".into();
+        let mut old = task(1, TaskState::Running);
+        old.spec_version = Revision(4);
+        assert!(!Progress::of(&service, &[old.clone()]).converged());
+        // Scaling changes the version of the spec, not the task's part of it.
+        service.spec.task = old.spec.clone();
+        assert!(Progress::of(&service, &[old.clone()]).converged());
+        let mut leaving = task(2, TaskState::Running);
+        assert!(!Progress::of(&service, &[old.clone(), leaving.clone()]).converged());
+        leaving.desired = TaskState::Remove;
+        assert!(Progress::of(&service, &[old, leaving]).converged());
+    }
+
+    #[test]
+    fn a_global_service_has_a_place_on_each_node() {
+        let service = service(ServiceMode::Global);
+        let tasks = [task(0, TaskState::Running), task(0, TaskState::Starting)];
+        let progress = Progress::of(&service, &tasks);
+        assert_eq!((progress.running, progress.wanted), (1, 2));
+    }
+
+    #[test]
+    fn many_places_are_one_line_and_the_service_says_what_it_waits_for() {
+        let mut service = service(ServiceMode::Replicated(50));
+        service.conditions = vec![Condition {
+            kind: "allocation".into(),
+            message: "pool is used up".into(),
+            since: Timestamp(0),
+        }];
+        assert_eq!(lines(&service, &[], 0), "overall progress: 0 out of 50 tasks\nwaiting: pool is used up");
+    }
+}
