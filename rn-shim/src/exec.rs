@@ -194,9 +194,7 @@ fn confine(exec: &ExecSpec, spec: &Spec, console: Option<&UnixStream>) -> Result
 fn make_terminal(exec: &ExecSpec, console: &UnixStream) -> Result<()> {
     let master: OwnedFd =
         File::options().read(true).write(true).open("/dev/pts/ptmx").context("open /dev/pts/ptmx")?.into();
-    if i64::try_from(fstatfs(&master).context("statfs /dev/pts/ptmx")?.filesystem_type().0)
-        != Ok(DEVPTS_MAGIC)
-    {
+    if fstatfs(&master).context("statfs /dev/pts/ptmx")?.filesystem_type().0 != DEVPTS_MAGIC {
         bail!("/dev/pts is not a file system of terminals");
     }
     let (rows, cols) = exec.size;

@@ -20,7 +20,7 @@ pub fn id<T: std::str::FromStr<Err = InvalidId>>(text: &str) -> T {
 }
 
 /// What one node would be told, and knows.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct World {
     pub assigned: Assigned,
     pub view: PeerView,

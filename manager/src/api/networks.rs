@@ -90,7 +90,7 @@ fn in_use(state: &State, network: &Network) -> Use {
     for task in state.tasks.values().filter(|t| !t.status.state.is_terminal()) {
         let by_spec = task.spec.networks.iter().any(|n| n.target == id);
         let meshed = task.allocation.as_ref().is_some_and(|a| !a.ingress_addrs.is_empty());
-        if !by_spec && !(network.spec.ingress && meshed) {
+        if !(by_spec || network.spec.ingress && meshed) {
             continue;
         }
         let node = task.node_id.as_ref().map(|n| format!(" on node {}", label(state, n))).unwrap_or_default();

@@ -47,14 +47,15 @@ impl Local {
     }
 
     async fn swarm_info(&self, warnings: &mut Vec<String>) -> pb::SwarmInfo {
-        let member = match &*self.daemon.standing.read().await {
-            Standing::Inactive => return pb::SwarmInfo { state: "inactive".into(), ..Default::default() },
+        
+        match &*self.daemon.standing.read().await {
+            Standing::Inactive => pb::SwarmInfo { state: "inactive".into(), ..Default::default() },
             Standing::Failed(error) => {
-                return pb::SwarmInfo {
+                pb::SwarmInfo {
                     state: "error".into(),
                     error: error.to_string(),
                     ..Default::default()
-                };
+                }
             }
             Standing::Active(member) => {
                 let network = member.worker.network_status();
@@ -91,7 +92,6 @@ impl Local {
                 }
                 info
             }
-        };
-        member
+        }
     }
 }

@@ -48,7 +48,8 @@ impl Events {
                 listen(libc::NETLINK_NETFILTER, &NFTABLES_GROUPS)?,
             ))
         })??;
-        let watch = |fd| AsyncFd::with_interest(fd, Interest::READABLE);
+        // SAFETY: `Fd` is one socket, the same for as long as it lives, and closed only when it is dropped.
+        let watch = |fd| unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
         Ok(Self { route: watch(route)?, nftables: watch(nftables)? })
     }
 

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
@@ -229,8 +229,8 @@ impl Model {
         }
     }
 
-    fn delete_netns(&mut self, path: &PathBuf) {
-        let ns = Ns::Path(path.clone());
+    fn delete_netns(&mut self, path: &Path) {
+        let ns = Ns::Path(path.to_path_buf());
         let names: Vec<String> =
             self.namespaces.get(&ns).map(|n| n.links.keys().cloned().collect()).unwrap_or_default();
         for name in names {

@@ -73,7 +73,7 @@ pub fn virtual_addresses<'a>(networks: impl IntoIterator<Item = &'a NetworkTable
 /// Where a sandbox's resolver listens.
 pub fn resolver(ports: Option<DnsPorts>) -> Elements {
     let mut out = Elements::new();
-    for DnsPorts { udp, tcp } in ports {
+    if let Some(DnsPorts { udp, tcp }) = ports {
         for (protocol, port) in [(Protocol::Udp, udp), (Protocol::Tcp, tcp)] {
             let data = [Part::Ipv4(RESOLVER), Part::Port(port)];
             put(&mut out, "dns", Element::map([Part::Proto(protocol.number())], data));

@@ -98,9 +98,9 @@ struct AnyTask {
 
 fn any_world() -> impl Strategy<Value = World> {
     let state = prop_oneof![
-        Just(EndpointState::Starting),
+        1 => Just(EndpointState::Starting),
         3 => Just(EndpointState::Ready),
-        Just(EndpointState::Draining)
+        1 => Just(EndpointState::Draining),
     ];
     let dns = proptest::option::of(1024u16..2000);
     let task = (0usize..3, 1u64..9, 0usize..3, state, dns)
