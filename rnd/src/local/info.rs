@@ -47,15 +47,10 @@ impl Local {
     }
 
     async fn swarm_info(&self, warnings: &mut Vec<String>) -> pb::SwarmInfo {
-        
         match &*self.daemon.standing.read().await {
             Standing::Inactive => pb::SwarmInfo { state: "inactive".into(), ..Default::default() },
             Standing::Failed(error) => {
-                pb::SwarmInfo {
-                    state: "error".into(),
-                    error: error.to_string(),
-                    ..Default::default()
-                }
+                pb::SwarmInfo { state: "error".into(), error: error.to_string(), ..Default::default() }
             }
             Standing::Active(member) => {
                 let network = member.worker.network_status();
