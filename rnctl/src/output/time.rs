@@ -6,7 +6,7 @@ use proto::model::Timestamp;
 /// RFC 3339 with as many digits of the second as there are, as Go's RFC3339Nano.
 pub fn rfc3339(at: Timestamp) -> String {
     let Some(time) = utc(at) else { return "0001-01-01T00:00:00Z".into() };
-    if at.0 % 1000 == 0 {
+    if at.0.is_multiple_of(1000) {
         return time.to_rfc3339_opts(SecondsFormat::Secs, true);
     }
     let text = time.to_rfc3339_opts(SecondsFormat::Millis, true);
