@@ -4,10 +4,11 @@
 //! * [`parse`]: what users type (ports, mounts, sizes, durations) into values; pure.
 //! * [`view`]: objects of the model into the rows and the JSON that Docker's users know; pure.
 //! * [`output`]: tables, templates, relative times.
-//! * [`connect`]: the daemon's socket. [`exit`]: failures and exit codes.
+//! * [`config`]: the client's settings. [`connect`]: the daemon's socket. [`exit`]: failures and exit codes.
 
 mod cli;
 mod cmd;
+mod config;
 mod connect;
 mod exit;
 mod output;

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::{emit, table, template::Format};
-use crate::exit::Failure;
+use crate::{config::Config, exit::Failure};
 
 /// The fields of one line. Everything a template may use.
 pub type Row = Map<String, Value>;
@@ -15,6 +15,8 @@ pub struct Listing {
     pub table: &'static str,
     /// The template of `-q`.
     pub quiet: &'static str,
+    /// The user's default format for it.
+    pub configured: fn(Config) -> Option<String>,
     /// Headings by field.
     pub headings: &'static [(&'static str, &'static str)],
 }
@@ -97,9 +99,13 @@ impl Listing {
         heading
     }
 
-    /// Prints the list.
+    /// Prints the list, in the user's own format where the flags ask for none.
     pub fn print(&self, rows: &[Row], flags: &ListFlags) -> Result<(), Failure> {
-        emit(&self.render(rows, flags)?);
+        let mut flags = flags.clone();
+        if flags.format.is_none() && !flags.quiet {
+            flags.format = (self.configured)(Config::load());
+        }
+        emit(&self.render(rows, &flags)?);
         Ok(())
     }
 }
@@ -113,6 +119,7 @@ mod tests {
     const LIST: Listing = Listing {
         table: "{{.ID}}{{if .Self}} *{{end}}\\t{{.Name}}",
         quiet: "{{.ID}}",
+        configured: |_| None,
         headings: &[("ID", "THING ID"), ("Name", "NAME"), ("Self", "")],
     };
 

@@ -17,6 +17,7 @@ use crate::output::{
 pub const LISTING: Listing = Listing {
     table: "{{.ID}}\\t{{.Image}}\\t{{.Command}}\\t{{.RunningFor}}\\t{{.Status}}\\t{{.Ports}}\\t{{.Names}}",
     quiet: "{{.ID}}",
+    configured: |c| c.ps_format,
     headings: &[
         ("ID", "CONTAINER ID"),
         ("Image", "IMAGE"),

@@ -13,6 +13,7 @@ use crate::output::{
 pub const LISTING: Listing = Listing {
     table: "{{.Repository}}\\t{{.Tag}}\\t{{.ID}}\\t{{.CreatedSince}}\\t{{.Size}}",
     quiet: "{{.ID}}",
+    configured: |c| c.images_format,
     headings: &[
         ("Repository", "REPOSITORY"),
         ("Tag", "TAG"),

@@ -13,6 +13,7 @@ use crate::output::{
 pub const LISTING: Listing = Listing {
     table: "{{.ID}}\\t{{.Name}}\\t{{.Driver}}\\t{{.Scope}}",
     quiet: "{{.ID}}",
+    configured: |c| c.networks_format,
     headings: &[("ID", "NETWORK ID"), ("Name", "NAME"), ("Driver", "DRIVER"), ("Scope", "SCOPE")],
 };
 

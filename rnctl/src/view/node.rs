@@ -10,6 +10,7 @@ use crate::output::listing::{Listing, Row};
 pub const LISTING: Listing = Listing {
     table: "{{.ID}}{{if .Self}} *{{end}}\\t{{.Hostname}}\\t{{.Status}}\\t{{.Availability}}\\t{{.ManagerStatus}}\\t{{.EngineVersion}}",
     quiet: "{{.ID}}",
+    configured: |c| c.nodes_format,
     headings: &[
         ("ID", "ID"),
         ("Self", ""),

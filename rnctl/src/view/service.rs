@@ -15,6 +15,7 @@ use crate::output::{
 pub const LISTING: Listing = Listing {
     table: "{{.ID}}\\t{{.Name}}\\t{{.Mode}}\\t{{.Replicas}}\\t{{.Image}}\\t{{.Ports}}",
     quiet: "{{.ID}}",
+    configured: |c| c.services_format,
     headings: &[
         ("ID", "ID"),
         ("Name", "NAME"),

@@ -16,6 +16,7 @@ use crate::output::{
 pub const LISTING: Listing = Listing {
     table: "{{.ID}}\\t{{.Name}}\\t{{.Image}}\\t{{.Node}}\\t{{.DesiredState}}\\t{{.CurrentState}}\\t{{.Error}}\\t{{.Ports}}",
     quiet: "{{.ID}}",
+    configured: |c| c.tasks_format,
     headings: &[
         ("ID", "ID"),
         ("Name", "NAME"),

@@ -45,6 +45,8 @@ fn rnctl(host: &str, args: &[&str], stdin: Option<&[u8]>) -> Ran {
         .args(["-H", host])
         .args(args)
         .env_remove("RN_HOST")
+        // Not the settings of whoever runs the tests.
+        .env("RN_CONFIG", "/nonexistent")
         .stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
