@@ -1,6 +1,8 @@
 //! The command tree.
 
-use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+
+use std::ffi::OsString;
 
 use crate::{
     cmd::{container, exec, image, inspect, network, node, service, swarm, system},
@@ -85,7 +87,8 @@ pub enum Command {
 
 /// Parses the process's arguments. Help and version end the process.
 pub fn parse() -> Result<Cli, Failure> {
-    Cli::try_parse().map_err(|error| match error.kind() {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    parse_from(&args).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.exit(),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _ = error.print();
@@ -95,11 +98,36 @@ pub fn parse() -> Result<Cli, Failure> {
             let text = error.render().to_string();
             let text = text.replace("For more information, try '--help'.", "").trim_end().to_owned();
             let text = text.strip_prefix("error: ").unwrap_or(&text).to_owned();
-            let args: Vec<String> =
-                std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+            let args: Vec<String> = args.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
             Failure::usage(&path(&args), text)
         }
     })
+}
+
+fn parse_from(args: &[OsString]) -> Result<Cli, clap::Error> {
+    let error = match Cli::try_parse_from(args) {
+        Ok(cli) => return Ok(cli),
+        Err(error) if error.kind() == ErrorKind::TooManyValues => error,
+        Err(error) => return Err(error),
+    };
+    // Scripts written for Docker say `--detach=false`. Help shows flags without a value, so this is tried second.
+    let matches = with_boolean_values(Cli::command()).try_get_matches_from(args).map_err(|_| error)?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// The same tree, in which every flag takes `=true` and `=false`, as Go's do.
+fn with_boolean_values(command: clap::Command) -> clap::Command {
+    let flag = |arg: clap::Arg| match arg.get_action() {
+        ArgAction::SetTrue => arg
+            .action(ArgAction::Set)
+            .value_parser(clap::value_parser!(bool))
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .default_value("false"),
+        _ => arg,
+    };
+    command.mut_args(flag).mut_subcommands(with_boolean_values)
 }
 
 /// The path of the command that arguments name, as far as it exists.
@@ -121,6 +149,23 @@ mod tests {
     #[test]
     fn the_tree_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_take_values_as_gos_do() {
+        let parse = |line: &str| {
+            let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            match parse_from(&args).map_err(|e| e.to_string())?.command {
+                Command::Service(service::Command::Scale(args)) => Ok(args.wait.detach),
+                other => Err(format!("{other:?}")),
+            }
+        };
+        assert_eq!(parse("rnctl service scale web=1"), Ok(false));
+        assert_eq!(parse("rnctl service scale -d web=1"), Ok(true));
+        assert_eq!(parse("rnctl service scale --detach=true web=1"), Ok(true));
+        assert_eq!(parse("rnctl service scale --quiet --detach=false web=1"), Ok(false));
+        assert!(parse("rnctl service scale --detach=maybe web=1").is_err());
+        with_boolean_values(Cli::command()).debug_assert();
     }
 
     #[test]

@@ -168,10 +168,38 @@ pub fn inspect(detail: &ContainerDetail) -> Row {
                 .with("Ports", Value::Object(ports))
                 .with("Networks", Value::Object(networks)),
         )
-        .some("Mounts", part("/mounts"))
+        .with("Mounts", mounts(&part("/mounts")))
         .some("TaskID", container.task_id.as_str())
         .some("ServiceID", container.service_id.as_str())
         .build()
+}
+
+/// The mounts that a user asked for, as Docker shows them: what every container has (`/proc`, `/etc/hosts`, …) is left out.
+fn mounts(oci: &Value) -> Value {
+    const EVERY: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+    let text = |m: &Value, key: &str| m.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let own = |m: &&Value| {
+        let (kind, target) = (text(m, "type"), text(m, "destination"));
+        let usual = EVERY.contains(&target.as_str()) || target == "/dev" || target.starts_with("/dev/");
+        matches!(kind.as_str(), "bind" | "tmpfs") && !usual
+    };
+    let view = |m: &Value| {
+        let options: Vec<&str> = m
+            .get("options")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        json!({
+            "Type": text(m, "type"),
+            "Source": text(m, "source"),
+            "Destination": text(m, "destination"),
+            "Mode": options.join(","),
+            "RW": !options.contains(&"ro"),
+        })
+    };
+    oci.as_array().into_iter().flatten().filter(own).map(view).collect()
 }
 
 fn health(health: &str) -> Value {
@@ -195,6 +223,18 @@ mod tests {
     use proto::pb::PortConfig;
 
     use super::*;
+
+    #[test]
+    fn only_the_users_mounts_are_shown() {
+        let oci = json!([
+            {"type": "proc", "source": "proc", "destination": "/proc", "options": ["nosuid"]},
+            {"type": "tmpfs", "source": "shm", "destination": "/dev/shm"},
+            {"type": "bind", "source": "/x/hosts", "destination": "/etc/hosts", "options": ["rw"]},
+            {"type": "bind", "source": "/data", "destination": "/srv", "options": ["rbind", "ro"]},
+        ]);
+        let want = json!([{"Type": "bind", "Source": "/data", "Destination": "/srv", "Mode": "rbind,ro", "RW": false}]);
+        assert_eq!(mounts(&oci), want);
+    }
 
     #[test]
     fn lines_as_docker_prints_them() {

@@ -14,7 +14,7 @@ pub struct ScaleArgs {
     #[arg(value_name = "SERVICE=REPLICAS", required = true, value_parser = target)]
     targets: Vec<(String, u64)>,
     #[command(flatten)]
-    wait: WaitFlags,
+    pub wait: WaitFlags,
 }
 
 fn target(text: &str) -> Result<(String, u64), String> {
