@@ -42,7 +42,7 @@ impl World {
                 me: id(me),
                 names: Names::well_known(&format!("daemon-{me}")),
                 netns_dir: "/run/rn-test/netns".into(),
-                underlay: Underlay { addr: ip("10.77.0.1"), dev: Some("eth0".into()), port: 4789, mtu: 1500 },
+                underlay: Underlay { addr: ip("10.77.0.1"), dev: None, port: 4789, mtu: 1500 },
                 gateway: GatewaySubnets {
                     v4: "172.18.0.0/16".parse().unwrap(),
                     v6: "fd18::/64".parse().unwrap(),
