@@ -149,8 +149,8 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks) 
  map task4 { typeof ip daddr : ip daddr; }
  map task6 { typeof ip6 daddr : ip6 daddr; }
  map node_mark { typeof ether saddr : meta mark; }
- set node4 { typeof ip saddr; }
- set node6 { typeof ip6 saddr; }
+ set returning4 { typeof ip saddr . ip daddr; }
+ set returning6 { typeof ip6 saddr . ip6 daddr; }
 ",
     );
     let set = format!(
@@ -163,14 +163,14 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks) 
  chain six-{n} {{ {set} dnat ip6 to meta l4proto . th dport . numgen random mod {n} map @backend6\n }}\n"
         );
     }
-    // Another node as a client: if the task is on that very node, it would see a packet of its own come in from outside.
+    // A node asks another one, and the task chosen is back on the first: that would see a packet of its own come in from outside.
     let own = |v4: bool| mesh.addrs.iter().find(|a| a.is_ipv4() == v4);
     let mut snat = String::new();
     if let Some(own) = own(true) {
         let _ = writeln!(
             snat,
             "  ct mark & {mask:#010x} == {entered:#010x} ip saddr {{ 127.0.0.0/8, {} }} snat ip to {own}
-  oifname \"{dev}\" ct mark & {mask:#010x} == {entered:#010x} ip saddr @node4 snat ip to {own}",
+  oifname \"{dev}\" ct mark & {mask:#010x} == {entered:#010x} ip saddr . ip daddr @returning4 snat ip to {own}",
             subnets.v4
         );
     }
@@ -178,7 +178,7 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks) 
         let _ = writeln!(
             snat,
             "  ct mark & {mask:#010x} == {entered:#010x} ip6 saddr {} snat ip6 to {own}
-  oifname \"{dev}\" ct mark & {mask:#010x} == {entered:#010x} ip6 saddr @node6 snat ip6 to {own}",
+  oifname \"{dev}\" ct mark & {mask:#010x} == {entered:#010x} ip6 saddr . ip6 daddr @returning6 snat ip6 to {own}",
             subnets.v6
         );
     }

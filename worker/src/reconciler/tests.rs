@@ -237,7 +237,7 @@ fn world(node: &str) -> World {
 }
 
 fn cluster(test: &str) -> (Host, Host, Lan) {
-    let lan = Lan::new(test, &["a", "b", "client"]);
+    let lan = Lan::new(test, &["a", "b", "c", "client"]);
     let (mut a, mut b) = (Host::new(&lan, "a", world("a")), Host::new(&lan, "b", world("b")));
     a.pass(Depth::Changes);
     b.pass(Depth::Changes);
@@ -254,10 +254,10 @@ fn the_mesh_keeps_the_clients_address() {
     let (a, _b, lan) = cluster("mesh");
     let client = lan.ns("client");
     for (to, own) in [
-        ("10.77.0.1:8080", "10.77.0.3"),
-        ("10.77.0.2:8080", "10.77.0.3"),
-        ("[fd77::1]:8080", "fd77::3"),
-        ("[fd77::2]:8080", "fd77::3"),
+        ("10.77.0.1:8080", "10.77.0.4"),
+        ("10.77.0.2:8080", "10.77.0.4"),
+        ("[fd77::1]:8080", "fd77::4"),
+        ("[fd77::2]:8080", "fd77::4"),
     ] {
         both(&format!("tcp outside client -> {to}"), own, || tcp(&client, to));
         both(&format!("udp outside client -> {to}"), own, || udp(&client, to));
@@ -270,7 +270,11 @@ fn the_mesh_keeps_the_clients_address() {
     both("udp the node itself -> 127.0.0.1", "10.0.0.1", || udp(&node, "127.0.0.1:8080"));
     both("tcp a task here -> its node", "10.0.0.1", || tcp(&task, "10.77.0.1:8080"));
     both("tcp a task here -> its node, v6", "fd00:1::1", || tcp(&task, "[fd77::1]:8080"));
-    both("tcp a task here -> the other node", "10.77.0.1", || tcp(&task, "10.77.0.2:8080"));
+    // Led back to its own node, the flow bears the ingress address of the node it asked; elsewhere the asker's own.
+    let answers = |ns: &Ns| (0..40).map(|_| tcp(ns, "10.77.0.2:8080").unwrap()).collect::<BTreeSet<_>>();
+    let expected = BTreeSet::from(["web1 10.0.0.2".to_owned(), "web2 10.77.0.1".to_owned()]);
+    assert_eq!(answers(&task), expected, "a task here -> the other node");
+    assert_eq!(answers(&node), expected, "the node itself -> the other node");
 
     let began = Instant::now();
     for (what, refused) in [
@@ -318,8 +322,8 @@ fn tasks_reach_services_the_world_and_their_resolver_but_not_each_other() {
     assert!(began.elapsed() < Duration::from_millis(500), "refused at once");
 
     serve(&lan.ns("client"), "world", 90);
-    assert_eq!(tcp(&task, "10.77.0.3:90").unwrap(), "world 10.77.0.1", "masqueraded");
-    assert_eq!(tcp(&task, "[fd77::3]:90").unwrap(), "world fd77::1", "masqueraded");
+    assert_eq!(tcp(&task, "10.77.0.4:90").unwrap(), "world 10.77.0.1", "masqueraded");
+    assert_eq!(tcp(&task, "[fd77::4]:90").unwrap(), "world fd77::1", "masqueraded");
 
     let web1: TaskId = id("web1");
     let sandbox = a.engine.as_ref().unwrap().info(&web1).unwrap();
@@ -366,7 +370,7 @@ fn what_is_in_place_is_left_alone_and_what_is_broken_is_repaired() {
     assert!(tcp(&client, "10.77.0.1:8080").is_err());
     a.pass(Depth::Light);
     nothing_to_do(&mut a);
-    both("after the host's tables were flushed", "10.77.0.3", || tcp(&client, "10.77.0.1:8080"));
+    both("after the host's tables were flushed", "10.77.0.4", || tcp(&client, "10.77.0.1:8080"));
 
     let overlay = a.netns_dir().join("ov-app");
     let inside = format!("nsenter --net={}", overlay.display());
@@ -383,7 +387,7 @@ fn what_is_in_place_is_left_alone_and_what_is_broken_is_repaired() {
         host.pass(Depth::Changes);
     }
     for _ in 0..12 {
-        assert_eq!(tcp(&client, "10.77.0.1:8080").unwrap(), "web2 10.77.0.3");
+        assert_eq!(tcp(&client, "10.77.0.1:8080").unwrap(), "web2 10.77.0.4");
         assert_eq!(udp(&task, "10.0.1.2:80").unwrap(), "web2 10.0.1.13");
     }
     let (web1, app, ingress) = (id::<TaskId>("web1"), id("app"), id("ingress"));
@@ -400,7 +404,7 @@ fn what_is_in_place_is_left_alone_and_what_is_broken_is_repaired() {
     a.engine.as_mut().unwrap().dismiss(&cli1);
     a.pass(Depth::Changes);
     assert!(!overlay.exists());
-    assert_eq!(tcp(&client, "10.77.0.1:8080").unwrap(), "web2 10.77.0.3");
+    assert_eq!(tcp(&client, "10.77.0.1:8080").unwrap(), "web2 10.77.0.4");
     nothing_to_do(&mut a);
 }
 
