@@ -135,6 +135,8 @@ pub fn gateway(names: &Names, subnets: &GatewaySubnets) -> Ruleset {
 }
 
 /// The routing mesh (see `plan/mesh.rs` for the way of a packet).
+///
+/// `refuse` answers TCP with a reset: what ICMP says is limited to about one a second for each asker.
 pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks) -> Ruleset {
     let (gw, dev) = (&names.gateway_bridge, &names.mesh_device);
     let (entered, came, mask) = (marks.entered(), marks.came(), marks.mask());
@@ -214,11 +216,15 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks) 
   type nat hook output priority -100
   jump choose
  }}
+ chain refuse {{
+  meta l4proto tcp reject with tcp reset
+  reject
+ }}
  chain in {{
   type filter hook input priority 0
   iifname \"{dev}\" ct state new meta l4proto != {{ icmp, ipv6-icmp }} drop
-  meta nfproto ipv4 meta l4proto . th dport @idle4 ct status & dnat == 0 reject
-  meta nfproto ipv6 meta l4proto . th dport @idle6 ct status & dnat == 0 reject
+  meta nfproto ipv4 meta l4proto . th dport @idle4 ct status & dnat == 0 jump refuse
+  meta nfproto ipv6 meta l4proto . th dport @idle6 ct status & dnat == 0 jump refuse
  }}
  chain forward {{
   type filter hook forward priority mangle
