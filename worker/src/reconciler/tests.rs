@@ -100,6 +100,7 @@ impl Host {
             underlay: Underlay { addr: host.underlay(), ..host.world.local.underlay.clone() },
             marks: Marks::default(),
             gateway_subnet: None,
+            firewall_compat: true,
         };
         host.engine = host.within(|_| Some(Engine::new(config, Arc::new(LinuxKernel::new())).unwrap()));
         host.within(|host| {
@@ -406,6 +407,51 @@ fn what_is_in_place_is_left_alone_and_what_is_broken_is_repaired() {
     assert!(!overlay.exists());
     assert_eq!(tcp(&client, "10.77.0.1:8080").unwrap(), "web2 10.77.0.4");
     nothing_to_do(&mut a);
+}
+
+/// As ufw or dockerd leave a machine: what nobody has allowed is not forwarded.
+#[test]
+fn other_firewalls_that_drop_are_opened_for_us_alone() {
+    if !root() {
+        return;
+    }
+    let (mut a, _b, lan) = cluster("wall");
+    let (client, task) = (lan.ns("client"), a.task_ns("cli1"));
+    serve(&client, "world", 90);
+    let wall = "nft add table FAMILY filter; nft 'add chain FAMILY filter FORWARD { type filter hook forward priority 0; policy drop; }'";
+    let walls = "nft add table inet rejecting; nft 'add chain inet rejecting last { type filter hook forward priority 10; }'; \
+                 nft add rule inet rejecting last counter reject with icmpx admin-prohibited";
+    for line in [wall.replace("FAMILY", "ip"), wall.replace("FAMILY", "ip6"), walls.to_owned()] {
+        a.sh(&line);
+    }
+    // A task here answers from behind the forward hook; so does one on another node.
+    let blocked = (0..4).filter(|_| tcp(&client, "10.77.0.1:8080").is_err()).count();
+    assert_eq!(blocked, 4, "the walls stand");
+    a.pass(Depth::Light);
+    both("tcp, through other firewalls", "10.77.0.4", || tcp(&client, "10.77.0.1:8080"));
+    both("tcp, through other firewalls, v6", "fd77::4", || tcp(&client, "[fd77::1]:8080"));
+    assert_eq!(tcp(&task, "10.77.0.4:90").unwrap(), "world 10.77.0.1", "out");
+    assert_eq!(a.engine.as_ref().unwrap().status().dropping.len(), 3);
+    let plan = a.within(|host| host.engine.as_ref().unwrap().dry_run());
+    assert!(plan.is_empty(), "a second pass has nothing to do");
+
+    // A firewall that is loaded anew is opened again; one that has become open gets back what is its own.
+    a.sh("nft flush chain ip filter FORWARD");
+    assert!(tcp(&client, "10.77.0.1:8080").is_err());
+    a.pass(Depth::Light);
+    both("tcp, after a reload", "10.77.0.4", || tcp(&client, "10.77.0.1:8080"));
+    a.sh("nft 'chain ip filter FORWARD { policy accept; }'; nft flush chain inet rejecting last");
+    a.pass(Depth::Light);
+    let rules = a.within(|_| {
+        let listed = |args: &[&str]| Command::new("nft").args(args).output().unwrap().stdout;
+        [
+            listed(&["list", "chain", "ip", "filter", "FORWARD"]),
+            listed(&["list", "chain", "inet", "rejecting", "last"]),
+            listed(&["list", "chain", "ip6", "filter", "FORWARD"]),
+        ]
+        .map(|text| String::from_utf8_lossy(&text).matches("rn:daemon-a:forward").count())
+    });
+    assert_eq!(rules, [0, 0, 4]);
 }
 
 /// Says how long each kind of step took.
