@@ -35,7 +35,8 @@ fi
 
 if ! command -v cargo >/dev/null; then
     echo "installing Rust by rustup"
-    if apt-cache show rustup >/dev/null 2>&1; then
+    # Debian 13 has it; older ones know the name only.
+    if apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]'; then
         apt-get install -y -qq --no-install-recommends rustup >/dev/null
         rustup default stable
     else

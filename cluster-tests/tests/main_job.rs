@@ -49,6 +49,13 @@ fn three_hosts_one_service_every_node_answers() -> Result<()> {
         ensure!(body.split_whitespace().count() == 2, "by name: {body:?}");
     }
 
+    let inspect: serde_json::Value = serde_json::from_str(&manager.rnctl(&["network", "inspect", "app"])?)?;
+    let here = inspect[0]["Containers"].as_object().map_or(0, serde_json::Map::len);
+    let peers = inspect[0]["Peers"].as_array().map_or(0, Vec::len);
+    ensure!((here, peers) == (1, 3), "one container here, three nodes in all: {inspect:#}");
+    let locals = manager.rnctl(&["network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}}"])?;
+    ensure!(locals.lines().any(|l| l == "rn_gwbridge bridge local"), "{locals}");
+
     let scaled = manager.rnctl(&["service", "scale", "-d", "web=10"])?;
     ensure!(scaled.contains("web scaled to 10"), "{scaled}");
     cluster.wait_running("web", 10)?;

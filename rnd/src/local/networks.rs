@@ -1,19 +1,27 @@
 //! Networks as this node has them.
 
-use proto::{model::NetworkId, pb};
+use std::collections::BTreeMap;
+
+use proto::{
+    model::{Mac, Network, TaskId},
+    pb,
+};
+use serde_json::{Value, json};
+use worker::runtime::Runtime;
 
 use super::Local;
-use crate::daemon::Standing;
+use crate::{daemon::Standing, swarm::Member};
 
 impl Local {
     /// The gateway bridge, once there is one, and the overlays in use here; `ingress` is always in use.
     pub(super) async fn local_networks(&self) -> Vec<pb::LocalNetwork> {
         let standing = self.daemon.standing.read().await;
         let mut list = Vec::new();
-        if std::path::Path::new("/sys/class/net/rn_gwbridge").exists() {
+        // In this daemon's namespace, which /sys may not show.
+        if nix::net::if_::if_nametoindex(GATEWAY_BRIDGE).is_ok() {
             list.push(pb::LocalNetwork {
                 id: bridge_id(&self.daemon.grounds.daemon_id),
-                name: "rn_gwbridge".into(),
+                name: GATEWAY_BRIDGE.into(),
                 driver: "bridge".into(),
                 scope: "local".into(),
                 created_at: self.daemon.started_at,
@@ -22,18 +30,62 @@ impl Local {
         }
         if let Standing::Active(member) = &*standing {
             let assigned = member.worker.assigned();
-            list.extend(assigned.networks.iter().map(|(id, network): (&NetworkId, _)| pb::LocalNetwork {
-                id: id.to_string(),
+            list.extend(assigned.networks.values().map(|network| pb::LocalNetwork {
+                id: network.id.to_string(),
                 name: network.spec.name.clone(),
                 driver: network.spec.driver.clone(),
                 scope: "swarm".into(),
                 created_at: network.meta.created_at.0,
-                inspect_json: String::new(),
+                inspect_json: self.detail(member, network).to_string(),
             }));
         }
         list
     }
+
+    /// This node's containers on an overlay, and the nodes that have some, as Docker's `network inspect` names them.
+    fn detail(&self, member: &Member, network: &Network) -> Value {
+        let ids: BTreeMap<TaskId, String> = self
+            .daemon
+            .runtime
+            .list()
+            .into_iter()
+            .filter_map(|c| Some((c.record.task?.task, c.record.id.to_string())))
+            .collect();
+        let me = member.node_id();
+        let view = member.worker.gossip().view().borrow().clone();
+        let subnets = network.allocation.iter().flat_map(|a| &a.subnets);
+        let prefixes: Vec<_> = subnets.map(|s| s.subnet).collect();
+        let mut containers = serde_json::Map::new();
+        let mut peers = BTreeMap::new();
+        for endpoint in view.endpoints_of(&network.id) {
+            if let Some(node) = view.nodes.get(&endpoint.node) {
+                peers.insert(node.node.clone(), json!({"Name": node.hostname, "IP": node.vtep.to_string()}));
+            }
+            let Some(id) = ids.get(&endpoint.task).filter(|_| endpoint.node == me) else {
+                continue;
+            };
+            let addr = |v4: bool| {
+                let addr = endpoint.addrs.iter().find(|a| a.is_ipv4() == v4)?;
+                let subnet = prefixes.iter().find(|s| s.contains(addr))?;
+                Some(format!("{addr}/{}", subnet.prefix_len()))
+            };
+            containers.insert(
+                id.clone(),
+                json!({
+                    "Name": endpoint.task_name,
+                    "EndpointID": endpoint.task.as_str(),
+                    "MacAddress": Mac::of_any(endpoint.addrs.iter().copied()).map_or_else(String::new, |m| m.to_string()),
+                    "IPv4Address": addr(true).unwrap_or_default(),
+                    "IPv6Address": addr(false).unwrap_or_default(),
+                }),
+            );
+        }
+        json!({"Containers": containers, "Peers": peers.into_values().collect::<Vec<_>>()})
+    }
 }
+
+/// Where tasks meet the host.
+const GATEWAY_BRIDGE: &str = "rn_gwbridge";
 
 /// 64 hexadecimal characters that stay the same for a daemon.
 fn bridge_id(daemon: &str) -> String {
