@@ -81,6 +81,8 @@ impl World {
             status: TaskStatus { state, ..TaskStatus::default() },
             conditions: Vec::new(),
             start_after: Timestamp::default(),
+            running_at: Timestamp::default(),
+            ended_at: Timestamp::default(),
         };
         self.state.put(task.clone());
         task
