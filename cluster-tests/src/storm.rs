@@ -23,8 +23,8 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use crate::lan::enter;
 
-/// Longest time for one request, its connection included.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest time for one request, its connection included: a SYN is sent again after 1, 3 and 7 s.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the clients of one namespace do.
 #[derive(Debug, Clone)]

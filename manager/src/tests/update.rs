@@ -43,7 +43,7 @@ fn so_many_at_a_time_with_a_pause_between() {
         steps.push(on_image(&world, &id, "image:2"));
         world.now = at;
     }
-    assert_eq!(steps, [2, 4, 5], "the last step is watched");
+    assert_eq!(steps, [2, 4, 5, 5], "the last steps are watched");
     assert_eq!(on_image(&world, &id, "image:2"), 5);
     let status = world.service(&id).update_status.clone().unwrap();
     assert_eq!((status.state, status.slots), (UpdateState::Completed, 5));
@@ -171,7 +171,8 @@ fn only_what_fails_while_it_is_watched_counts() {
 
 #[test]
 fn a_failing_update_rolls_itself_back_once() {
-    let update = UpdateConfig { failure_action: FailureAction::Rollback, ..UpdateConfig::default() };
+    let (failure_action, delay) = (FailureAction::Rollback, Millis::secs(60));
+    let update = UpdateConfig { failure_action, delay, ..UpdateConfig::default() };
     let mut world = World::new(&["n1", "n2"]);
     let id = start(&mut world, 3, update);
     let before = world.live(&id);
@@ -203,7 +204,7 @@ fn a_failing_update_rolls_itself_back_once() {
 #[test]
 fn a_paused_update_goes_on_when_told_again() {
     let mut world = World::new(&["n1"]);
-    let id = start(&mut world, 3, UpdateConfig::default());
+    let id = start(&mut world, 3, UpdateConfig { delay: Millis::secs(60), ..UpdateConfig::default() });
     fail_after(&mut world, &id, Millis(0));
     world.run_out();
     assert_eq!((state_of(&world, &id), on_image(&world, &id, "image:1")), (Some(UpdateState::Paused), 2));

@@ -126,6 +126,18 @@ fn a_task_that_is_over_is_kept_and_its_network_is_not() {
 }
 
 #[test]
+fn a_task_that_is_bound_to_a_node_and_not_placed_yet_is_not_told() {
+    let mut world = World::new();
+    let (web, app) = (world.web.clone(), world.app.clone());
+    for state in [TaskState::New, TaskState::Pending] {
+        world.task(&web, &app, 0, state);
+    }
+    assert!(world.set(0).tasks.is_empty());
+    let task = world.task(&web, &app, 0, TaskState::Assigned);
+    assert_eq!(keys(&world.set(0).tasks), [task.id]);
+}
+
+#[test]
 fn a_nodes_own_reports_are_no_news_to_it() {
     let mut world = World::new();
     let (web, app) = (world.web.clone(), world.app.clone());
