@@ -41,6 +41,9 @@ impl Updates {
         let port = format!("{PORT}:80");
         let mut args = vec!["--name", WEB, "--network", "app", "--replicas", "3", "--publish", &port];
         args.extend(["--update-order", order, "--update-monitor", "200ms"]);
+        // A process that has started does not listen yet: who wants to drop nothing says when it does.
+        args.extend(["--health-cmd", "rn-testd get 127.0.0.1:80", "--health-interval", "10s"]);
+        args.extend(["--health-start-period", "30s", "--health-start-interval", "50ms"]);
         cluster.service(&args)?;
         cluster.service(&["--name", "caller", "--network", "app", "--mode", "global"])?;
         cluster.wait_running(WEB, 3)?;
