@@ -91,7 +91,10 @@ impl Actor {
             tracing::debug!(task = %self.task.id, ?action, ?observed, "task");
             match action {
                 Action::Wait => {
-                    self.settling = None;
+                    // One whose health is yet to be seen has not come to rest: peers shall not forget it meanwhile.
+                    if observed.health != Health::Starting {
+                        self.settling = None;
+                    }
                     self.something().await;
                 }
                 Action::Delete => match self.delete().await {
