@@ -7,6 +7,8 @@ packages=(
     build-essential clang libclang-dev libseccomp-dev pkg-config curl ca-certificates git
     # to run: rules are laid down by nft; ip is for people and tests
     nftables iproute2 procps util-linux
+    # for --init: tini-static
+    tini
     # to test and to measure
     busybox-static socat iperf3 wrk bind9-dnsutils dnsmasq-base unbound iputils-ping conntrack
 )

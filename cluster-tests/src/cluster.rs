@@ -91,6 +91,20 @@ impl Cluster {
         Ok(())
     }
 
+    /// Imports the test image once more on every host, under another reference and with `import --change` instructions.
+    pub fn import_as(&self, reference: &str, changes: &[&str]) -> Result<()> {
+        let archive = self.dir.path().join("testweb.tar").display().to_string();
+        for host in &self.hosts {
+            let mut args = vec!["import"];
+            for change in changes {
+                args.extend(["--change", change]);
+            }
+            args.extend([archive.as_str(), reference]);
+            host.rnctl(&args)?;
+        }
+        Ok(())
+    }
+
     /// Waits until `n` nodes are ready.
     pub fn wait_ready(&self, n: usize) -> Result<()> {
         wait::until(&format!("{n} nodes are Ready"), wait::LONG, || {
@@ -114,6 +128,32 @@ impl Cluster {
         self.manager().rnctl(&all)
     }
 
+    /// Runs `service update` to its end; what it printed.
+    pub fn update(&self, args: &[&str]) -> Result<String> {
+        let mut all = vec!["service", "update"];
+        all.extend_from_slice(args);
+        self.manager().rnctl(&all)
+    }
+
+    /// `service inspect` by a template.
+    pub fn inspect(&self, service: &str, template: &str) -> Result<String> {
+        self.manager().rnctl(&["service", "inspect", "--format", template, service])
+    }
+
+    /// Waits until the update of a service has come to this state.
+    pub fn wait_update(&self, service: &str, state: &str) -> Result<()> {
+        wait::until(&format!("the update of {service} is {state}"), wait::LONG, || {
+            let now = self.inspect(service, "{{json .UpdateStatus}}")?;
+            ensure!(now.contains(&format!("\"{state}\"")), "{now}");
+            Ok(())
+        })
+    }
+
+    /// The host on which a task is, by its node's name.
+    pub fn host(&self, node: &str) -> Result<&Host> {
+        self.hosts.iter().find(|h| h.name == node).with_context(|| format!("no host {node}"))
+    }
+
     /// Waits until the service has `n` running tasks and no other.
     pub fn wait_running(&self, service: &str, n: usize) -> Result<()> {
         wait::until(&format!("{service} has {n} running tasks"), wait::LONG, || {
@@ -132,7 +172,9 @@ impl Cluster {
             .filter_map(|line| {
                 let fields: Vec<&str> = line.split('|').collect();
                 let live = fields.get(2) == Some(&"Running") && fields.get(3)?.starts_with("Running");
-                live.then(|| (fields[0].trim().to_owned(), fields[1].to_owned()))
+                // A task beside a newer one of its slot is drawn under it.
+                let name = fields[0].trim().trim_start_matches("\\_ ");
+                live.then(|| (name.to_owned(), fields[1].to_owned()))
             })
             .collect();
         Ok((running, list))

@@ -5,6 +5,8 @@
 //! * [`cluster`]: several hosts that have met.
 //! * [`image`]: the images that tasks run, made from Debian packages and this build's own test server.
 //! * [`probe`]: connections and queries from inside a namespace, without a fork for each.
+//! * [`storm`]: many clients at once, every request accounted for.
+//! * [`updates`]: a service that is replaced under a [`storm`].
 //! * [`wait`]: waiting for a condition, with the last reason it did not hold.
 //! * [`inventory`]: what a machine holds (links, mounts, cgroups, …), to prove that nothing is left behind.
 //!
@@ -16,6 +18,8 @@ pub mod image;
 pub mod inventory;
 pub mod lan;
 pub mod probe;
+pub mod storm;
+pub mod updates;
 pub mod wait;
 
 pub use cluster::Cluster;

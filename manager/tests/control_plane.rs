@@ -58,6 +58,7 @@ async fn a_service_comes_up_scales_and_goes() {
         key: "web".into(),
         version: current.meta.unwrap().version,
         spec: Some(service("web", 3, &["app"], &[8080])),
+        rollback: false,
     };
     host.control.update_service(update.clone()).await.unwrap();
     let stale = host.control.update_service(update).await.unwrap_err();

@@ -23,6 +23,7 @@ use nix::{
     sched::{CloneFlags, setns},
     sys::{
         prctl,
+        signal::Signal,
         socket::{ControlMessage, MsgFlags, sendmsg},
         statfs::fstatfs,
         wait::{WaitStatus, waitpid},
@@ -187,7 +188,8 @@ fn confine(exec: &ExecSpec, spec: &Spec, console: Option<&UnixStream>) -> Result
         caps.set_inheritable(None).set_ambient(None);
         capabilities::drop_privileges(&caps, syscall.as_ref()).context("drop capabilities")?;
     }
-    Ok(())
+    // Who is killed for taking too long takes this program along. Here, since a change of user forgets it.
+    prctl::set_pdeathsig(Signal::SIGKILL).context("set the signal at the parent's death")
 }
 
 /// A new terminal of the container's own: its slave becomes our standard streams, its master goes to the daemon.

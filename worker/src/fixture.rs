@@ -157,6 +157,7 @@ impl World {
                 of_version: Revision(1),
             }),
             conditions: vec![],
+            update_status: None,
         };
         self.assigned.services.insert(id(name), Arc::new(service));
     }
@@ -206,6 +207,8 @@ impl World {
                 status: TaskStatus::default(),
                 conditions: vec![],
                 start_after: Timestamp(0),
+                running_at: Timestamp(0),
+                ended_at: Timestamp(0),
             };
             let app: &str = "app";
             self.local.sandboxes.insert(

@@ -1,25 +1,47 @@
 //! The server that test tasks run: HTTP/1.1 with keep-alive on TCP, an echo on UDP, both on [::]:80 (or the port given).
 //!
-//! Every answer is the host name and the client's address. On SIGTERM it ends as a well-behaved server does: no new
-//! connections, `Connection: close` on what is still asked, idle connections closed, then out.
+//! Every answer is the host name and the client's address. On SIGTERM it ends as a well-behaved server does: it serves what has
+//! connected so far, takes no more, and answers each connection's next request with `Connection: close`. One that stays
+//! silent for a second is closed: at once would cross with a request that is on its way (nginx has `keepalive_min_timeout`
+//! for that).
 //!
-//! `rn-testd get HOST:PORT` is the client.
+//! `GET /bytes/N` answers N bytes, `GET /slow/MS` after a while. `rn-testd get HOST:PORT` is the client. `FAIL=SECONDS` in the
+//! environment makes it end with code 3 after that time; `SICK=FILE` answers `/health` with 500 once that file exists.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    os::fd::AsFd,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        eventfd::EventFd,
+        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
+    },
+};
 
 static ENDING: AtomicBool = AtomicBool::new(false);
 static OPEN: AtomicUsize = AtomicUsize::new(0);
+/// Becomes readable at the end, and stays so.
+static WAKE: OnceLock<EventFd> = OnceLock::new();
+
+/// How long a silent connection is kept at the end.
+const LINGER: u16 = 1000;
 
 extern "C" fn on_term(_: libc::c_int) {
     ENDING.store(true, Ordering::SeqCst);
+    if let Some(wake) = WAKE.get() {
+        // write(2), which a signal handler may call.
+        let _ = wake.write(1);
+    }
 }
 
 fn main() -> Result<()> {
@@ -27,8 +49,17 @@ fn main() -> Result<()> {
         return get(&std::env::args().nth(2).context("rn-testd get HOST:PORT")?);
     }
     let port: u16 = std::env::args().nth(1).map_or(Ok(80), |p| p.parse())?;
+    if WAKE.set(EventFd::new()?).is_err() {
+        anyhow::bail!("set twice");
+    }
+    if let Some(seconds) = std::env::var("FAIL").ok().and_then(|s| s.parse().ok()) {
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs_f64(seconds));
+            std::process::exit(3);
+        });
+    }
     let action = SigAction::new(SigHandler::Handler(on_term), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handler only stores to an atomic.
+    // SAFETY: the handler only stores to an atomic and writes to a descriptor.
     unsafe { sigaction(Signal::SIGTERM, &action) }?;
     let host = nix::unistd::gethostname()?.to_string_lossy().into_owned();
     let any: SocketAddr = ([0u16; 8], port).into();
@@ -38,7 +69,7 @@ fn main() -> Result<()> {
     let listener = TcpListener::bind(any).context("tcp")?;
     listener.set_nonblocking(true)?;
     println!("{host} serves port {port}");
-    while !ENDING.load(Ordering::SeqCst) {
+    loop {
         match listener.accept() {
             Ok((stream, peer)) => {
                 let host = host.clone();
@@ -50,7 +81,9 @@ fn main() -> Result<()> {
                     OPEN.fetch_sub(1, Ordering::SeqCst);
                 })?;
             }
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => wait_readable(&listener),
+            // All that had connected is served.
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock && ENDING.load(Ordering::SeqCst) => break,
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => wait_readable(&listener, true, None),
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e.into()),
         }
@@ -76,11 +109,14 @@ fn get(target: &str) -> Result<()> {
     Ok(())
 }
 
-fn wait_readable(listener: &TcpListener) {
-    use std::os::fd::AsFd;
-    let mut fds = [nix::poll::PollFd::new(listener.as_fd(), nix::poll::PollFlags::POLLIN)];
-    // A signal or the timeout only makes the caller look again.
-    let _ = nix::poll::poll(&mut fds, 200u16);
+/// Waits until there is something to read, or (`end`) the server is ending, or so many ms have passed.
+fn wait_readable(fd: &impl AsFd, end: bool, limit: Option<u16>) {
+    let mut fds = vec![PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    if let Some(wake) = WAKE.get().filter(|_| end) {
+        fds.push(PollFd::new(wake.as_fd(), PollFlags::POLLIN));
+    }
+    // A signal only makes the caller look again.
+    let _ = poll(&mut fds, limit.map_or(PollTimeout::NONE, PollTimeout::from));
 }
 
 fn plain(addr: IpAddr) -> IpAddr {
@@ -99,7 +135,7 @@ fn echo(socket: &UdpSocket, host: &str) {
 
 fn serve(stream: TcpStream, peer: SocketAddr, host: &str) -> Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_millis(50)))?;
+    stream.set_nonblocking(true)?;
     let mut reader = BufReader::new(stream);
     loop {
         let Some(path) = request(&mut reader)? else { return Ok(()) };
@@ -112,14 +148,19 @@ fn serve(stream: TcpStream, peer: SocketAddr, host: &str) -> Result<()> {
             Some(n) => vec![b'x'; n],
             None => format!("{host} {}\n", plain(peer.ip())).into_bytes(),
         };
+        let sick = path.path == "/health"
+            && std::env::var("SICK").is_ok_and(|file| std::path::Path::new(&file).exists());
+        let status = if sick { "500 Internal Server Error" } else { "200 OK" };
         let connection = if ending { "close" } else { "keep-alive" };
         let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nContent-Type: text/plain\r\nConnection: {connection}\r\n\r\n",
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Type: text/plain\r\nConnection: {connection}\r\n\r\n",
             body.len()
         );
         let mut answer = head.into_bytes();
         answer.extend_from_slice(&body);
+        reader.get_ref().set_nonblocking(false)?;
         reader.get_mut().write_all(&answer)?;
+        reader.get_ref().set_nonblocking(true)?;
         if ending {
             return Ok(());
         }
@@ -134,15 +175,19 @@ struct Request {
 /// The next request; none when the client has closed, or when nothing came and the server is ending.
 fn request(reader: &mut BufReader<TcpStream>) -> Result<Option<Request>> {
     let mut head = String::new();
+    let mut waited = false;
     loop {
         match reader.read_line(&mut head) {
             Ok(0) => return Ok(None),
             Ok(_) if head.ends_with("\r\n\r\n") || head == "\r\n" => break,
             Ok(_) => {}
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                if head.is_empty() && ENDING.load(Ordering::SeqCst) {
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                let ending = ENDING.load(Ordering::SeqCst);
+                if ending && head.is_empty() && waited {
                     return Ok(None);
                 }
+                wait_readable(reader.get_ref(), !ending, ending.then_some(LINGER));
+                waited = ending;
             }
             Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => return Ok(None),
             Err(e) => return Err(e.into()),
@@ -155,6 +200,7 @@ fn request(reader: &mut BufReader<TcpStream>) -> Result<Option<Request>> {
         lower.split("content-length:").nth(1).and_then(|r| r.split_whitespace().next()?.parse().ok())
     {
         let mut body = vec![0; length];
+        reader.get_ref().set_nonblocking(false)?;
         reader.read_exact(&mut body)?;
     }
     Ok(Some(Request { path, close: lower.contains("connection: close") }))

@@ -87,8 +87,12 @@ impl Control for Api {
 
     async fn update_service(&self, request: Request<pb::UpdateServiceRequest>) -> Reply<pb::Service> {
         let request = request.into_inner();
+        let version = Revision(request.version);
+        if request.rollback {
+            return Ok(Response::new(self.roll_service_back(&request.key, version).await?.into()));
+        }
         let spec = ServiceSpec::try_from(given("spec", request.spec)?)?;
-        Ok(Response::new(self.set_service(&request.key, Revision(request.version), spec).await?.into()))
+        Ok(Response::new(self.set_service(&request.key, version, spec).await?.into()))
     }
 
     async fn remove_service(&self, request: Request<pb::RemoveRequest>) -> Reply<pb::RemoveReply> {

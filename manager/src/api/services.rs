@@ -22,6 +22,7 @@ impl Api {
             spec_version: Revision::default(),
             allocation: None,
             conditions: Vec::new(),
+            update_status: None,
         };
         let id = service.id.clone();
         self.propose(Command::CreateService(Box::new(service))).await?;
@@ -39,6 +40,23 @@ impl Api {
         let service = state.find_service(key)?;
         let spec = Box::new(validate::service::update(&state, &service, spec)?);
         self.propose(Command::SetServiceSpec { id: service.id.clone(), expect: version, spec }).await?;
+        Ok((*self.store.read().find_service(service.id.as_str())?).clone())
+    }
+
+    /// Back to the previous spec, if the version is still `version`.
+    pub(super) async fn roll_service_back(&self, key: &str, version: Revision) -> Result<Service, ApiError> {
+        let state = self.fresh().await?;
+        let service = state.find_service(key)?;
+        let Some(previous) = service.previous_spec.clone() else {
+            return Err(ApiError::precondition(format!(
+                "service {} does not have a previous spec",
+                service.spec.name
+            )));
+        };
+        // It was right once; what it needs may have gone since.
+        validate::service::update(&state, &service, previous)?;
+        let (id, message) = (service.id.clone(), "manually requested rollback".to_owned());
+        self.propose(Command::RollbackService { id, expect: version, automatic: false, message }).await?;
         Ok((*self.store.read().find_service(service.id.as_str())?).clone())
     }
 

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use proto::{
-    model::{EndpointDigest, Network, NetworkId, Node, NodeId, Revision, Service, ServiceId, Task, TaskId},
+    model::{
+        EndpointDigest, Network, NetworkId, Node, NodeId, Revision, Service, ServiceId, Task, TaskId,
+        TaskState,
+    },
     pb,
 };
 
@@ -31,8 +34,9 @@ impl AssignmentSet {
     pub fn of(view: &View, node: &NodeId) -> Option<Self> {
         let state = &view.state;
         let node = state.nodes.get(node)?.clone();
-        let tasks: BTreeMap<_, _> =
-            state.tasks_by_node(&node.id).map(|t| (t.id.clone(), t.clone())).collect();
+        // A global service's task is bound to its node from the start; until it has been placed it may not even have addresses.
+        let placed = state.tasks_by_node(&node.id).filter(|t| t.status.state >= TaskState::Assigned);
+        let tasks: BTreeMap<_, _> = placed.map(|t| (t.id.clone(), t.clone())).collect();
         let attached =
             tasks.values().filter(|t| !t.status.state.is_terminal()).filter_map(|t| t.allocation.as_ref());
         let attached = attached.flat_map(|a| &a.attachments).filter_map(|a| state.networks.get(&a.network));

@@ -95,6 +95,8 @@ mod tests {
             status: TaskStatus::default(),
             conditions: Vec::new(),
             start_after: Timestamp::default(),
+            running_at: Timestamp::default(),
+            ended_at: Timestamp::default(),
         }
     }
 

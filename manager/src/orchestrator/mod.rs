@@ -20,9 +20,6 @@ use crate::{
 };
 use slot::{Key, Slot};
 
-/// Kind of the conditions that this loop writes, on services whose update is paused.
-pub const CONDITION: &str = "update";
-
 /// Brings every service's tasks nearer to its spec. `new_id` draws the ids of new tasks.
 pub fn plan(state: &State, now: Timestamp, new_id: &mut dyn FnMut() -> TaskId) -> Plan {
     let mut plan = Plan::default();
@@ -82,6 +79,8 @@ impl Pass<'_> {
             },
             conditions: Vec::new(),
             start_after,
+            running_at: Timestamp::default(),
+            ended_at: Timestamp::default(),
         };
         self.plan.push(Command::CreateTask(Box::new(task)));
     }

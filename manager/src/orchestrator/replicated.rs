@@ -48,7 +48,7 @@ pub(super) fn tend(pass: &mut Pass<'_>, slots: &[&Slot<'_>]) {
             quiet.push(*slot);
         }
     }
-    rolling::advance(pass, &quiet, slots.len() - quiet.len());
+    rolling::advance(pass, slots, &quiet);
 }
 
 /// The slots to give up: first those that do not run, then from the nodes that run most of them; the highest numbers

@@ -1,22 +1,24 @@
 //! Bringing running tasks to a new spec, a few slots at a time.
 //!
 //! How far an update has come is read off the tasks: those made for the present spec version and not yet running, or
-//! running for less than the delay, are in progress. So an update that does not come up stops by itself, and one whose
-//! tasks fail is paused with a condition.
+//! running for less than the delay, are in progress. So an update that does not come up stops by itself. A task that ends
+//! within the monitor time of its start is a failure; too many of them pause the update or roll it back. Only the verdicts
+//! are written down ([`UpdateStatus`]); a new leader goes on where the old one stopped.
 
 use std::cmp::Reverse;
 
 use proto::model::{
-    FailureAction, PortConfig, PublishMode, Service, Task, TaskState, UpdateConfig, UpdateOrder,
+    FailureAction, Millis, PortConfig, PublishMode, Service, Task, TaskState, Timestamp, UpdateConfig,
+    UpdateOrder, UpdateState, UpdateStatus,
 };
 
 use super::{
-    CONDITION, Pass,
+    Pass,
     slot::{self, Slot, Standing},
 };
 use crate::{
     scheduler::constraint,
-    store::{command::ObjectId, state::State},
+    store::{command::Command, state::State},
 };
 
 /// Whether the service's task spec is no longer the one that `task` was made from, placement aside.
@@ -68,37 +70,177 @@ fn needs_other_ports(task: &Task, service: &Service) -> bool {
     lacks_mesh || host(&allocation.ports) != host(&service.spec.endpoint.ports)
 }
 
-/// Takes the update of a service one step further. `slots` are those that stay and that nothing else happened to in this
-/// pass; `restarting` is the number of the others.
-pub(super) fn advance(pass: &mut Pass<'_>, slots: &[&Slot<'_>], restarting: usize) {
-    let update = pass.service.spec.update.clone().unwrap_or_default();
+/// Takes the update of a service one step further. `slots` are those that stay; `quiet` those of them that nothing else
+/// happened to in this pass.
+pub(super) fn advance(pass: &mut Pass<'_>, slots: &[&Slot<'_>], quiet: &[&Slot<'_>]) {
     let mut outdated: Vec<&Slot<'_>> = Vec::new();
-    let mut current: Vec<&Task> = Vec::new();
-    for slot in slots.iter().filter(|s| s.has_live()) {
+    let mut current: Vec<(&Slot<'_>, &Task)> = Vec::new();
+    for slot in quiet.iter().filter(|s| s.has_live()) {
         let is_current = |t: &&Task| !is_outdated(t, pass.service, pass.state);
         match slot.live().filter(is_current).max_by_key(|t| t.status.state == TaskState::Running) {
             Some(task) => {
                 finish_start_first(pass, slot, task);
-                current.push(task);
+                current.push((slot, task));
             }
             None => outdated.push(slot),
         }
     }
-    let verdict = if outdated.is_empty() { Ok(()) } else { verdict(pass.service, &update, slots) };
-    let object = ObjectId::Service(pass.service.id.clone());
-    let going = pass.plan.settle(object, &pass.service.conditions, CONDITION, verdict, pass.now).is_some();
-    if outdated.is_empty() || !going {
+    let Some(status) = under_way(pass, outdated.len()) else { return };
+    let config = config(pass.service, status.state);
+    if let Some(failed) = failure(pass.service, &config, &status, slots)
+        && give_up(pass, &config, &status, failed)
+    {
         return;
     }
-    let busy = restarting + current.into_iter().filter(|t| is_in_progress(pass, t, &update)).count();
-    let room = match update.parallelism {
+    if outdated.is_empty() && slots.len() == quiet.len() {
+        return complete(pass, &config, status, &current);
+    }
+    replace_some(pass, &config, outdated, &current, slots.len() - quiet.len());
+}
+
+/// The settings that hold in this state.
+fn config(service: &Service, state: UpdateState) -> UpdateConfig {
+    let config = if state.is_rollback() { &service.spec.rollback } else { &service.spec.update };
+    config.clone().unwrap_or_default()
+}
+
+/// The update that is going on; one begins when there are outdated slots. None when there is nothing to do, or the user
+/// has to say what.
+fn under_way(pass: &mut Pass<'_>, outdated: usize) -> Option<UpdateStatus> {
+    let slots = u64::try_from(outdated).unwrap_or(u64::MAX);
+    let status = match &pass.service.update_status {
+        Some(status) if status.state.is_paused() => return None,
+        // A rollback begins with the spec, and here learns how much there is to do.
+        Some(status) if status.state.is_going() && (status.slots > 0 || slots == 0) => {
+            return Some(status.clone());
+        }
+        Some(status) if status.state.is_going() => UpdateStatus { slots, ..status.clone() },
+        _ if slots == 0 => return None,
+        _ => UpdateStatus {
+            state: UpdateState::Updating,
+            started_at: pass.now,
+            completed_at: Timestamp::default(),
+            message: "update in progress".into(),
+            slots,
+        },
+    };
+    say(pass, status.clone());
+    Some(status)
+}
+
+fn say(pass: &mut Pass<'_>, status: UpdateStatus) {
+    let (id, of_version) = (pass.service.id.clone(), pass.service.spec_version);
+    pass.plan.push(Command::SetUpdateStatus { id, of_version, status });
+}
+
+/// How long a new task is watched (swarmkit `updater.go`): longer than the pause between two of them.
+fn watched(config: &UpdateConfig) -> Millis {
+    if config.delay < config.monitor { config.monitor } else { Millis(config.delay.0.saturating_add(1000)) }
+}
+
+/// The newest failure, if there are more of them than are borne.
+fn failure<'a>(
+    service: &Service,
+    config: &UpdateConfig,
+    status: &UpdateStatus,
+    slots: &[&Slot<'a>],
+) -> Option<&'a Task> {
+    let has_failed = |t: &&&Task| {
+        let in_time =
+            t.running_at == Timestamp::default() || t.ended_at <= t.running_at.after(watched(config));
+        has_ended(t, service) && in_time
+    };
+    let failed: Vec<&Task> = slots.iter().filter_map(|s| s.tasks.iter().find(has_failed).copied()).collect();
+    // Both are small counts: exact in f64.
+    let ratio = failed.len() as f64 / status.slots.max(1) as f64;
+    let newest = failed.into_iter().max_by_key(|t| (t.ended_at, Reverse(&t.id)));
+    newest.filter(|_| ratio > config.max_failure_ratio)
+}
+
+/// Whether a task made for the present spec has ended by itself.
+fn has_ended(task: &Task, service: &Service) -> bool {
+    let by_itself =
+        matches!(task.status.state, TaskState::Complete | TaskState::Failed | TaskState::Rejected);
+    by_itself && task.spec_version == service.spec_version
+}
+
+/// Does what the settings say about a failed update; false when it goes on.
+fn give_up(pass: &mut Pass<'_>, config: &UpdateConfig, status: &UpdateStatus, failed: &Task) -> bool {
+    let why = if failed.status.err.is_empty() { &failed.status.message } else { &failed.status.err };
+    let because = format!("due to failure or early termination of task {}: {why}", failed.id);
+    let (id, expect) = (pass.service.id.clone(), pass.service.spec_version);
+    let rolling_back = status.state.is_rollback();
+    match config.failure_action {
+        FailureAction::Continue => return false,
+        // A rollback never rolls back.
+        FailureAction::Rollback if !rolling_back && pass.service.previous_spec.is_some() => {
+            let message = format!("update rolled back {because}");
+            pass.plan.push(Command::RollbackService { id, expect, automatic: true, message });
+        }
+        FailureAction::Rollback | FailureAction::Pause => {
+            let (state, what) = match rolling_back {
+                true => (UpdateState::RollbackPaused, "rollback"),
+                false => (UpdateState::Paused, "update"),
+            };
+            say(pass, UpdateStatus { state, message: format!("{what} paused {because}"), ..status.clone() });
+        }
+    }
+    true
+}
+
+/// All slots have their new task: the update is done once the last one has been watched.
+fn complete(
+    pass: &mut Pass<'_>,
+    config: &UpdateConfig,
+    status: UpdateStatus,
+    current: &[(&Slot<'_>, &Task)],
+) {
+    for (_, task) in current.iter().filter(|(slot, task)| is_first(slot, task, pass.service)) {
+        if slot::standing(task, pass.state) != Standing::Fine {
+            continue;
+        }
+        if task.status.state < TaskState::Running {
+            return;
+        }
+        let until = task.running_at.after(watched(config));
+        if pass.now < until {
+            return pass.plan.wake(until);
+        }
+    }
+    let (state, message) = match status.state.is_rollback() {
+        true => (UpdateState::RollbackCompleted, "rollback completed"),
+        false => (UpdateState::Completed, "update completed"),
+    };
+    say(pass, UpdateStatus { state, message: message.into(), completed_at: pass.now, ..status });
+}
+
+/// Whether a task is the first one that its slot has of the present spec: what comes after it are restarts, which hold up
+/// no update.
+fn is_first(slot: &Slot<'_>, task: &Task, service: &Service) -> bool {
+    task.spec_version == service.spec_version
+        && !slot.tasks.iter().any(|t| t.id != task.id && has_ended(t, service))
+}
+
+/// Begins with as many slots as there is room for.
+fn replace_some(
+    pass: &mut Pass<'_>,
+    config: &UpdateConfig,
+    mut outdated: Vec<&Slot<'_>>,
+    current: &[(&Slot<'_>, &Task)],
+    restarting: usize,
+) {
+    let mut busy = restarting;
+    for (slot, task) in current {
+        busy += usize::from(is_in_progress(pass, slot, task, config));
+    }
+    let room = match config.parallelism {
         0 => usize::MAX,
         n => usize::try_from(n).unwrap_or(usize::MAX).saturating_sub(busy),
     };
     // Slots that serve nobody first.
     outdated.sort_by_key(|s| s.running().is_some());
     for slot in outdated.into_iter().take(room) {
-        match update.order {
+        match config.order {
             UpdateOrder::StartFirst if slot.running().is_some() => {
                 pass.create(&slot.key, TaskState::Running, pass.now);
             }
@@ -123,40 +265,16 @@ fn finish_start_first(pass: &mut Pass<'_>, slot: &Slot<'_>, keeper: &Task) {
 }
 
 /// Whether a task of the present spec version still occupies a place in the update.
-fn is_in_progress(pass: &mut Pass<'_>, task: &Task, update: &UpdateConfig) -> bool {
-    if task.spec_version != pass.service.spec_version || slot::standing(task, pass.state) != Standing::Fine {
+fn is_in_progress(pass: &mut Pass<'_>, slot: &Slot<'_>, task: &Task, config: &UpdateConfig) -> bool {
+    if !is_first(slot, task, pass.service) || slot::standing(task, pass.state) != Standing::Fine {
         return false;
     }
     if task.status.state < TaskState::Running {
         return true;
     }
-    let until = task.status.at.after(update.delay);
+    let until = task.running_at.after(config.delay);
     if pass.now < until {
         pass.plan.wake(until);
     }
     pass.now < until
-}
-
-/// Whether the update may go on, else why it is paused. Automatic rollback is left to the user: it pauses too.
-fn verdict(service: &Service, update: &UpdateConfig, slots: &[&Slot<'_>]) -> Result<(), String> {
-    if update.failure_action == FailureAction::Continue {
-        return Ok(());
-    }
-    let has_failed = |t: &&&Task| {
-        t.spec_version == service.spec_version
-            && matches!(t.status.state, TaskState::Failed | TaskState::Rejected)
-    };
-    let failed: Vec<&Task> = slots.iter().filter_map(|s| s.tasks.iter().find(has_failed).copied()).collect();
-    let Some(example) = failed.iter().max_by_key(|t| (t.status.at, Reverse(&t.id))) else { return Ok(()) };
-    // Both are small counts: exact in f64.
-    let ratio = failed.len() as f64 / slots.len() as f64;
-    if ratio <= update.max_failure_ratio {
-        return Ok(());
-    }
-    let why = if example.status.err.is_empty() { &example.status.message } else { &example.status.err };
-    Err(format!(
-        "update paused: task {} {}: {why}",
-        example.name(),
-        example.status.state.as_str().to_lowercase()
-    ))
 }

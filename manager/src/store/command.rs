@@ -11,7 +11,7 @@ use std::{
 use proto::model::{
     Cluster, ClusterSpec, Condition, Network, NetworkAllocation, NetworkId, NetworkKey, Node,
     NodeDescription, NodeId, NodeSpec, NodeStatus, Revision, Role, Service, ServiceAllocation, ServiceId,
-    ServiceSpec, Task, TaskAllocation, TaskId, TaskState, TaskStatus, Timestamp,
+    ServiceSpec, Task, TaskAllocation, TaskId, TaskState, TaskStatus, Timestamp, UpdateStatus,
 };
 
 /// One raft entry: commands that are applied one after the other, each with its own outcome.
@@ -73,8 +73,12 @@ pub enum Command {
 
     /// control API; the name must be free, explicit ingress ports too.
     CreateService(Box<Service>),
-    /// control API: a new spec, if the version is still `expect`; the old one becomes the previous one.
+    /// control API: a new spec, if the version is still `expect`; the old one becomes the previous one. The same spec again
+    /// lets an update go on that is paused.
     SetServiceSpec { id: ServiceId, expect: Revision, spec: Box<ServiceSpec> },
+    /// control API, or (`automatic`) orchestrator: back to the previous spec, if the version is still `expect`. By a user the
+    /// two change places; the orchestrator, which never rolls a rollback back, forgets the one that failed.
+    RollbackService { id: ServiceId, expect: Revision, automatic: bool, message: String },
     /// control API; its tasks get desired state `Remove`.
     RemoveService(ServiceId),
     /// allocator: ports and VIPs for the spec version `allocation.of_version`; checked against every other owner.
@@ -84,6 +88,8 @@ pub enum Command {
     CreateTask(Box<Task>),
     /// orchestrator: desired state only rises.
     SetTaskDesired { id: TaskId, desired: TaskState, start_after: Timestamp },
+    /// orchestrator: how far the update to the spec version `of_version` is; refused when there is a newer one.
+    SetUpdateStatus { id: ServiceId, of_version: Revision, status: UpdateStatus },
     /// orchestrator (reaper): forget a task that is over.
     RemoveTask(TaskId),
     /// allocator: the task's addresses (New -> Pending); checked against every other owner.

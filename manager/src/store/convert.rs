@@ -103,6 +103,14 @@ impl From<Command> for pb::Command {
                 expect: expect.0,
                 spec: Some((*spec).into()),
             }),
+            Command::RollbackService { id, expect, automatic, message } => {
+                Kind::RollbackService(pb::RollbackService {
+                    id: id.to_string(),
+                    expect: expect.0,
+                    automatic,
+                    message,
+                })
+            }
             Command::RemoveService(id) => Kind::RemoveService(id.to_string()),
             Command::AllocateService { id, allocation } => Kind::AllocateService(pb::AllocateService {
                 id: id.to_string(),
@@ -115,6 +123,13 @@ impl From<Command> for pb::Command {
                     id: id.to_string(),
                     desired: desired.into(),
                     start_after: start_after.0,
+                })
+            }
+            Command::SetUpdateStatus { id, of_version, status } => {
+                Kind::SetUpdateStatus(pb::SetUpdateStatus {
+                    id: id.to_string(),
+                    of_version: of_version.0,
+                    status: Some(status.into()),
                 })
             }
             Command::RemoveTask(id) => Kind::RemoveTask(id.to_string()),
@@ -199,6 +214,12 @@ impl TryFrom<pb::Command> for Command {
                 expect: Revision(c.expect),
                 spec: Box::new(need("spec", c.spec)?.try_into()?),
             },
+            Kind::RollbackService(c) => Command::RollbackService {
+                id: parse("id", &c.id)?,
+                expect: Revision(c.expect),
+                automatic: c.automatic,
+                message: c.message,
+            },
             Kind::RemoveService(id) => Command::RemoveService(parse("remove_service", &id)?),
             Kind::AllocateService(c) => Command::AllocateService {
                 id: parse("id", &c.id)?,
@@ -209,6 +230,11 @@ impl TryFrom<pb::Command> for Command {
                 id: parse("id", &c.id)?,
                 desired: TaskState::from_wire(c.desired)?,
                 start_after: Timestamp(c.start_after),
+            },
+            Kind::SetUpdateStatus(c) => Command::SetUpdateStatus {
+                id: parse("id", &c.id)?,
+                of_version: Revision(c.of_version),
+                status: need("status", c.status)?.try_into()?,
             },
             Kind::RemoveTask(id) => Command::RemoveTask(parse("remove_task", &id)?),
             Kind::AllocateTask(c) => Command::AllocateTask {

@@ -109,6 +109,7 @@ pub(crate) fn service(n: usize, networks: &[usize], ports: Vec<PortConfig>) -> S
         spec_version: Revision(0),
         allocation: None,
         conditions: Vec::new(),
+        update_status: None,
     }
 }
 
@@ -127,6 +128,8 @@ pub(crate) fn task(n: usize, service: usize) -> Task {
         status: TaskStatus::default(),
         conditions: Vec::new(),
         start_after: Timestamp(0),
+        running_at: Timestamp(0),
+        ended_at: Timestamp(0),
     }
 }
 
@@ -216,6 +219,29 @@ pub(crate) fn one_of_each() -> Vec<(&'static str, Command)> {
                 id: id("service", 1),
                 expect: Revision(4),
                 spec: Box::new(ServiceSpec { mode: ServiceMode::Global, ..full.spec }),
+            },
+        ),
+        (
+            "rollback_service",
+            Command::RollbackService {
+                id: id("service", 1),
+                expect: Revision(4),
+                automatic: true,
+                message: "why".into(),
+            },
+        ),
+        (
+            "set_update_status",
+            Command::SetUpdateStatus {
+                id: id("service", 1),
+                of_version: Revision(4),
+                status: UpdateStatus {
+                    state: UpdateState::Paused,
+                    started_at: Timestamp(1),
+                    completed_at: Timestamp(2),
+                    message: "why".into(),
+                    slots: 3,
+                },
             },
         ),
         ("remove_service", Command::RemoveService(id("service", 1))),

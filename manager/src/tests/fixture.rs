@@ -153,6 +153,7 @@ pub(crate) fn service(
         spec_version: Revision(0),
         allocation: None,
         conditions: Vec::new(),
+        update_status: None,
     }
 }
 

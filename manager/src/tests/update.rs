@@ -1,12 +1,15 @@
 //! Rolling updates.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use proto::model::{FailureAction, Millis, ServiceId, ServiceMode, TaskState, UpdateConfig, UpdateOrder};
+use proto::model::{
+    FailureAction, Millis, ServiceId, ServiceMode, TaskState, UpdateConfig, UpdateOrder, UpdateState,
+};
 
 use super::{
-    fixture::{add_service, edit_node, edit_service, service},
+    fixture::{self, add_service, edit_node, edit_service, port, service},
     world::World,
 };
+use crate::store::command::Command;
 
 fn start(world: &mut World, replicas: u64, update: UpdateConfig) -> ServiceId {
     let mut web = service(&world.state, "web", replicas, &["app"], &[]);
@@ -40,8 +43,11 @@ fn so_many_at_a_time_with_a_pause_between() {
         steps.push(on_image(&world, &id, "image:2"));
         world.now = at;
     }
-    assert_eq!(steps, [2, 4], "the last step sets no timer");
+    assert_eq!(steps, [2, 4, 5, 5], "the last steps are watched");
     assert_eq!(on_image(&world, &id, "image:2"), 5);
+    let status = world.service(&id).update_status.clone().unwrap();
+    assert_eq!((status.state, status.slots), (UpdateState::Completed, 5));
+    assert_eq!(status.completed_at.0 - status.started_at.0, 10_000 + 10_000 + 11_000);
     assert_eq!(world.service(&id).allocation.as_ref().unwrap().vips, vips);
 }
 
@@ -57,6 +63,7 @@ fn what_does_not_concern_a_task_does_not_replace_it() {
     });
     world.run();
     assert_eq!(world.live(&id), before);
+    assert_eq!(world.service(&id).update_status, None, "nothing to update");
     edit_service(&mut world.state, &id, world.now, |s| {
         s.task.placement.constraints = vec!["node.hostname==n2".into()];
     });
@@ -120,14 +127,162 @@ fn a_failing_update_pauses_and_a_new_spec_goes_on() {
     }
     world.settle();
     assert_eq!(on_image(&world, &id, "image:1"), 2, "two go on serving");
-    let condition = world.service(&id).conditions[0].clone();
-    assert_eq!(condition.kind, "update");
-    assert!(condition.message.starts_with("update paused: task web.1.task"), "{}", condition.message);
-    assert!(condition.message.ends_with(" rejected: exit 1"), "{}", condition.message);
+    let status = world.service(&id).update_status.clone().unwrap();
+    assert_eq!(status.state, UpdateState::Paused);
+    let message = status.message;
+    assert!(
+        message.starts_with("update paused due to failure or early termination of task task"),
+        "{message}"
+    );
+    assert!(message.ends_with(": exit 1"), "{message}");
     to_image(&mut world, &id, "image:3");
     world.run_out();
     assert_eq!(on_image(&world, &id, "image:3"), 3);
-    assert!(world.service(&id).conditions.is_empty());
+    assert_eq!(state_of(&world, &id), Some(UpdateState::Completed));
+}
+
+fn state_of(world: &World, id: &ServiceId) -> Option<UpdateState> {
+    world.service(id).update_status.as_ref().map(|u| u.state)
+}
+
+/// Updates to `image:2`, whose first new task fails so long after it began to run.
+fn fail_after(world: &mut World, id: &ServiceId, running_for: Millis) {
+    to_image(world, id, "image:2");
+    world.run();
+    let new = world.live(id).into_iter().find(|t| t.spec.container.image == "image:2").unwrap();
+    world.pass(running_for);
+    world.end(&new, TaskState::Failed);
+    world.settle();
+}
+
+#[test]
+fn only_what_fails_while_it_is_watched_counts() {
+    for (running_for, state) in
+        [(Millis::secs(5), UpdateState::Paused), (Millis(5001), UpdateState::Completed)]
+    {
+        let update = UpdateConfig { parallelism: 0, ..UpdateConfig::default() };
+        let mut world = World::new(&["n1"]);
+        let id = start(&mut world, 3, update);
+        fail_after(&mut world, &id, running_for);
+        world.run_out();
+        assert_eq!(state_of(&world, &id), Some(state), "{running_for:?}");
+    }
+}
+
+#[test]
+fn a_failing_update_rolls_itself_back_once() {
+    let (failure_action, delay) = (FailureAction::Rollback, Millis::secs(60));
+    let update = UpdateConfig { failure_action, delay, ..UpdateConfig::default() };
+    let mut world = World::new(&["n1", "n2"]);
+    let id = start(&mut world, 3, update);
+    let before = world.live(&id);
+    fail_after(&mut world, &id, Millis::secs(1));
+    assert_eq!(state_of(&world, &id), Some(UpdateState::RollbackStarted));
+    let message = world.service(&id).update_status.clone().unwrap().message;
+    assert!(
+        message.starts_with("update rolled back due to failure or early termination of task"),
+        "{message}"
+    );
+    world.run_out();
+    assert_eq!(state_of(&world, &id), Some(UpdateState::RollbackCompleted));
+    assert_eq!(on_image(&world, &id, "image:1"), 3);
+    assert!(world.live(&id).iter().any(|t| before.contains(t)), "tasks of the old spec stay");
+    assert_eq!(world.service(&id).previous_spec, None, "what failed is forgotten");
+    assert_eq!(world.orchestrate().commands, []);
+
+    // A rollback that fails pauses, and never rolls back.
+    fail_after(&mut world, &id, Millis::secs(1));
+    assert_eq!(state_of(&world, &id), Some(UpdateState::RollbackStarted));
+    world.run();
+    let version = world.service(&id).spec_version;
+    let new = world.live(&id).into_iter().find(|t| t.spec_version == version).unwrap();
+    world.end(&new, TaskState::Failed);
+    world.run_out();
+    assert_eq!(state_of(&world, &id), Some(UpdateState::RollbackPaused));
+}
+
+#[test]
+fn a_paused_update_goes_on_when_told_again() {
+    let mut world = World::new(&["n1"]);
+    let id = start(&mut world, 3, UpdateConfig { delay: Millis::secs(60), ..UpdateConfig::default() });
+    fail_after(&mut world, &id, Millis(0));
+    world.run_out();
+    assert_eq!((state_of(&world, &id), on_image(&world, &id, "image:1")), (Some(UpdateState::Paused), 2));
+    let previous = world.service(&id).previous_spec.clone();
+    edit_service(&mut world.state, &id, world.now, |_| {});
+    world.run_out();
+    assert_eq!((state_of(&world, &id), on_image(&world, &id, "image:2")), (Some(UpdateState::Completed), 3));
+    assert_eq!(world.service(&id).previous_spec, previous, "the way back is still there");
+}
+
+#[test]
+fn a_user_goes_back_and_forth() {
+    let mut world = World::new(&["n1", "n2"]);
+    let id = start(&mut world, 2, UpdateConfig::default());
+    to_image(&mut world, &id, "image:2");
+    world.run_out();
+    let back = |world: &mut World| {
+        let expect = world.service(&id).meta.version;
+        let (id, message) = (id.clone(), "manually requested rollback".to_owned());
+        let command = Command::RollbackService { id, expect, automatic: false, message };
+        fixture::must(&mut world.state, vec![command], world.now);
+        world.run_out();
+    };
+    back(&mut world);
+    assert_eq!(
+        (on_image(&world, &id, "image:1"), state_of(&world, &id)),
+        (2, Some(UpdateState::RollbackCompleted))
+    );
+    back(&mut world);
+    assert_eq!(on_image(&world, &id, "image:2"), 2);
+}
+
+#[test]
+fn a_rollback_to_what_is_no_longer_possible_pauses() {
+    let update = UpdateConfig { failure_action: FailureAction::Rollback, ..UpdateConfig::default() };
+    let mut world = World::new(&["n1"]);
+    let mut web = service(&world.state, "web", 1, &["app"], &[port(8080, 80)]);
+    web.spec.update = Some(update);
+    let id = add_service(&mut world.state, web, world.now);
+    world.run();
+    edit_service(&mut world.state, &id, world.now, |s| {
+        s.endpoint.ports.clear();
+        s.task.container.image = "image:2".into();
+    });
+    world.run();
+    // Somebody else takes the port meanwhile.
+    let thief = service(&world.state, "thief", 1, &[], &[port(8080, 80)]);
+    add_service(&mut world.state, thief, world.now);
+    let new = world.live(&id)[0].clone();
+    world.end(&new, TaskState::Failed);
+    world.run_out();
+    let status = world.service(&id).update_status.clone().unwrap();
+    assert_eq!(status.state, UpdateState::Paused);
+    assert!(status.message.contains("8080") && status.message.contains("thief"), "{}", status.message);
+}
+
+#[test]
+fn an_update_that_goes_on_over_failures_comes_to_its_end() {
+    let update = UpdateConfig { failure_action: FailureAction::Continue, ..UpdateConfig::default() };
+    let mut world = World::new(&["n1"]);
+    let id = start(&mut world, 3, update);
+    to_image(&mut world, &id, "image:broken");
+    // Agents never get the new image to run.
+    for _ in 0..20 {
+        world.settle();
+        for task in world.tasks() {
+            let over = task.status.state.is_terminal();
+            if task.desired > TaskState::Running && !over {
+                world.end(&task, TaskState::Shutdown);
+            } else if task.spec.container.image == "image:broken" && task.status.state == TaskState::Assigned
+            {
+                world.end(&task, TaskState::Rejected);
+            }
+        }
+        world.pass(Millis::secs(6));
+    }
+    assert_eq!(on_image(&world, &id, "image:broken"), 3);
+    assert_eq!(state_of(&world, &id), Some(UpdateState::Completed));
 }
 
 #[test]

@@ -51,6 +51,9 @@ enums! {
     PublishMode: "publish mode" { Ingress, Host } else Ingress;
     RestartCondition: "restart condition" { None, OnFailure, Any } else Any;
     UpdateOrder: "update order" { StopFirst, StartFirst } else StopFirst;
+    UpdateState: "update state" {
+        Updating, Paused, Completed, RollbackStarted, RollbackPaused, RollbackCompleted,
+    };
     FailureAction: "failure action" { Pause, Continue, Rollback } else Pause;
     TaskState: "task state" {
         New, Pending, Assigned, Accepted, Preparing, Ready, Starting, Running, Complete, Shutdown, Failed, Rejected,

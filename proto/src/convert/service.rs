@@ -1,7 +1,11 @@
 //! Services.
 
 use super::{Malformed, addrs, into_all, meta, need, parse, parse_all, port, try_all, try_opt};
-use crate::{model, model::Millis, pb};
+use crate::{
+    model,
+    model::{Millis, Timestamp},
+    pb,
+};
 
 impl From<model::PortConfig> for pb::PortConfig {
     fn from(m: model::PortConfig) -> Self {
@@ -157,6 +161,32 @@ impl TryFrom<pb::ServiceAllocation> for model::ServiceAllocation {
     }
 }
 
+impl From<model::UpdateStatus> for pb::UpdateStatus {
+    fn from(m: model::UpdateStatus) -> Self {
+        Self {
+            state: m.state.into(),
+            started_at: m.started_at.0,
+            completed_at: m.completed_at.0,
+            message: m.message,
+            slots: m.slots,
+        }
+    }
+}
+
+impl TryFrom<pb::UpdateStatus> for model::UpdateStatus {
+    type Error = Malformed;
+
+    fn try_from(p: pb::UpdateStatus) -> Result<Self, Malformed> {
+        Ok(Self {
+            state: model::UpdateState::from_wire(p.state)?,
+            started_at: Timestamp(p.started_at),
+            completed_at: Timestamp(p.completed_at),
+            message: p.message,
+            slots: p.slots,
+        })
+    }
+}
+
 impl From<model::Service> for pb::Service {
     fn from(m: model::Service) -> Self {
         Self {
@@ -167,6 +197,7 @@ impl From<model::Service> for pb::Service {
             spec_version: m.spec_version.0,
             allocation: m.allocation.map(Into::into),
             conditions: into_all(m.conditions),
+            update_status: m.update_status.map(Into::into),
         }
     }
 }
@@ -183,6 +214,7 @@ impl TryFrom<pb::Service> for model::Service {
             spec_version: model::Revision(p.spec_version),
             allocation: try_opt(p.allocation)?,
             conditions: into_all(p.conditions),
+            update_status: try_opt(p.update_status)?,
         })
     }
 }

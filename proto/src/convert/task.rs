@@ -315,6 +315,8 @@ impl From<model::Task> for pb::Task {
             status: Some(m.status.into()),
             conditions: into_all(m.conditions),
             start_after: m.start_after.0,
+            running_at: m.running_at.0,
+            ended_at: m.ended_at.0,
         }
     }
 }
@@ -337,6 +339,8 @@ impl TryFrom<pb::Task> for model::Task {
             status: try_opt(p.status)?.unwrap_or_default(),
             conditions: into_all(p.conditions),
             start_after: Timestamp(p.start_after),
+            running_at: Timestamp(p.running_at),
+            ended_at: Timestamp(p.ended_at),
         })
     }
 }

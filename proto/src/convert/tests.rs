@@ -126,6 +126,13 @@ fn a_service_survives_the_wire() {
             of_version: Revision(11),
         }),
         conditions: vec![condition()],
+        update_status: Some(UpdateStatus {
+            state: UpdateState::RollbackPaused,
+            started_at: Timestamp(5),
+            completed_at: Timestamp(6),
+            message: "why".into(),
+            slots: 3,
+        }),
     };
     assert_eq!(Service::try_from(pb::Service::from(&service)), Ok(service));
 }
@@ -163,6 +170,8 @@ fn a_task_survives_the_wire() {
         },
         conditions: vec![condition()],
         start_after: Timestamp(99),
+        running_at: Timestamp(100),
+        ended_at: Timestamp(101),
     };
     assert_eq!(Task::try_from(pb::Task::from(&task)), Ok(task));
 }

@@ -24,7 +24,7 @@ pub use node::{
 };
 pub use service::{
     EndpointMode, EndpointSpec, FailureAction, PortConfig, PublishMode, Service, ServiceAllocation,
-    ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder, Vip,
+    ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Vip,
 };
 pub use task::{
     Attachment, ContainerSpec, DnsConfig, Healthcheck, Mount, NetworkAttachmentConfig, Placement, Resources,

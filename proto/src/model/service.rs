@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::{Condition, Meta, Millis, NetworkId, Port, Protocol, Revision, ServiceId, TaskSpec};
+use super::{Condition, Meta, Millis, NetworkId, Port, Protocol, Revision, ServiceId, TaskSpec, Timestamp};
 
 /// How a published port is reached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,6 +100,71 @@ impl Default for UpdateConfig {
     }
 }
 
+/// How far an update or a rollback is (Docker's states).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UpdateState {
+    /// Tasks are being replaced, or the last ones are being watched.
+    #[default]
+    Updating,
+    /// Failed; waits for the user.
+    Paused,
+    /// Done.
+    Completed,
+    /// Tasks are being replaced by those of the previous spec.
+    RollbackStarted,
+    /// The rollback failed; waits for the user.
+    RollbackPaused,
+    /// The rollback is done.
+    RollbackCompleted,
+}
+
+impl UpdateState {
+    /// Whether it concerns a rollback.
+    pub fn is_rollback(self) -> bool {
+        matches!(
+            self,
+            UpdateState::RollbackStarted | UpdateState::RollbackPaused | UpdateState::RollbackCompleted
+        )
+    }
+
+    /// Whether it waits for the user.
+    pub fn is_paused(self) -> bool {
+        matches!(self, UpdateState::Paused | UpdateState::RollbackPaused)
+    }
+
+    /// Whether tasks are being replaced or watched.
+    pub fn is_going(self) -> bool {
+        matches!(self, UpdateState::Updating | UpdateState::RollbackStarted)
+    }
+
+    /// The word that `service inspect` shows.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            UpdateState::Updating => "updating",
+            UpdateState::Paused => "paused",
+            UpdateState::Completed => "completed",
+            UpdateState::RollbackStarted => "rollback_started",
+            UpdateState::RollbackPaused => "rollback_paused",
+            UpdateState::RollbackCompleted => "rollback_completed",
+        }
+    }
+}
+
+/// The newest update or rollback of a service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpdateStatus {
+    /// How far it is.
+    pub state: UpdateState,
+    /// When it began, by the leader's clock.
+    pub started_at: Timestamp,
+    /// When it was done; 0 = not yet.
+    pub completed_at: Timestamp,
+    /// What is going on, for a user.
+    pub message: String,
+    /// Slots that had to change when it began: what the failure ratio is a share of.
+    pub slots: u64,
+}
+
 /// How a service is reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EndpointSpec {
@@ -172,4 +237,6 @@ pub struct Service {
     pub allocation: Option<ServiceAllocation>,
     /// Why it is pending.
     pub conditions: Vec<Condition>,
+    /// How its newest update went; none before the first one that concerned its tasks.
+    pub update_status: Option<UpdateStatus>,
 }

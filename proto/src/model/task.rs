@@ -332,6 +332,10 @@ pub struct Task {
     pub conditions: Vec<Condition>,
     /// A restart's delay: desired becomes `Running` no sooner.
     pub start_after: Timestamp,
+    /// When the managers heard that it runs, by the leader's clock; 0 = never.
+    pub running_at: Timestamp,
+    /// When the managers heard that it is over, by the leader's clock; 0 = not yet.
+    pub ended_at: Timestamp,
 }
 
 impl Task {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use proto::model::{
-    EndpointMode, Millis, Network, NetworkId, Node, PublishMode, Service, ServiceMode, UpdateConfig,
+    EndpointMode, Millis, Network, NetworkId, Node, PublishMode, Service, ServiceMode, Timestamp,
+    UpdateConfig,
 };
 
 use super::{capitalized, label_list, node as node_words, service as service_words, spec};
@@ -82,7 +83,7 @@ pub fn node(node: &Node) -> String {
 }
 
 /// `service inspect --pretty`.
-pub fn service(service: &Service, networks: &BTreeMap<NetworkId, Network>) -> String {
+pub fn service(service: &Service, networks: &BTreeMap<NetworkId, Network>, now: Timestamp) -> String {
     let s = &service.spec;
     let mut text = Text::default();
     text.put(0, "ID", service.id.as_str());
@@ -91,6 +92,15 @@ pub fn service(service: &Service, networks: &BTreeMap<NetworkId, Network>) -> St
     text.put(0, "Service Mode", capitalized(service_words::mode(s.mode)));
     if let ServiceMode::Replicated(n) = s.mode {
         text.put(1, "Replicas", n.to_string());
+    }
+    if let Some(status) = &service.update_status {
+        text.put(0, "UpdateStatus", "");
+        text.put(1, "State", status.state.as_str());
+        text.put(1, "Started", time::ago(status.started_at, now));
+        if status.completed_at.0 > 0 {
+            text.put(1, "Completed", time::ago(status.completed_at, now));
+        }
+        text.put(1, "Message", &status.message);
     }
     for condition in &service.conditions {
         text.put(0, "Condition", format!("{}: {}", condition.kind, condition.message));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Object, conditions, label_list, port, spec, with_meta};
 use crate::output::{
     listing::{Listing, Row},
-    short_id,
+    short_id, time,
 };
 
 /// `service ls`.
@@ -79,7 +79,19 @@ pub fn inspect(service: &Service, networks: &BTreeMap<NetworkId, Network>) -> Ro
             .collect();
         endpoint = endpoint.some("Ports", port::json(&allocation.ports)).some("VirtualIPs", vips);
     }
-    object.with("Endpoint", endpoint).some("Conditions", conditions(&service.conditions)).build()
+    let update = service.update_status.as_ref().map(|u| {
+        let completed = (u.completed_at.0 > 0).then(|| time::rfc3339(u.completed_at));
+        Object::default()
+            .with("State", u.state.as_str())
+            .with("StartedAt", time::rfc3339(u.started_at))
+            .some("CompletedAt", completed.unwrap_or_default())
+            .with("Message", u.message.as_str())
+    });
+    object
+        .with("Endpoint", endpoint)
+        .some("UpdateStatus", update.map_or(Value::Null, Into::into))
+        .some("Conditions", conditions(&service.conditions))
+        .build()
 }
 
 fn with_prefix(addr: IpAddr, network: Option<&Network>) -> String {

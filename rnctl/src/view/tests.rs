@@ -92,6 +92,7 @@ fn web() -> Service {
             of_version: Revision(9),
         }),
         conditions: vec![],
+        update_status: None,
     }
 }
 
@@ -110,6 +111,8 @@ fn task(name: &str, slot: u64, created: u64, desired: TaskState, state: TaskStat
         status: TaskStatus { state, at: Timestamp(NOW.0 - created), ..TaskStatus::default() },
         conditions: vec![],
         start_after: Timestamp(0),
+        running_at: Timestamp(0),
+        ended_at: Timestamp(0),
     }
 }
 
@@ -234,7 +237,7 @@ fn service_in_dockers_shape() {
 
 #[test]
 fn service_for_people() {
-    let text = pretty::service(&web(), &networks());
+    let text = pretty::service(&web(), &networks(), Timestamp(0));
     let want = "\
 ID:                     svc0000000000000000000000
 Name:                   web

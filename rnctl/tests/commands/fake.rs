@@ -185,8 +185,12 @@ impl Control for Fake {
         assert_eq!(request.version, meta.version);
         meta.version += 1;
         service.spec_version = meta.version;
-        service.previous_spec = service.spec.take();
-        service.spec = request.spec;
+        if request.rollback {
+            std::mem::swap(&mut service.spec, &mut service.previous_spec);
+        } else {
+            service.previous_spec = service.spec.take();
+            service.spec = request.spec;
+        }
         state.services.insert(service.id.clone(), service.clone());
         ok(service)
     }

@@ -41,8 +41,15 @@ pub(super) async fn run(
     }
     let id = runtime.find(&container).map_err(refused)?;
     let size = |n: u32, default: u16| u16::try_from(n).ok().filter(|n| *n > 0).unwrap_or(default);
-    let config =
-        ExecConfig { args: cmd, env, user, dir, tty: tty.then(|| (size(rows, 24), size(cols, 80))), stdin };
+    let config = ExecConfig {
+        args: cmd,
+        env,
+        user,
+        dir,
+        tty: tty.then(|| (size(rows, 24), size(cols, 80))),
+        stdin,
+        kill_on_drop: false,
+    };
     let session = runtime.exec(&id, config).await.map_err(refused)?;
     let (out, replies) = mpsc::channel(AHEAD);
     if detach {

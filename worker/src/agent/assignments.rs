@@ -180,6 +180,8 @@ mod tests {
             status: TaskStatus::default(),
             conditions: Vec::new(),
             start_after: Timestamp(0),
+            running_at: Timestamp(0),
+            ended_at: Timestamp(0),
         }
     }
 

@@ -439,6 +439,7 @@ fn connections_are_forgotten_by_what_they_are() {
                 3,
             ),
             (ConntrackFilter::family(IpFamily::V6), 2),
+            (ConntrackFilter { proto: Some(17), reply_src: dst, unanswered: true, ..v4 }, 2),
         ];
         for (filter, left) in cases {
             k.run(&[Step::FlushConntrack { ns: a.clone(), filter: v4 }]);

@@ -77,11 +77,16 @@ impl Tuple {
 }
 
 /// Forgets all connections that match. The kernel does the matching, in one request, except by IPv6 addresses: there it takes
-/// exactly those that do not match (`ctnetlink_filter_match_tuple`; seen on 6.18), so they are looked through here.
+/// exactly those that do not match (`ctnetlink_filter_match_tuple`; seen on 6.18), so they are looked through here, as are those
+/// that nobody has answered.
 pub(super) fn flush(ns: &Namespace, filter: &ConntrackFilter) -> Result<(), Cause> {
-    let ConntrackFilter { family, proto, orig_src, orig_dst, orig_dport, reply_src, reply_sport } = *filter;
+    let ConntrackFilter { family, proto, orig_src, orig_dst, orig_dport, reply_src, reply_sport, unanswered } =
+        *filter;
     if proto.is_none() && (orig_dport.is_some() || reply_sport.is_some()) {
         return Err(Cause::Invalid("a port needs a protocol".into()));
+    }
+    if unanswered {
+        return one_by_one(ns, filter);
     }
     if family == IpFamily::V6 && (orig_src.is_some() || orig_dst.is_some() || reply_src.is_some()) {
         return one_by_one(ns, filter);
@@ -134,7 +139,9 @@ fn matching(payload: &[u8], filter: &ConntrackFilter) -> Option<Vec<u8>> {
     fn fits<T: PartialEq>(wanted: Option<T>, found: Option<T>) -> bool {
         wanted.is_none() || wanted == found
     }
-    let all = fits(filter.proto, orig.proto)
+    let status = find(CTA_STATUS).and_then(|v| v.try_into().ok()).map_or(0, u32::from_be_bytes);
+    let all = (!filter.unanswered || status & IPS_SEEN_REPLY == 0)
+        && fits(filter.proto, orig.proto)
         && fits(filter.orig_src, orig.src)
         && fits(filter.orig_dst, orig.dst)
         && fits(filter.orig_dport, orig.dport)

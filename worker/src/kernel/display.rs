@@ -185,6 +185,7 @@ impl Display for ConntrackFilter {
         })?;
         write!(f, "{}{}", Opt("-p", &self.proto), Opt("--orig-src", &self.orig_src))?;
         write!(f, "{}{}", Opt("--orig-dst", &self.orig_dst), Opt("--orig-port-dst", &self.orig_dport))?;
-        write!(f, "{}{}", Opt("--reply-src", &self.reply_src), Opt("--reply-port-src", &self.reply_sport))
+        write!(f, "{}{}", Opt("--reply-src", &self.reply_src), Opt("--reply-port-src", &self.reply_sport))?;
+        f.write_str(if self.unanswered { " -u UNSET" } else { "" })
     }
 }

@@ -237,6 +237,8 @@ pub struct ConntrackFilter {
     pub reply_src: Option<IpAddr>,
     /// The port it answers from.
     pub reply_sport: Option<u16>,
+    /// Only those that nobody has answered yet.
+    pub unanswered: bool,
 }
 
 impl ConntrackFilter {
@@ -250,6 +252,7 @@ impl ConntrackFilter {
             orig_dport: None,
             reply_src: None,
             reply_sport: None,
+            unanswered: false,
         }
     }
 }

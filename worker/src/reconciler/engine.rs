@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use proto::model::{NetworkId, PublishMode, TaskId};
+use proto::model::{NetworkId, NodeId, PublishMode, TaskId};
 
 use super::{
     Config, NetworkError, SandboxInfo, SandboxRequest, Status, UnitStatus, WARM_UP, gateway::GatewayStore,
@@ -248,7 +248,9 @@ impl Engine {
         });
 
         if let Some((_, before)) = &self.last {
-            self.forget_udp(&desired, &gone(before, view));
+            self.forget_flows(&desired, &gone(before, view), 17, false);
+            // A SYN that nobody answered is sent again, to somebody else then.
+            self.forget_flows(&desired, &died(before, view), 6, true);
         }
         let failed_networks = self.failed_networks(&desired);
         self.last = Some((desired, Arc::clone(view)));
@@ -340,8 +342,15 @@ impl Engine {
         done
     }
 
-    /// A UDP sender that never pauses would stay with a task that is gone: conntrack must forget them.
-    fn forget_udp(&self, desired: &NodeDesired, gone: &BTreeSet<(NetworkId, IpAddr)>) {
+    /// A UDP sender that never pauses would stay with a task that is gone, a connection that is being opened with one whose node
+    /// has died: conntrack must forget them.
+    fn forget_flows(
+        &self,
+        desired: &NodeDesired,
+        gone: &BTreeSet<(NetworkId, IpAddr)>,
+        proto: u8,
+        unanswered: bool,
+    ) {
         for (network, addr) in gone {
             let mut namespaces: Vec<Ns> = Vec::new();
             if desired.mesh.as_ref().is_some_and(|m| m.id == *network) {
@@ -352,12 +361,13 @@ impl Engine {
             let family = IpFamily::of(*addr);
             for ns in namespaces {
                 let filter = ConntrackFilter {
-                    proto: Some(17),
+                    proto: Some(proto),
                     reply_src: Some(*addr),
+                    unanswered,
                     ..ConntrackFilter::family(family)
                 };
                 if let Err(error) = self.kernel.execute(&Step::FlushConntrack { ns, filter }) {
-                    tracing::debug!(%error, "old UDP flows stay until they time out");
+                    tracing::debug!(%error, "old flows stay until they time out");
                 }
             }
         }
@@ -390,6 +400,13 @@ fn units(desired: &NodeDesired, focus: &Focus) -> Vec<UnitKey> {
             fixed.into_iter().chain(overlays).chain(sandboxes).collect()
         }
     }
+}
+
+/// Addresses whose node has died since `before`.
+fn died(before: &PeerView, now: &PeerView) -> BTreeSet<(NetworkId, IpAddr)> {
+    let dead = |node: &NodeId| before.is_alive(node) && !now.is_alive(node);
+    let lost = before.endpoints.iter().filter(|(_, record)| dead(&record.node));
+    lost.flat_map(|((network, _), r)| r.addrs.iter().map(|a| (network.clone(), *a))).collect()
 }
 
 /// Addresses whose task is gone, or whose node has died, since `before`.

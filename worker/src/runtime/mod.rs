@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 mod bundle;
 mod error;
+mod health;
 mod image;
 mod logs;
 mod rootdir;
@@ -29,6 +30,7 @@ mod terminal;
 mod users;
 
 pub use error::RuntimeError;
+pub use health::{Health, HealthCheck, ImageHealthcheck, Tracker};
 pub use image::{Image, ImageConfig, ImageDocument, ImageStore, ImportOptions, Reference, Removed};
 pub use shim::{ShimConfig, ShimRuntime};
 pub use shim_wire::{ExitStatus, LogLimits, Stream};
@@ -110,6 +112,9 @@ pub struct ContainerRecord {
     pub stop_grace_ms: u64,
     /// Whether it has a terminal.
     pub tty: bool,
+    /// How its health is checked; none = it is not.
+    #[serde(default)]
+    pub health: Option<HealthCheck>,
 }
 
 /// Where a container stands.
@@ -211,6 +216,8 @@ pub struct ExecConfig {
     pub tty: Option<(u16, u16)>,
     /// Keep its standard input open for us.
     pub stdin: bool,
+    /// Kill it when the session is dropped.
+    pub kill_on_drop: bool,
 }
 
 /// The streams of an exec'd process.

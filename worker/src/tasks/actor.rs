@@ -2,19 +2,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use proto::model::{ContainerId, Task, TaskId, TaskState, TaskStatus, Timestamp};
+use proto::{
+    model::{ContainerId, ContainerSpec, Task, TaskId, TaskState, TaskStatus, Timestamp},
+    template::Context,
+};
 use tokio::sync::{mpsc, watch};
 
 use super::{
     TaskNetwork,
     announce::{self, records},
+    health::{Finding, Monitor},
     lifecycle::{self, Action, Announced, Held, Observed, Wish},
     supervisor::Deps,
 };
 use crate::{
     gossip::EndpointState,
     runtime::{
-        Container, ContainerConfig, ContainerRecord, ContainerState, ExitStatus, RuntimeError, TaskRef,
+        Container, ContainerConfig, ContainerRecord, ContainerState, ExitStatus, Health, RuntimeError,
+        TaskRef,
     },
 };
 
@@ -42,6 +47,8 @@ pub(super) struct Actor {
     /// Whether a sandbox may be there, although this actor has not made or adopted it.
     maybe_network: bool,
     announced: Announced,
+    /// Watches the running container, where there is something to check.
+    health: Option<Monitor>,
     status: TaskStatus,
     found: bool,
     /// Held until the task has come to rest for the first time.
@@ -65,6 +72,7 @@ impl Actor {
             state,
             network: None,
             announced: Announced::Nothing,
+            health: None,
             deps,
             task,
             wish,
@@ -83,7 +91,10 @@ impl Actor {
             tracing::debug!(task = %self.task.id, ?action, ?observed, "task");
             match action {
                 Action::Wait => {
-                    self.settling = None;
+                    // One whose health is yet to be seen has not come to rest: peers shall not forget it meanwhile.
+                    if observed.health != Health::Starting {
+                        self.settling = None;
+                    }
                     self.something().await;
                 }
                 Action::Delete => match self.delete().await {
@@ -113,6 +124,7 @@ impl Actor {
             network: self.network.is_some()
                 || (self.maybe_network && (self.status.state.is_terminal() || self.found_over(held))),
             announced: self.announced,
+            health: self.health.as_mut().map_or(Health::Healthy, |m| m.finding.borrow_and_update().health),
             reported: self.status.state,
             found: self.found,
         }
@@ -134,8 +146,18 @@ impl Actor {
                 std::future::pending::<()>().await;
             }
         };
+        let health = async {
+            let over = match &mut self.health {
+                Some(monitor) => monitor.finding.changed().await.is_err(),
+                None => true,
+            };
+            if over {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             () = state => {}
+            () = health => {}
             changed = self.wish.changed() => {
                 if changed.is_err() {
                     // The supervisor has ended; this task is aborted with it.
@@ -206,10 +228,10 @@ impl Actor {
         // Bounded: a node that gets a hundred tasks at once makes some of them at a time.
         let deps = self.deps.clone();
         let Ok(_permit) = deps.making.acquire().await else { return Ok(()) };
-        let spec = &self.task.spec.container;
+        let rejected = |why: String| Failure::Ends(TaskState::Rejected, why);
+        let spec = self.expanded().map_err(rejected)?;
         deps.runtime.resolve_image(&spec.image).await.map_err(|e| self.no_image(e))?;
         let id = ContainerId::random();
-        let rejected = |why: String| Failure::Ends(TaskState::Rejected, why);
         self.maybe_network = true;
         let network = deps.network.up(&self.task, &id).await.map_err(|e| rejected(e.to_string()))?;
         // Peers learn the addresses while the container is being made.
@@ -226,7 +248,7 @@ impl Actor {
                 service_name: self.task.service_name.clone(),
                 node: deps.node.id.clone(),
             }),
-            spec: spec.clone(),
+            spec,
             limits: self.task.spec.limits,
             netns: network.netns.clone(),
             addrs: network.addrs.clone(),
@@ -242,6 +264,16 @@ impl Actor {
         self.found = false;
         self.report(TaskState::Ready, "prepared");
         Ok(())
+    }
+
+    /// What the container is to be, with its templates filled in.
+    fn expanded(&self) -> Result<ContainerSpec, String> {
+        let spec = &self.task.spec.container;
+        let assigned = self.deps.assigned.borrow();
+        let Some(node) = &assigned.node else { return Ok(spec.clone()) };
+        let service = assigned.services.get(&self.task.service_id);
+        let labels = service.map(|s| s.spec.labels.clone()).unwrap_or_default();
+        Context::of(&self.task, node, labels).container(spec)
     }
 
     fn no_image(&self, error: RuntimeError) -> Failure {
@@ -266,7 +298,24 @@ impl Actor {
         self.status.ports = network.host_ports.clone();
         self.network = Some(network);
         self.found = false;
+        // What had been told to run was healthy; it stays so until checks say otherwise. The assignment on disk may be
+        // older than that, so others are checked at once.
+        self.watch_health((self.status.state == TaskState::Running).then_some(Health::Healthy));
         Ok(())
+    }
+
+    /// Begins to check the health of a container that runs.
+    fn watch_health(&mut self, known: Option<Health>) {
+        let Some(container) = &self.container else { return };
+        let running = self.state.as_ref().and_then(|s| match &*s.borrow() {
+            ContainerState::Running { started_at, .. } => Some(*started_at),
+            _ => None,
+        });
+        if let (Some(check), Some(started_at)) = (&container.health, running) {
+            let runtime = self.deps.runtime.clone();
+            self.health =
+                Some(Monitor::start(runtime, container.id.clone(), check.clone(), started_at, known));
+        }
     }
 
     async fn start(&mut self) -> Step {
@@ -277,6 +326,7 @@ impl Actor {
             |e: RuntimeError| Failure::Ends(TaskState::Failed, format!("starting container failed: {e}"));
         self.deps.runtime.start(&id).await.map_err(failed)?;
         self.until(|state| !matches!(state, ContainerState::Created { .. })).await;
+        self.watch_health(Some(Health::Starting));
         Ok(())
     }
 
@@ -289,7 +339,6 @@ impl Actor {
     }
 
     async fn announce(&mut self) -> Step {
-        // A service with a health check will wait for its first success here; without one, running is healthy.
         let said = announce::publish(&self.deps.gossip, self.records(EndpointState::Ready)).await;
         if !said.all {
             tracing::warn!(task = %self.task.id, missing = ?said.missing, "not in every kernel yet");
@@ -312,6 +361,9 @@ impl Actor {
     }
 
     async fn stop(&mut self) -> Step {
+        if let Some(monitor) = &self.health {
+            monitor.stop();
+        }
         let Some(container) = &self.container else { return Ok(()) };
         let (id, signal, grace) =
             (container.id.clone(), container.stop_signal, Duration::from_millis(container.stop_grace_ms));
@@ -338,8 +390,11 @@ impl Actor {
         });
         self.status.exit_code = end.as_ref().map(|e| e.code);
         if state == TaskState::Failed {
-            self.status.err = end.as_ref().map(reason).unwrap_or_default();
+            let finding = self.health.take().map(|m| m.finding.borrow().clone());
+            let sick = finding.filter(|f| f.health == Health::Unhealthy);
+            self.status.err = end.as_ref().map(|end| reason(end, sick.as_ref())).unwrap_or_default();
         }
+        self.health = None;
         let message = match state {
             TaskState::Complete => "finished",
             TaskState::Shutdown => "shutdown",
@@ -371,6 +426,7 @@ impl Actor {
             }
         }
         (self.container, self.state, self.found) = (None, None, false);
+        self.health = None;
         Ok(())
     }
 
@@ -385,10 +441,18 @@ impl Actor {
 }
 
 /// Why a task has failed, as swarmkit puts it.
-fn reason(end: &ExitStatus) -> String {
-    match (end.error.as_str(), end.oom) {
-        ("", false) => format!("task: non-zero exit ({})", end.code),
-        ("", true) => format!("task: non-zero exit ({}): out of memory", end.code),
-        (error, _) => format!("task: {error}"),
+fn reason(end: &ExitStatus, sick: Option<&Finding>) -> String {
+    let cause = match (sick, end.error.as_str()) {
+        (Some(finding), _) if finding.output.is_empty() => "unhealthy container".to_owned(),
+        (Some(finding), _) => format!("unhealthy container: {}", finding.output),
+        (None, "") if end.oom => "out of memory".to_owned(),
+        (None, error) => error.to_owned(),
+    };
+    match (end.code, cause.as_str()) {
+        (code, "") => format!("task: non-zero exit ({code})"),
+        // Polite to the last, or never seen to end.
+        (0, cause) => format!("task: {cause}"),
+        (_, cause) if sick.is_none() && !end.error.is_empty() => format!("task: {cause}"),
+        (code, cause) => format!("task: non-zero exit ({code}): {cause}"),
     }
 }

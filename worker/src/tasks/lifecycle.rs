@@ -3,6 +3,8 @@
 
 use proto::model::{Task, TaskState};
 
+use crate::runtime::Health;
+
 /// What the managers want of the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
@@ -74,6 +76,8 @@ pub struct Observed {
     pub network: bool,
     /// What peers know.
     pub announced: Announced,
+    /// How the container is; one whose health is not checked is healthy.
+    pub health: Health,
     /// The state last reported.
     pub reported: TaskState,
     /// The container was found when the daemon started, and nothing has been done with it yet.
@@ -129,11 +133,19 @@ pub fn next(o: &Observed) -> Action {
             _ if o.reported < TaskState::Ready => Action::Ready,
             _ => Action::Wait,
         },
+        // A sick one goes as one that is not wanted: no new connections first.
+        (true, Held::Running) if o.health == Health::Unhealthy => match o.announced {
+            Announced::Ready => Action::Drain,
+            _ => Action::Stop,
+        },
+        (true, Held::Running) if o.health == Health::Starting => Action::Wait,
         (true, Held::Running) if o.announced != Announced::Ready => Action::Announce,
         (true, Held::Running) => Action::Wait,
         // Nobody saw this end, so it is no result of the task: after a reboot the node runs it again, manager or not.
         (true, Held::Exited { lost: true, .. }) if o.found => Action::Discard,
-        (true, Held::Exited { code: 0, lost: false }) => Action::Finish(TaskState::Complete),
+        (true, Held::Exited { code: 0, lost: false }) if o.health != Health::Unhealthy => {
+            Action::Finish(TaskState::Complete)
+        }
         (true, Held::Exited { .. }) => Action::Finish(TaskState::Failed),
         (false, Held::Running) if o.announced == Announced::Ready => Action::Drain,
         (false, Held::Running | Held::Created) => Action::Stop,
@@ -154,6 +166,7 @@ mod tests {
             held: Held::Nothing,
             network: false,
             announced: Announced::Nothing,
+            health: Health::Healthy,
             reported: TaskState::Assigned,
             found: false,
         }
@@ -288,6 +301,17 @@ mod tests {
                 Observed { held: Held::Nothing, network: false, announced: Announced::Nothing, ..running },
                 &[Prepare, Start, Announce],
             ),
+            ("not healthy yet", Observed { health: Health::Starting, ..fresh(Wish::Run) }, &[Prepare, Start]),
+            (
+                "sick",
+                Observed { health: Health::Unhealthy, ..running },
+                &[Drain, Stop, Finish(TaskState::Failed)],
+            ),
+            (
+                "never healthy, and polite when stopped",
+                Observed { health: Health::Unhealthy, held: exited(0), ..prepared },
+                &[Finish(TaskState::Failed)],
+            ),
             ("over, kept for its output", over, &[]),
             ("over and forgotten", Observed { wish: Wish::Forget, ..over }, &[Delete]),
             ("over, sandbox left behind", Observed { network: true, ..over }, &[CleanUp]),
@@ -324,12 +348,14 @@ mod tests {
             Just(TaskState::Failed),
             Just(TaskState::Shutdown)
         ];
-        (wish, held, any::<bool>(), announced, reported, any::<bool>()).prop_map(
-            |(wish, held, network, announced, reported, found)| Observed {
+        let health = prop_oneof![Just(Health::Starting), Just(Health::Healthy), Just(Health::Unhealthy)];
+        (wish, held, any::<bool>(), announced, health, reported, any::<bool>()).prop_map(
+            |(wish, held, network, announced, health, reported, found)| Observed {
                 wish,
                 held,
                 network,
                 announced,
+                health,
                 reported,
                 found,
             },
@@ -358,7 +384,8 @@ mod tests {
                 prop_assert!(!o.network && o.announced == Announced::Nothing);
                 prop_assert!(!matches!(o.held, Held::Created | Held::Running));
             } else if o.wish == Wish::Run {
-                prop_assert_eq!((o.held, o.announced, o.network), (Held::Running, Announced::Ready, true));
+                prop_assert_eq!((o.held, o.network), (Held::Running, true));
+                prop_assert!(o.announced == Announced::Ready || o.health == Health::Starting);
             } else {
                 prop_assert_eq!(o.wish, Wish::Prepare);
             }

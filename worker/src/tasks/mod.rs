@@ -5,6 +5,7 @@
 
 mod actor;
 mod announce;
+mod health;
 pub mod lifecycle;
 pub mod logs;
 mod supervisor;

@@ -18,9 +18,9 @@ use crate::{
     fixture::{World, id},
     gossip::{EndpointState, Gossip, GossipConfig, KeyRing, Timing},
     runtime::{
-        Container, ContainerConfig, ContainerDetail, ContainerRecord, ContainerState, ExecConfig,
-        ExecSession, ExitStatus, Image, LogLine, LogOptions, Result as RuntimeResult, Runtime, RuntimeError,
-        TaskRef,
+        Container, ContainerConfig, ContainerDetail, ContainerRecord, ContainerState, ExecConfig, ExecIo,
+        ExecSession, ExitStatus, HealthCheck, Image, LogLine, LogOptions, Result as RuntimeResult, Runtime,
+        RuntimeError, TaskRef,
     },
 };
 
@@ -30,6 +30,8 @@ struct FakeRuntime {
     containers: Mutex<BTreeMap<ContainerId, (ContainerRecord, watch::Sender<ContainerState>)>>,
     log: Mutex<Vec<String>>,
     ignores_term: bool,
+    /// Exit code of what is exec'd.
+    check: Mutex<i32>,
 }
 
 impl FakeRuntime {
@@ -81,6 +83,14 @@ impl FakeRuntime {
             stop_signal: 15,
             stop_grace_ms: 100,
             tty: false,
+            health: config.spec.healthcheck.as_ref().map(|h| HealthCheck {
+                args: h.test.clone(),
+                interval: Duration::from_millis(20),
+                timeout: Duration::from_secs(1),
+                retries: 2,
+                start_period: Duration::ZERO,
+                start_interval: Duration::ZERO,
+            }),
         };
         let sender = watch::Sender::new(state.clone());
         self.containers.lock().unwrap().insert(config.id, (record.clone(), sender));
@@ -147,8 +157,20 @@ impl Runtime for FakeRuntime {
         Err(RuntimeError::NoSuchContainer(id.to_string()))
     }
 
-    async fn exec(&self, id: &ContainerId, _: ExecConfig) -> RuntimeResult<ExecSession> {
-        Err(RuntimeError::NoSuchContainer(id.to_string()))
+    async fn exec(&self, _: &ContainerId, _: ExecConfig) -> RuntimeResult<ExecSession> {
+        // What checks of health get to see; its pipes are those of a program that says a word.
+        let mut child = tokio::process::Command::new("echo")
+            .arg("checked")
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .map_err(|e| RuntimeError::Create(e.to_string()))?;
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        child.wait().await.unwrap();
+        let (sender, exit) = tokio::sync::oneshot::channel();
+        let code = *self.check.lock().unwrap();
+        sender.send(code).unwrap();
+        Ok(ExecSession { io: ExecIo::Pipes { stdin: None, stdout, stderr }, exit })
     }
 
     async fn logs(
@@ -333,6 +355,8 @@ fn task(name: &str, image: &str) -> Task {
         status: proto::model::TaskStatus { state: TaskState::Assigned, ..Default::default() },
         conditions: Vec::new(),
         start_after: Default::default(),
+        running_at: Default::default(),
+        ended_at: Default::default(),
     }
 }
 
@@ -459,4 +483,32 @@ async fn after_a_reboot_without_a_manager_tasks_run_again() {
         "the new container is reported"
     );
     host.supervisor.abort();
+}
+
+#[tokio::test]
+async fn a_task_runs_once_it_is_healthy_and_fails_when_it_no_longer_is() {
+    let mut checked = task("t1", "web");
+    let test = vec!["check".into()];
+    checked.spec.container.healthcheck =
+        Some(proto::model::Healthcheck { test, ..proto::model::Healthcheck::default() });
+    let runtime = FakeRuntime::default();
+    *runtime.check.lock().unwrap() = 1;
+    let host = Host::start(with(&[checked.clone()]), true, runtime).await;
+    host.state("t1", TaskState::Starting).await;
+    assert_ne!(host.endpoint("t1"), Some(EndpointState::Ready));
+    *host.runtime.check.lock().unwrap() = 0;
+    host.state("t1", TaskState::Running).await;
+    assert_eq!(host.endpoint("t1"), Some(EndpointState::Ready));
+    *host.runtime.check.lock().unwrap() = 1;
+    host.state("t1", TaskState::Failed).await;
+    assert_eq!(host.reported("t1").err, "task: non-zero exit (143): unhealthy container: checked");
+    assert_eq!(host.endpoint("t1"), None);
+    assert_eq!(host.runtime.log(), ["create", "start", "signal 15"]);
+
+    // One that outlived the daemon is checked at once, even if nobody remembers that it was healthy.
+    let runtime = FakeRuntime::default();
+    runtime.put(&checked, ContainerState::Running { pid: 7, started_at: 1 });
+    let host = Host::start(with(&[checked]), false, runtime).await;
+    host.state("t1", TaskState::Running).await;
+    assert!(host.runtime.log().is_empty());
 }

@@ -7,6 +7,7 @@ use proto::{
     model::{
         FailureAction, Network, NetworkAttachmentConfig, Service, ServiceMode, ServiceSpec, UpdateConfig,
     },
+    template::Context,
 };
 
 use super::{container, ports};
@@ -47,7 +48,9 @@ pub fn update(state: &State, service: &Service, spec: ServiceSpec) -> Result<Ser
 fn checked(state: &State, own: Option<&Service>, mut spec: ServiceSpec) -> Result<ServiceSpec, ApiError> {
     let object = format!("service {}", spec.name);
     super::labels(&object, &spec.labels)?;
-    container::spec(&object, &spec.task.container)?;
+    // As it will be once a node has filled in its templates.
+    let filled_in = Context::example(&spec.name).container(&spec.task.container);
+    container::spec(&object, &filled_in.map_err(|why| ApiError::invalid(format!("{object}: {why}")))?)?;
     container::resources(&object, &spec.task.limits, &spec.task.reservations)?;
     placement(&object, &spec)?;
     for (what, config) in [("update", &spec.update), ("rollback", &spec.rollback)] {

@@ -81,6 +81,8 @@ impl World {
             status: TaskStatus { state, ..TaskStatus::default() },
             conditions: Vec::new(),
             start_after: Timestamp::default(),
+            running_at: Timestamp::default(),
+            ended_at: Timestamp::default(),
         };
         self.state.put(task.clone());
         task
@@ -121,6 +123,18 @@ fn a_task_that_is_over_is_kept_and_its_network_is_not() {
     let set = world.set(0);
     assert_eq!(keys(&set.tasks), [task.id]);
     assert_eq!(keys(&set.networks), [world.ingress]);
+}
+
+#[test]
+fn a_task_that_is_bound_to_a_node_and_not_placed_yet_is_not_told() {
+    let mut world = World::new();
+    let (web, app) = (world.web.clone(), world.app.clone());
+    for state in [TaskState::New, TaskState::Pending] {
+        world.task(&web, &app, 0, state);
+    }
+    assert!(world.set(0).tasks.is_empty());
+    let task = world.task(&web, &app, 0, TaskState::Assigned);
+    assert_eq!(keys(&world.set(0).tasks), [task.id]);
 }
 
 #[test]

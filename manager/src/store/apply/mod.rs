@@ -75,6 +75,12 @@ impl Applying<'_> {
             Command::AllocateNetwork { id, allocation } => self.allocate_network(id, allocation),
             Command::CreateService(service) => self.create_service(service),
             Command::SetServiceSpec { id, expect, spec } => self.set_service_spec(id, *expect, spec),
+            Command::RollbackService { id, expect, automatic, message } => {
+                self.rollback_service(id, *expect, *automatic, message)
+            }
+            Command::SetUpdateStatus { id, of_version, status } => {
+                self.set_update_status(id, *of_version, status)
+            }
             Command::RemoveService(id) => self.remove_service(id),
             Command::AllocateService { id, allocation } => self.allocate_service(id, allocation),
             Command::CreateTask(task) => self.create_task(task),

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeSet, mem::discriminant};
 
 use proto::model::{
     EndpointMode, PortConfig, PublishMode, Revision, Service, ServiceAllocation, ServiceId, ServiceSpec,
-    TaskState,
+    TaskState, UpdateState, UpdateStatus,
 };
 
 use super::{Applying, refuse};
@@ -29,6 +29,7 @@ impl Applying<'_> {
         self.spec_holds(&service.id, &service.spec)?;
         let mut service = service.clone();
         service.previous_spec = None;
+        service.update_status = None;
         service.spec_version = self.revision;
         self.create(service);
         Ok(())
@@ -41,30 +42,88 @@ impl Applying<'_> {
         spec: &ServiceSpec,
     ) -> Outcome {
         let service = self.service(id)?;
-        // Whoever read the service since its spec last changed has seen the spec that this one replaces; that the allocator
-        // has answered in between is no reason to send a user back.
-        if expect < service.spec_version || expect > service.meta.version {
-            return Err(Rejected::OutOfSequence {
-                object: format!("service {}", service.spec.name),
-                expected: expect,
-                actual: service.meta.version,
-            });
-        }
+        not_outdated(&service, expect)?;
         if spec.name != service.spec.name {
             return refuse("a service cannot be renamed");
         }
         if discriminant(&spec.mode) != discriminant(&service.spec.mode) {
             return refuse(format!("the mode of service {} cannot be changed", spec.name));
         }
+        let version = self.revision;
         if *spec == service.spec {
+            // Said once more, it lets an update that is paused go on: with a new version, so that earlier failures no longer
+            // count. What the spec was before stays the way back.
+            if service.update_status.as_ref().is_some_and(|u| u.state.is_paused()) {
+                self.update(service, |s| {
+                    s.spec_version = version;
+                    s.update_status = None;
+                });
+            }
             return Ok(());
         }
         self.spec_holds(id, spec)?;
-        let version = self.revision;
         self.update(service, |s| {
             s.previous_spec = Some(std::mem::replace(&mut s.spec, spec.clone()));
             s.spec_version = version;
+            s.update_status = None;
         });
+        Ok(())
+    }
+
+    pub(super) fn rollback_service(
+        &mut self,
+        id: &ServiceId,
+        expect: Revision,
+        automatic: bool,
+        message: &str,
+    ) -> Outcome {
+        let service = self.service(id)?;
+        not_outdated(&service, expect)?;
+        let Some(previous) = service.previous_spec.clone() else {
+            return refuse(format!("service {} does not have a previous spec", service.spec.name));
+        };
+        let (version, at) = (self.revision, self.at);
+        if let Err(why) = self.spec_holds(id, &previous) {
+            if !automatic {
+                return Err(why);
+            }
+            // Nobody waits for this answer, and trying again would not help: the user has to decide.
+            self.update(service, |s| {
+                let status = s.update_status.get_or_insert_default();
+                status.state = UpdateState::Paused;
+                status.message = format!("{message}; the previous spec cannot be had back: {why}");
+            });
+            return Ok(());
+        }
+        self.update(service, |s| {
+            let failed = std::mem::replace(&mut s.spec, previous);
+            s.previous_spec = (!automatic).then_some(failed);
+            s.spec_version = version;
+            s.update_status = Some(UpdateStatus {
+                state: UpdateState::RollbackStarted,
+                started_at: at,
+                message: message.to_owned(),
+                ..UpdateStatus::default()
+            });
+        });
+        Ok(())
+    }
+
+    pub(super) fn set_update_status(
+        &mut self,
+        id: &ServiceId,
+        of_version: Revision,
+        status: &UpdateStatus,
+    ) -> Outcome {
+        let service = self.service(id)?;
+        if of_version != service.spec_version {
+            return Err(Rejected::OutOfSequence {
+                object: format!("the spec of service {}", service.spec.name),
+                expected: of_version,
+                actual: service.spec_version,
+            });
+        }
+        self.update(service, |s| s.update_status = Some(status.clone()));
         Ok(())
     }
 
@@ -126,6 +185,19 @@ impl Applying<'_> {
         self.update(service, |s| s.allocation = Some(allocation.clone()));
         Ok(())
     }
+}
+
+/// Refuses a change by somebody who has not seen the service's present spec. Whoever read the service since its spec last
+/// changed has; that the allocator has answered in between is no reason to send a user back.
+fn not_outdated(service: &Service, expect: Revision) -> Outcome {
+    if expect < service.spec_version || expect > service.meta.version {
+        return Err(Rejected::OutOfSequence {
+            object: format!("service {}", service.spec.name),
+            expected: expect,
+            actual: service.meta.version,
+        });
+    }
+    Ok(())
 }
 
 /// Whether `given` are the ports of `asked`, in order, with every ingress port chosen and no explicit one changed.

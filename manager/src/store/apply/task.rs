@@ -135,7 +135,17 @@ impl Applying<'_> {
         }
         // Reports may arrive late and out of order; what has been seen is not unseen.
         if status.state >= task.status.state {
-            self.update(task, |t| t.status = status.clone());
+            let at = self.at;
+            self.update(task, |t| {
+                // By this clock, as nodes' own may differ.
+                if status.state == TaskState::Running && t.running_at == Timestamp::default() {
+                    t.running_at = at;
+                }
+                if status.state.is_terminal() && t.ended_at == Timestamp::default() {
+                    t.ended_at = at;
+                }
+                t.status = status.clone();
+            });
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ pub mod update;
 use clap::{Args, Subcommand};
 use proto::{
     error::{ApiError, Kind},
-    model::{Service, ServiceSpec},
+    model::{Service, ServiceSpec, Timestamp},
     pb,
 };
 
@@ -110,21 +110,32 @@ async fn fetch(rn: &Daemon, key: &str) -> Result<Service, Failure> {
 /// How often a change is tried again when somebody else changed the service in between.
 const ATTEMPTS: usize = 5;
 
+/// What a user wants of a service.
+enum Edit {
+    /// This spec.
+    Spec(Box<ServiceSpec>),
+    /// The previous one.
+    Rollback,
+}
+
 /// Reads a service, changes its spec and writes it against the version that was read.
 async fn change(
     rn: &Daemon,
     key: &str,
-    mut edit: impl FnMut(&Service, &mut ServiceSpec) -> Result<(), Failure>,
+    mut edit: impl FnMut(&Service) -> Result<Edit, Failure>,
 ) -> Result<Service, Failure> {
     let mut attempt = 1;
     loop {
         let service = fetch(rn, key).await?;
-        let mut spec = service.spec.clone();
-        edit(&service, &mut spec)?;
+        let (spec, rollback) = match edit(&service)? {
+            Edit::Spec(spec) => (Some((*spec).into()), false),
+            Edit::Rollback => (None, true),
+        };
         let request = pb::UpdateServiceRequest {
             key: service.id.to_string(),
             version: service.meta.version.0,
-            spec: Some(spec.into()),
+            spec,
+            rollback,
         };
         match rn.control().update_service(request).await {
             Ok(reply) => return typed(reply.into_inner()),
@@ -148,7 +159,8 @@ async fn inspect(rn: &Daemon, args: InspectArgs) -> Result<(), Failure> {
         }
     }
     if args.pretty {
-        let texts: Vec<String> = found.iter().map(|s| view::pretty::service(s, &networks)).collect();
+        let texts: Vec<String> =
+            found.iter().map(|s| view::pretty::service(s, &networks, Timestamp::now())).collect();
         output::emit(&texts.join("\n"));
     } else {
         let rows: Vec<_> = found.iter().map(|s| view::service::inspect(s, &networks)).collect();

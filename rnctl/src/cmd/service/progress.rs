@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::model::{Service, ServiceMode, Task, TaskState, UpdateConfig};
+use proto::model::{Service, ServiceMode, Task, TaskState, UpdateConfig, UpdateState};
 
 use crate::{
     cmd::{exec, tasks},
@@ -44,6 +44,8 @@ struct Progress {
     surplus: usize,
     /// What the service itself waits for, for instance an address.
     reason: String,
+    /// Back to the previous spec, and why; empty when it is not.
+    rollback: String,
 }
 
 impl Progress {
@@ -99,7 +101,9 @@ impl Progress {
             .count()
             .saturating_sub(places.len());
         let reason = service.conditions.first().map(|c| c.message.clone()).unwrap_or_default();
-        Self { running, wanted, places, surplus, reason }
+        let status = service.update_status.as_ref().filter(|u| u.state.is_rollback());
+        let rollback = status.map(|u| u.message.clone()).unwrap_or_default();
+        Self { running, wanted, places, surplus, reason, rollback }
     }
 
     fn converged(&self) -> bool {
@@ -108,7 +112,12 @@ impl Progress {
 
     /// What is shown; `width` is that of the bars.
     fn lines(&self, width: usize) -> Vec<String> {
-        let mut lines = vec![format!("overall progress: {} out of {} tasks", self.running, self.wanted)];
+        let back = if self.rollback.is_empty() { "" } else { "rolling back update: " };
+        let mut lines =
+            vec![format!("overall progress: {back}{} out of {} tasks", self.running, self.wanted)];
+        if !self.rollback.is_empty() {
+            lines.insert(0, format!("rollback: {}", self.rollback));
+        }
         if !self.reason.is_empty() && !self.converged() {
             lines.push(format!("waiting: {}", self.reason));
         }
@@ -225,6 +234,7 @@ async fn converge(rn: &Daemon, id: &str, quiet: bool) -> Result<(), Failure> {
     let mut stable: Option<Instant> = None;
     loop {
         let service = super::fetch(rn, id).await?;
+        stopped(&service)?;
         let progress = Progress::of(&service, &tasks(rn, vec![id.to_owned()], Vec::new()).await?);
         let monitor: Duration = service
             .spec
@@ -254,13 +264,26 @@ async fn converge(rn: &Daemon, id: &str, quiet: bool) -> Result<(), Failure> {
     }
 }
 
+/// An update that waits for the user will not converge by itself.
+fn stopped(service: &Service) -> Result<(), Failure> {
+    let Some(status) = service.update_status.as_ref().filter(|u| u.state.is_paused()) else { return Ok(()) };
+    let (what, way_out) = match status.state {
+        UpdateState::RollbackPaused => ("rollback", String::new()),
+        _ => ("update", format!("go back: rnctl service rollback {}; ", service.spec.name)),
+    };
+    Err(Failure::local(format!("service {what} paused: {}", status.message)).with_help(format!(
+        "{way_out}go on: rnctl service update {name}; look closer: rnctl service ps --no-trunc {name}",
+        name = service.spec.name
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use proto::model::{
         Condition, EndpointSpec, Meta, NodeId, Revision, ServiceId, ServiceSpec, TaskId, TaskSpec,
-        TaskStatus, Timestamp,
+        TaskStatus, Timestamp, UpdateStatus,
     };
 
     use super::*;
@@ -282,6 +305,7 @@ mod tests {
             spec_version: Revision(5),
             allocation: None,
             conditions: vec![],
+            update_status: None,
         }
     }
 
@@ -300,6 +324,8 @@ mod tests {
             status: TaskStatus { state, ..TaskStatus::default() },
             conditions: vec![],
             start_after: Timestamp(0),
+            running_at: Timestamp(0),
+            ended_at: Timestamp(0),
         }
     }
 
@@ -352,6 +378,26 @@ mod tests {
         assert!(!Progress::of(&service, &[old.clone(), leaving.clone()]).converged());
         leaving.desired = TaskState::Remove;
         assert!(Progress::of(&service, &[old, leaving]).converged());
+    }
+
+    #[test]
+    fn a_rollback_shows_and_a_paused_update_is_an_error() {
+        let mut service = service(ServiceMode::Replicated(1));
+        let status = |state, message: &str| {
+            Some(UpdateStatus { state, message: message.into(), ..UpdateStatus::default() })
+        };
+        service.update_status = status(UpdateState::RollbackStarted, "update rolled back due to failure");
+        assert_eq!(
+            lines(&service, &[task(1, TaskState::Running)], 0),
+            "rollback: update rolled back due to failure\noverall progress: rolling back update: 1 out of 1 tasks\n1/1: running"
+        );
+        assert!(stopped(&service).is_ok());
+        service.update_status = status(UpdateState::Paused, "update paused due to failure");
+        let failure = stopped(&service).unwrap_err();
+        assert_eq!(failure.code(), 1);
+        assert!(failure.to_string().starts_with("service update paused: update paused due to failure\n"));
+        service.update_status = status(UpdateState::RollbackPaused, "x");
+        assert!(stopped(&service).unwrap_err().to_string().starts_with("service rollback paused: x"));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! `service scale`.
 
 use clap::Args;
-use proto::model::ServiceMode;
+use proto::model::{ServiceMode, ServiceSpec};
 
-use super::{WaitFlags, change, progress};
+use super::{Edit, WaitFlags, change, progress};
 use crate::{connect::Daemon, exit::Failure, output};
 
 /// Flags of `service scale`.
@@ -30,10 +30,10 @@ fn target(text: &str) -> Result<(String, u64), String> {
 pub async fn run(rn: &Daemon, args: ScaleArgs) -> Result<(), Failure> {
     let (mut scaled, mut failures) = (Vec::new(), Vec::new());
     for (key, replicas) in &args.targets {
-        let changed = change(rn, key, |service, spec| match service.spec.mode {
+        let changed = change(rn, key, |service| match service.spec.mode {
             ServiceMode::Replicated(_) => {
-                spec.mode = ServiceMode::Replicated(*replicas);
-                Ok(())
+                let mode = ServiceMode::Replicated(*replicas);
+                Ok(Edit::Spec(Box::new(ServiceSpec { mode, ..service.spec.clone() })))
             }
             ServiceMode::Global => Err(Failure::local(format!(
                 "{key}: scale can only be used with replicated mode"

@@ -11,7 +11,7 @@ use proto::{
     },
 };
 
-use super::{WaitFlags, change, flags, progress};
+use super::{Edit, WaitFlags, change, flags, progress};
 use crate::{
     cmd::get,
     connect::Daemon,
@@ -250,16 +250,22 @@ impl Lists {
 }
 
 impl UpdateArgs {
-    fn apply(
-        &self,
-        service: &Service,
-        spec: &mut ServiceSpec,
-        removed_networks: &[String],
-    ) -> Result<(), Failure> {
-        let usage = |message: String| Failure::usage("service update", message);
-        if self.rollback {
-            *spec = previous(service)?;
+    /// What the service is to be. `removed_networks` are ids.
+    fn edit(&self, service: &Service, removed_networks: &[String]) -> Result<Edit, Failure> {
+        let mut spec = service.spec.clone();
+        self.apply(&mut spec, removed_networks)?;
+        if !self.rollback {
+            return Ok(Edit::Spec(Box::new(spec)));
         }
+        if spec != service.spec {
+            let message = "other flags may not be combined with --rollback".to_owned();
+            return Err(Failure::usage("service update", message));
+        }
+        roll_back(service)
+    }
+
+    fn apply(&self, spec: &mut ServiceSpec, removed_networks: &[String]) -> Result<(), Failure> {
+        let usage = |message: String| Failure::usage("service update", message);
         let environment = |name: &str| std::env::var(name).ok();
         self.lists.apply(spec, &environment, removed_networks).map_err(usage)?;
         if let Some(image) = &self.image {
@@ -294,10 +300,15 @@ impl UpdateArgs {
     }
 }
 
-fn previous(service: &Service) -> Result<ServiceSpec, Failure> {
-    service.previous_spec.clone().ok_or_else(|| {
-        ApiError::precondition(format!("service {} does not have a previous spec", service.spec.name)).into()
-    })
+fn roll_back(service: &Service) -> Result<Edit, Failure> {
+    match service.previous_spec {
+        Some(_) => Ok(Edit::Rollback),
+        None => Err(ApiError::precondition(format!(
+            "service {} does not have a previous spec",
+            service.spec.name
+        ))
+        .into()),
+    }
 }
 
 /// Runs `service update`.
@@ -312,7 +323,7 @@ pub async fn run(rn: &Daemon, args: UpdateArgs) -> Result<(), Failure> {
     for network in &mut added.lists.network_add {
         network.target = rn.control().get_network(get(&network.target)).await?.into_inner().id;
     }
-    let service = change(rn, &added.service, |service, spec| added.apply(service, spec, &removed)).await?;
+    let service = change(rn, &added.service, |service| added.edit(service, &removed)).await?;
     follow(rn, &service, &added.service, added.wait).await
 }
 
@@ -327,11 +338,7 @@ pub struct RollbackArgs {
 
 /// Runs `service rollback`.
 pub async fn rollback(rn: &Daemon, args: RollbackArgs) -> Result<(), Failure> {
-    let back = |service: &Service, spec: &mut ServiceSpec| {
-        *spec = previous(service)?;
-        Ok(())
-    };
-    let service = change(rn, &args.service, back).await?;
+    let service = change(rn, &args.service, roll_back).await?;
     follow(rn, &service, &args.service, args.wait).await
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{ImageConfig, config::Empty};
-use crate::runtime::{Result, RuntimeError, signals};
+use crate::runtime::{ImageHealthcheck, Result, RuntimeError, signals};
 
 /// Carries one instruction out.
 pub fn apply(config: &mut ImageConfig, change: &str) -> Result<()> {
@@ -49,13 +49,72 @@ pub fn apply(config: &mut ImageConfig, change: &str) -> Result<()> {
             signals::parse(rest).ok_or_else(|| invalid("no such signal"))?;
             config.stop_signal = rest.to_owned();
         }
+        "HEALTHCHECK" => {
+            config.healthcheck = Some(healthcheck(rest).ok_or_else(|| {
+                invalid("expected [--interval=5s] [--timeout=5s] [--start-period=5s] [--retries=3] CMD command, or NONE")
+            })?);
+        }
         _ => {
             return Err(invalid(
-                "only CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR can be set",
+                "only CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR can be set",
             ));
         }
     }
     Ok(())
+}
+
+/// `[--interval=5s …] CMD command`, or `NONE`.
+fn healthcheck(text: &str) -> Option<ImageHealthcheck> {
+    let mut check = ImageHealthcheck::default();
+    let mut rest = text;
+    while let Some(option) = rest.strip_prefix("--") {
+        let (option, after) = option.split_once(char::is_whitespace)?;
+        let (name, value) = option.split_once('=')?;
+        match name {
+            "interval" => check.interval = nanos(value)?,
+            "timeout" => check.timeout = nanos(value)?,
+            "start-period" => check.start_period = nanos(value)?,
+            "start-interval" => check.start_interval = nanos(value)?,
+            "retries" => check.retries = value.parse().ok()?,
+            _ => return None,
+        }
+        rest = after.trim_start();
+    }
+    let (word, command) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let test = match (word.to_ascii_uppercase().as_str(), command.trim()) {
+        ("NONE", "") => vec!["NONE".to_owned()],
+        ("CMD", "") => return None,
+        ("CMD", command) => match list(command) {
+            Some(words) => std::iter::once("CMD".to_owned()).chain(words).collect(),
+            None => vec!["CMD-SHELL".to_owned(), command.to_owned()],
+        },
+        _ => return None,
+    };
+    check.test = Some(test);
+    Some(check)
+}
+
+/// A duration as Go writes it, `1m30s` or `500ms`, in ns.
+fn nanos(text: &str) -> Option<u64> {
+    let mut rest = text;
+    let mut total = 0u64;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |n| digits + n);
+        let unit = match &rest[digits..unit_end] {
+            "ns" => 1,
+            "us" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            _ => return None,
+        };
+        total = total.checked_add(number.checked_mul(unit)?)?;
+        rest = &rest[unit_end..];
+    }
+    Some(total)
 }
 
 fn list(text: &str) -> Option<Vec<String>> {
@@ -126,6 +185,7 @@ mod tests {
             "USER app:app",
             "STOPSIGNAL SIGQUIT",
             "VOLUME [\"/data\"]",
+            "HEALTHCHECK --interval=1m30s --timeout=500ms --retries=2 CMD wget -q localhost",
         ] {
             apply(&mut config, change).unwrap();
         }
@@ -136,13 +196,24 @@ mod tests {
         assert_eq!(config.working_dir, "/srv/data");
         assert_eq!((config.user.as_str(), config.stop_signal.as_str()), ("app:app", "SIGQUIT"));
         assert!(config.volumes.contains_key("/data"));
+        let check = config.healthcheck.unwrap();
+        assert_eq!(check.test.unwrap(), ["CMD-SHELL", "wget -q localhost"]);
+        assert_eq!((check.interval, check.timeout, check.retries), (90_000_000_000, 500_000_000, 2));
     }
 
     #[test]
     fn wrong_instructions_say_why() {
-        for change in
-            ["CMD", "ENV", "EXPOSE http", "FROM scratch", "ENV A=\"open", "STOPSIGNAL SIGNOPE", "LABEL =x"]
-        {
+        for change in [
+            "CMD",
+            "ENV",
+            "EXPOSE http",
+            "FROM scratch",
+            "ENV A=\"open",
+            "STOPSIGNAL SIGNOPE",
+            "LABEL =x",
+            "HEALTHCHECK --every=1s CMD true",
+            "HEALTHCHECK CMD",
+        ] {
             let error = apply(&mut ImageConfig::default(), change).unwrap_err();
             assert!(error.to_string().contains("invalid change"), "{error}");
         }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::runtime::health::ImageHealthcheck;
+
 /// How containers of an image run unless they are told otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -35,6 +37,9 @@ pub struct ImageConfig {
     /// What asks a container to stop.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub stop_signal: String,
+    /// How a container's health is checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<ImageHealthcheck>,
 }
 
 /// Docker writes `null` for what is not set.

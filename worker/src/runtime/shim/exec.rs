@@ -78,9 +78,17 @@ pub async fn exec(shim: &ShimBinary, target: Target, config: ExecConfig) -> Resu
             ExecIo::Terminal(terminal?)
         }
     };
-    let (sender, exit) = oneshot::channel();
+    let (mut sender, exit) = oneshot::channel();
     tokio::spawn(async move {
-        let code = child.wait().await.ok().and_then(|status| status.code()).unwrap_or(137);
+        let ended = tokio::select! {
+            ended = child.wait() => ended,
+            () = sender.closed(), if config.kill_on_drop => {
+                // The program dies with the process that waits for it.
+                let _ = child.kill().await;
+                return;
+            }
+        };
+        let code = ended.ok().and_then(|status| status.code()).unwrap_or(137);
         let _ = sender.send(code);
     });
     Ok(ExecSession { io, exit })

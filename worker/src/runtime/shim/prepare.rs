@@ -10,8 +10,8 @@ use shim_wire::{CopyUp, Rootfs, SPEC_FILE, ShimSpec};
 
 use super::{RECORD_FILE, ShimConfig, bundle};
 use crate::runtime::{
-    ContainerConfig, ContainerRecord, Image, Result, RuntimeError, image::replace_file, now_millis, rootdir,
-    users,
+    ContainerConfig, ContainerRecord, Image, Result, RuntimeError, health, image::replace_file, now_millis,
+    rootdir, users,
 };
 
 /// Docker's, from the stop signal to SIGKILL, in ms.
@@ -107,6 +107,7 @@ pub fn prepare(
         stop_signal: bundle.stop_signal,
         stop_grace_ms: config.spec.stop_grace_period.map_or(DEFAULT_GRACE, |grace| grace.0),
         tty: config.spec.tty,
+        health: health::effective(config.spec.healthcheck.as_ref(), image_config.healthcheck.as_ref()),
     })
 }
 

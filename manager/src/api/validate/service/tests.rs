@@ -38,6 +38,7 @@ pub(crate) fn service(name: &str) -> Service {
         spec_version: Revision(1),
         allocation: None,
         conditions: Vec::new(),
+        update_status: None,
     }
 }
 

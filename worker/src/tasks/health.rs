@@ -1,0 +1,144 @@
+//! Checks a container's health for as long as somebody wants to know.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use proto::model::ContainerId;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    sync::watch,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use crate::runtime::{ExecConfig, ExecIo, Health, HealthCheck, Runtime, Tracker};
+
+/// As much of a check's output is kept (Docker's `maxOutputLen`).
+const OUTPUT: usize = 4096;
+/// How long output may come after a check has ended: what it left running may hold its pipes open.
+const REST: Duration = Duration::from_millis(100);
+
+/// What is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) health: Health,
+    /// What the last failed check said.
+    pub(super) output: String,
+}
+
+/// A container's health as it changes. Checks end when it is dropped.
+pub(super) struct Monitor {
+    pub(super) finding: watch::Receiver<Finding>,
+    task: JoinHandle<()>,
+}
+
+impl Monitor {
+    /// Begins. `started_at` is the container's start, in ms since the epoch. One that is known to be `Starting` although it
+    /// runs already is checked at once.
+    pub(super) fn start(
+        runtime: Arc<dyn Runtime>,
+        id: ContainerId,
+        check: HealthCheck,
+        started_at: u64,
+        known: Option<Health>,
+    ) -> Self {
+        let health = known.unwrap_or(Health::Starting);
+        let (tx, finding) = watch::channel(Finding { health, output: String::new() });
+        let task = tokio::spawn(async move {
+            let mut tracker = Tracker::new(health);
+            let mut pause = match known {
+                Some(_) => tracker.pause(&check, since(started_at)),
+                None => Duration::ZERO,
+            };
+            loop {
+                sleep(pause).await;
+                let began = since(started_at);
+                let outcome = probe(&*runtime, &id, &check).await;
+                let health = tracker.note(&check, outcome.is_ok(), began);
+                tracing::debug!(container = %id.short(), ?outcome, ?health, "health");
+                let output = outcome.err().unwrap_or_default();
+                tx.send_if_modified(|old| {
+                    let news = old.health != health;
+                    *old = Finding { health, output };
+                    news
+                });
+                pause = tracker.pause(&check, since(started_at));
+            }
+        });
+        Self { finding, task }
+    }
+
+    /// No more checks; what is known stays.
+    pub(super) fn stop(&self) {
+        self.task.abort();
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Time since a moment, in ms since the epoch.
+fn since(millis: u64) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_millis(millis))
+}
+
+/// One check; an error says what went wrong.
+async fn probe(runtime: &dyn Runtime, id: &ContainerId, check: &HealthCheck) -> Result<(), String> {
+    let config = ExecConfig { args: check.args.clone(), kill_on_drop: true, ..ExecConfig::default() };
+    let run = async {
+        let session = runtime.exec(id, config).await.map_err(|e| e.to_string())?;
+        let mut output = Vec::new();
+        let code = match session.io {
+            ExecIo::Pipes { stdout, stderr, .. } => {
+                let (mut out, mut err) = (Vec::new(), Vec::new());
+                let mut exit = session.exit;
+                let code = {
+                    let reading = async { tokio::join!(gather(stdout, &mut out), gather(stderr, &mut err)) };
+                    tokio::pin!(reading);
+                    tokio::select! {
+                        code = &mut exit => {
+                            // Late output is nice to have, no more.
+                            let _ = timeout(REST, reading).await;
+                            code
+                        }
+                        _ = &mut reading => exit.await,
+                    }
+                };
+                output.extend(out);
+                output.extend(err);
+                code
+            }
+            ExecIo::Terminal(_) => session.exit.await,
+        };
+        match code {
+            Ok(0) => Ok(()),
+            code => {
+                output.truncate(OUTPUT);
+                let text = String::from_utf8_lossy(&output).trim().replace('\n', " ");
+                let code = code.map_or_else(|_| "none".to_owned(), |c| c.to_string());
+                Err(if text.is_empty() { format!("check exited with {code}") } else { text })
+            }
+        }
+    };
+    timeout(check.timeout, run)
+        .await
+        .unwrap_or_else(|_| Err(format!("check exceeded its timeout ({:?})", check.timeout)))
+}
+
+/// Reads to the end and keeps the beginning.
+async fn gather(mut from: impl AsyncRead + Unpin, into: &mut Vec<u8>) {
+    let mut buffer = [0; 1024];
+    while let Ok(n) = from.read(&mut buffer).await {
+        if n == 0 {
+            return;
+        }
+        let room = OUTPUT.saturating_sub(into.len()).min(n);
+        into.extend_from_slice(&buffer[..room]);
+    }
+}
