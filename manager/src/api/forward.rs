@@ -14,8 +14,11 @@ use std::{
 
 use certs::{ConnInfo, Connector, SharedIdentity, Target};
 use http::{Request, Response};
-use proto::{error::ApiError, model::NodeId};
-use tokio::time::timeout;
+use proto::{
+    error::{ApiError, Kind},
+    model::NodeId,
+};
+use tokio::time::{Instant, timeout};
 use tonic::{body::Body, service::Routes, transport::Channel};
 use tower::{Service, ServiceExt};
 
@@ -26,8 +29,13 @@ use crate::store::{Leadership, Store};
 const LEADERS: [&str; 6] =
     ["Control/", "Dispatcher/", "LogBroker/", "Logs/", "Membership/", "Ca/IssueCertificate"];
 
+/// Header of an answer that was given without a leader: for how many milliseconds none has been heard of.
+pub const STALE: &str = "rn-stale";
+
 /// How long a request waits for a leader to be elected: about three elections of the default settings.
 const ELECTION: Duration = Duration::from_secs(3);
+/// How often a waiting request looks whether the leader is heard of again.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// Where a gate stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +51,7 @@ pub enum Door {
 pub struct Gate {
     door: Door,
     routes: Routes,
+    stale: Option<Routes>,
     shared: Arc<Shared>,
 }
 
@@ -57,17 +66,31 @@ impl Gate {
     /// A gate at `door` before `routes`; `identity` is what the manager shows to the leader.
     pub fn new(door: Door, routes: Routes, store: Store, identity: SharedIdentity) -> Self {
         let connector = Connector::member(identity);
-        Self { door, routes, shared: Arc::new(Shared { store, connector, leader: Mutex::new(None) }) }
+        let shared = Arc::new(Shared { store, connector, leader: Mutex::new(None) });
+        Self { door, routes, stale: None, shared }
+    }
+
+    /// The same; while there is no leader, `stale` answers what only reads.
+    pub fn or_stale(mut self, stale: Routes) -> Self {
+        self.stale = Some(stale);
+        self
     }
 
     async fn pass(self, mut request: Request<Body>) -> Response<Body> {
         match self.admit(&mut request).await {
-            Ok(None) => match self.routes.oneshot(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
+            Ok(None) => answer(self.routes, request).await,
             Ok(Some(leader)) => forward(leader, request).await,
-            Err(error) => tonic::Status::from(error).into_http(),
+            Err(error) => match self.stale {
+                Some(stale) if error.kind == Kind::Unavailable && only_reads(request.uri().path()) => {
+                    let silence = self.shared.store.leader_silence().as_millis().to_string();
+                    let mut response = answer(stale, request).await;
+                    if let Ok(silence) = silence.parse() {
+                        response.headers_mut().insert(STALE, silence);
+                    }
+                    response
+                }
+                _ => tonic::Status::from(error).into_http(),
+            },
         }
     }
 
@@ -98,12 +121,22 @@ impl Shared {
     /// The channel to the leader, or `None` where this manager leads.
     async fn leader(&self, caller: &Caller) -> Result<Option<Channel>, ApiError> {
         let mut leadership = self.store.leadership();
-        let known =
-            leadership.wait_for(|l| !matches!(l, Leadership::Follower { leader: None } | Leadership::None));
-        let (id, addr) = match timeout(ELECTION, known).await.map(|known| known.map(|l| l.clone())) {
-            Ok(Ok(Leadership::Leader { .. })) => return Ok(None),
-            Ok(Ok(Leadership::Follower { leader: Some(leader) })) => leader,
-            Ok(_) | Err(_) => return Err(no_leader()),
+        let deadline = Instant::now() + ELECTION;
+        let (id, addr) = loop {
+            // Who has been without one for long does not get one by waiting a little longer.
+            let over = Instant::now() >= deadline || self.store.leader_silence() > ELECTION * 2;
+            match leadership.borrow_and_update().clone() {
+                Leadership::Leader { .. } => return Ok(None),
+                // One that has fallen silent may be about to be replaced: what is sent to it now would be lost.
+                Leadership::Follower { leader: Some(leader) } if over || !self.store.leader_is_late() => {
+                    break leader;
+                }
+                Leadership::Follower { .. } | Leadership::None if over => return Err(no_leader()),
+                Leadership::Follower { .. } | Leadership::None => {}
+            }
+            if let Ok(Err(_)) = timeout(LOOK_AGAIN, leadership.changed()).await {
+                return Err(no_leader());
+            }
         };
         if caller.forwarded {
             // Two managers that take each other for the leader would pass it to and fro.
@@ -131,9 +164,22 @@ impl Shared {
 /// What everyone hears while there is no leader (wording as Docker's).
 pub fn no_leader() -> ApiError {
     ApiError::unavailable(
-        "the swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the managers are online.",
+        "The swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the managers are online.",
     )
-    .help("tasks that are running go on; what waits is decisions. To start over from this manager alone: rnctl swarm init --force-new-cluster")
+    .help("running tasks and their traffic go on, and nothing is lost: start the missing managers again. If they are gone for good, go on from this manager alone: rnctl swarm init --force-new-cluster")
+}
+
+async fn answer(routes: Routes, request: Request<Body>) -> Response<Body> {
+    match routes.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// Whether a request of this path changes nothing.
+fn only_reads(path: &str) -> bool {
+    let method = auth::rpc(path).and_then(|rpc| rpc.strip_prefix("Control/")).unwrap_or_default();
+    method.starts_with("Get") || method.starts_with("List")
 }
 
 async fn forward(leader: Channel, request: Request<Body>) -> Response<Body> {

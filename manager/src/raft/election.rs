@@ -2,7 +2,7 @@
 //! raise its term again and again, and unseat a working leader when it comes back. So elections are off until a majority,
 //! asked beforehand, says that it hears no leader either and would vote for this manager.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
 
 use futures::future::join_all;
 use openraft::raft::{VoteRequest, VoteResponse};
@@ -48,7 +48,7 @@ pub(crate) async fn run(
             || (!leads && contact.silence() > lease + heartbeat && {
                 let asked = would_win(&raft, &log, &network, &membership, heartbeat * 2);
                 stop.run_until_cancelled(asked).await.unwrap_or(false)
-            });
+            } && !network.superseded.load(Ordering::Relaxed));
         if open != Some(may) {
             tracing::debug!(may, "standing for election");
             raft.runtime_config().elect(may);

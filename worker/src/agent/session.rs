@@ -142,8 +142,17 @@ impl Sessions {
     /// Any manager but the one that has just failed, unless there is no other.
     fn pick(&self, last: Option<SocketAddr>) -> Option<SocketAddr> {
         let session = self.session.borrow();
-        let named = session.iter().flat_map(|s| s.managers.iter().filter_map(|m| m.addr.parse().ok()));
-        let all: BTreeSet<SocketAddr> = named.chain(self.managers.iter().copied()).collect();
+        let peers = || session.iter().flat_map(|s| &s.managers);
+        let told = |m: &pb::ManagerPeer| m.addr.parse::<SocketAddr>().ok();
+        // A manager that has moved is still heard of in the gossip.
+        let (view, mut all) = (self.gossip.view(), BTreeSet::new());
+        let moved = |m: &pb::ManagerPeer| {
+            let at = view.borrow().nodes.get(m.node_id.as_str()).map(|fact| fact.gossip_addr.ip())?;
+            Some(SocketAddr::new(at, told(m)?.port()))
+        };
+        all.extend(peers().filter_map(told));
+        all.extend(peers().filter_map(moved));
+        all.extend(&self.managers);
         let others: Vec<_> = all.iter().filter(|a| Some(**a) != last).copied().collect();
         others.choose(&mut rand::rng()).copied().or(last.filter(|l| all.contains(l)))
     }
@@ -174,7 +183,7 @@ impl Sessions {
         // Any of them that fails ends all: the next session starts from nothing.
         let (never, ..) = tokio::try_join!(
             news,
-            heartbeats(client.clone(), &session),
+            heartbeats(client.clone(), &session, &self.identity),
             self.assignments(client.clone(), &session),
             self.report(client.clone(), &session),
             self.settle_doubts(client.clone(), &session),
@@ -285,9 +294,11 @@ impl Sessions {
 async fn heartbeats(
     mut client: DispatcherClient<Channel>,
     session: &str,
+    identity: &SharedIdentity,
 ) -> Result<Infallible, SessionError> {
     loop {
-        let request = pb::HeartbeatRequest { session_id: session.to_owned() };
+        let root = identity.current().issuer().map(|d| d.to_string()).unwrap_or_default();
+        let request = pb::HeartbeatRequest { session_id: session.to_owned(), root };
         let reply = within("a heartbeat", client.heartbeat(request)).await?.into_inner();
         sleep(Duration::from_millis(reply.period.max(10))).await;
     }
