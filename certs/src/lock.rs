@@ -27,7 +27,9 @@ pub enum LockError {
     #[error("invalid key provided")]
     Wrong,
     /// It is wrapped, and no key was given.
-    #[error("Swarm is encrypted and needs to be unlocked before it can be used. Please use \"rnctl swarm unlock\" to unlock it.")]
+    #[error(
+        "Swarm is encrypted and needs to be unlocked before it can be used. Please use \"rnctl swarm unlock\" to unlock it."
+    )]
     Locked,
 }
 

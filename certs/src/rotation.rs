@@ -102,7 +102,9 @@ mod tests {
         let mut params = CertificateParams::default();
         set_validity(&mut params, now, now + MIN_ROOT_LIFE * 2);
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CountryName, DnValue::PrintableString("CH".try_into().unwrap()));
+        params
+            .distinguished_name
+            .push(DnType::CountryName, DnValue::PrintableString("CH".try_into().unwrap()));
         params.distinguished_name.push(DnType::OrganizationName, "Our house");
         params.distinguished_name.push(DnType::CommonName, "our root");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

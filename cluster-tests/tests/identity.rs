@@ -72,7 +72,11 @@ fn the_root_is_replaced_while_everything_goes_on() -> Result<()> {
     let manager = cluster.manager();
     let first = manager.rnctl(&["swarm", "ca"])?;
     ensure!(first.starts_with("-----BEGIN CERTIFICATE-----"), "{first}");
-    says(manager, &["swarm", "ca", "--cert-expiry", "5h"], &["`--cert-expiry` flag requires the `--rotate` flag"])?;
+    says(
+        manager,
+        &["swarm", "ca", "--cert-expiry", "5h"],
+        &["`--cert-expiry` flag requires the `--rotate` flag"],
+    )?;
     says(manager, &["swarm", "ca", "--rotate", "--external-ca", "protocol=cfssl,url=x"], &["not supported"])?;
     let tokens = |role: &str| manager.rnctl(&["swarm", "join-token", "-q", role]);
     let before = [tokens("worker")?, tokens("manager")?];
@@ -84,7 +88,8 @@ fn the_root_is_replaced_while_everything_goes_on() -> Result<()> {
         ensure!(manager.rnctl(&["swarm", "ca"])? == new);
         for host in &cluster.hosts {
             wait::until("each node trusts the new root alone", wait::LONG, || {
-                let kept = std::fs::read_to_string(host.data_root().join("swarm/certificates/swarm-root-ca.crt"))?;
+                let kept =
+                    std::fs::read_to_string(host.data_root().join("swarm/certificates/swarm-root-ca.crt"))?;
                 ensure!(kept.trim() == new.trim(), "{}", host.name);
                 Ok(())
             })?;
@@ -114,7 +119,17 @@ fn a_root_can_be_brought_along() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let (cert, key) = (dir.path().join("ca.crt"), dir.path().join("ca.key"));
     let made = std::process::Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3650"])
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "3650",
+        ])
         .args(["-subj", "/O=Our house/CN=our root", "-keyout"])
         .arg(&key)
         .arg("-out")
@@ -173,7 +188,10 @@ fn a_locked_manager_waits_for_its_key() -> Result<()> {
     cluster.hosts[1].stop(Signal::SIGKILL)?;
     let said = cluster.manager().rnctl(&["swarm", "unlock-key", "--rotate"])?;
     let next = cluster.manager().rnctl(&["swarm", "unlock-key", "-q"])?;
-    ensure!(said.contains("Successfully rotated manager unlock key.") && said.contains(&next) && next != key, "{said}");
+    ensure!(
+        said.contains("Successfully rotated manager unlock key.") && said.contains(&next) && next != key,
+        "{said}"
+    );
     cluster.hosts[1].start()?;
     ensure!(!unlock(&cluster.hosts[1], &next)?.0);
     let (ok, text) = unlock(&cluster.hosts[1], &key)?;

@@ -38,7 +38,12 @@ fn managers_join_are_promoted_and_demoted_and_all_of_them_serve() -> Result<()> 
         host.rnctl(&["network", "create", "-d", "overlay", &format!("by{k}")])?;
         for other in &hosts[..3] {
             let list = networks(other)?;
-            ensure!(list.lines().any(|l| l == format!("by{k}")), "{} does not read what {} wrote: {list}", other.name, host.name);
+            ensure!(
+                list.lines().any(|l| l == format!("by{k}")),
+                "{} does not read what {} wrote: {list}",
+                other.name,
+                host.name
+            );
         }
     }
     says(&hosts[3], &["node", "ls"], &["not a swarm manager"])?;
@@ -86,8 +91,16 @@ fn managers_join_are_promoted_and_demoted_and_all_of_them_serve() -> Result<()> 
     wait::until("one manager is left", wait::LONG, || {
         says(managers[1], &["node", "ls"], &["Worker nodes can't be used"])
     })?;
-    says(managers[0], &["node", "demote", &managers[0].name], &["attempting to demote the last manager of the swarm"])?;
-    says(managers[0], &["swarm", "leave"], &["Removing the last manager erases all current state of the swarm"])?;
+    says(
+        managers[0],
+        &["node", "demote", &managers[0].name],
+        &["attempting to demote the last manager of the swarm"],
+    )?;
+    says(
+        managers[0],
+        &["swarm", "leave"],
+        &["Removing the last manager erases all current state of the swarm"],
+    )?;
     Ok(())
 }
 
@@ -106,7 +119,11 @@ fn who_would_take_the_quorum_along_does_not_leave() -> Result<()> {
         &["swarm", "leave"],
         &["participating as a manager", "--force-new-cluster", "Use `--force` to suppress this message"],
     )?;
-    says(&cluster.hosts[leader], &["node", "rm", "-f", &follower], &["must be demoted to worker before removal"])?;
+    says(
+        &cluster.hosts[leader],
+        &["node", "rm", "-f", &follower],
+        &["must be demoted to worker before removal"],
+    )?;
     says(&cluster.hosts[leader], &["node", "rm", "host4"], &["is not down and can't be removed"])?;
 
     cluster.ask(leader);
@@ -124,7 +141,10 @@ fn who_would_take_the_quorum_along_does_not_leave() -> Result<()> {
     says(
         &cluster.hosts[one],
         &["swarm", "leave"],
-        &["Removing this node leaves 1 managers out of 3", "Without a Raft quorum your swarm will be inaccessible"],
+        &[
+            "Removing this node leaves 1 managers out of 3",
+            "Without a Raft quorum your swarm will be inaccessible",
+        ],
     )?;
     // A dead manager may go: the rest still decides.
     let dead = cluster.hosts[two].name.clone();
@@ -148,7 +168,12 @@ fn who_would_take_the_quorum_along_does_not_leave() -> Result<()> {
     let state = cluster.hosts[one].rnctl(&["info", "--format", "{{.Swarm.LocalNodeState}}"])?;
     ensure!(state == "inactive", "{state}");
     wait::until("the node that left is Down", wait::LONG, || {
-        let list = cluster.manager().rnctl(&["node", "ls", "--format", "{{.Hostname}} {{.Status}} {{.ManagerStatus}}"])?;
+        let list = cluster.manager().rnctl(&[
+            "node",
+            "ls",
+            "--format",
+            "{{.Hostname}} {{.Status}} {{.ManagerStatus}}",
+        ])?;
         ensure!(list.lines().any(|l| l == format!("{follower} Down Unreachable")), "{list}");
         Ok(())
     })?;
@@ -289,7 +314,11 @@ fn without_a_quorum_it_answers_and_with_it_again_it_decides() -> Result<()> {
     cluster.hosts[1].stop(Signal::SIGKILL)?;
     cluster.hosts[2].stop(Signal::SIGKILL)?;
     wait::until("the last manager knows", wait::SHORT, || {
-        says(&cluster.hosts[0], &["network", "create", "-d", "overlay", "x"], &["more than half of the managers"])
+        says(
+            &cluster.hosts[0],
+            &["network", "create", "-d", "overlay", "x"],
+            &["more than half of the managers"],
+        )
     })?;
     for args in [&["service", "ls"][..], &["service", "ps", "web"], &["node", "ls"], &["network", "ls"]] {
         let output = cluster.hosts[0].try_rnctl(args)?;
@@ -385,13 +414,23 @@ fn all_managers_change_address_at_once_and_meet_again() -> Result<()> {
         wait::until("they decide again", wait::LONG, || {
             cluster.manager().rnctl(&["network", "create", "-d", "overlay", &format!("moved{round}")])
         })?;
-        println!("{} moved -> next write: {:?}", if running { "running" } else { "stopped" }, start.elapsed());
+        println!(
+            "{} moved -> next write: {:?}",
+            if running { "running" } else { "stopped" },
+            start.elapsed()
+        );
         cluster.wait_managers(3)?;
         cluster.wait_ready(4)?;
         println!("all nodes ready after {:?}", start.elapsed());
         wait::until("node inspect shows the new addresses", wait::LONG, || {
             for host in &cluster.hosts[..3] {
-                let shown = cluster.manager().rnctl(&["node", "inspect", "--format", "{{.ManagerStatus.Addr}}", &host.name])?;
+                let shown = cluster.manager().rnctl(&[
+                    "node",
+                    "inspect",
+                    "--format",
+                    "{{.ManagerStatus.Addr}}",
+                    &host.name,
+                ])?;
                 ensure!(shown == format!("{}:2377", host.v4()), "{} is at {shown}", host.name);
             }
             Ok(())

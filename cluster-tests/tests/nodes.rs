@@ -106,7 +106,8 @@ fn labels_and_roles_are_updated_and_found() -> Result<()> {
     manager.rnctl(&["node", "update", "--label-add", "zone=a", "--label-add", "ssd", "host2"])?;
     let labels = manager.rnctl(&["node", "inspect", "--format", "{{json .Spec.Labels}}", "host2"])?;
     ensure!(labels == r#"{"ssd":"","zone":"a"}"#, "{labels}");
-    let found = manager.rnctl(&["node", "ls", "--filter", "node.label=zone=a", "--format", "{{.Hostname}}"])?;
+    let found =
+        manager.rnctl(&["node", "ls", "--filter", "node.label=zone=a", "--format", "{{.Hostname}}"])?;
     ensure!(found == "host2", "{found}");
     cluster.service(&["--name", "web", "--replicas", "2", "--constraint", "node.labels.zone==a"])?;
     cluster.wait_running("web", 2)?;

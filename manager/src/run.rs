@@ -41,6 +41,9 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// How long a joiner waits for the leader's answer.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a joiner waits until it votes; after that it goes on catching up by itself.
+const CATCH_UP: Duration = Duration::from_secs(15);
+
 /// How a manager begins.
 #[derive(Debug)]
 pub enum Start {
@@ -119,6 +122,8 @@ pub struct Manager {
     listening: SocketAddr,
     stop: CancellationToken,
     streams: CancellationToken,
+    /// Ends connections that have not ended by themselves.
+    cut: CancellationToken,
     work: JoinSet<Result<(), ManagerError>>,
 }
 
@@ -128,7 +133,8 @@ impl Manager {
     /// # Errors
     /// See [`ManagerError`]. What was started is stopped again.
     pub async fn start(config: ManagerConfig, start: Start) -> Result<Self, ManagerError> {
-        let ManagerConfig { dir, identity, listen_addr, advertise_addr, loops, unlock, limits, hints } = config;
+        let ManagerConfig { dir, identity, listen_addr, advertise_addr, loops, unlock, limits, hints } =
+            config;
         // First of all: a port that is taken must not leave half a cluster on the disk.
         let listener = Listener::bind(listen_addr, identity.clone()).await.map_err(ManagerError::Listen)?;
         let listening = listener.local_addr().map_err(ManagerError::Listen)?;
@@ -157,7 +163,8 @@ impl Manager {
             store.shutdown().await;
             return Err(error.into());
         }
-        let (stop, streams) = (CancellationToken::new(), CancellationToken::new());
+        let (stop, streams, cut) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let dispatcher = Dispatcher::new(store.clone());
         let logs = LogBroker::new(store.clone(), streams.clone());
         let control = Routes::new(ControlServer::new(Api::new(store.clone(), limits)))
@@ -179,18 +186,23 @@ impl Manager {
         let (gated, gate_identity) = (store.clone(), identity);
         let gate =
             layer_fn(move |routes| Gate::new(Door::Network, routes, gated.clone(), gate_identity.clone()));
-        let server = transport::server_builder()
-            .layer(gate)
-            .add_routes(network)
-            .serve_with_incoming_shutdown(listener.incoming(), stop.clone().cancelled_owned());
+        let server =
+            transport::server_builder().layer(gate).add_routes(network).serve_with_incoming_shutdown(
+                listener.incoming_until(cut.clone()),
+                stop.clone().cancelled_owned(),
+            );
         work.spawn(async move { Ok(server.await?) });
         let leading = leader::run(store.clone(), dispatcher, loops, stop.clone());
         work.spawn(async move {
             leading.await;
             Ok(())
         });
+        // Who joins is told when the others count on it.
+        if matches!(start, Start::Joining(_)) && !store.wait_voter(CATCH_UP).await {
+            tracing::warn!("this manager has joined, and has not caught up yet");
+        }
         tracing::info!(%listening, %addr, "manager started");
-        Ok(Self { store, local, listening, stop, streams, work })
+        Ok(Self { store, local, listening, stop, streams, cut, work })
     }
 
     /// The replicated store.
@@ -251,6 +263,8 @@ impl Manager {
             tracing::debug!("connections are still open; closing them");
             self.work.shutdown().await;
         }
+        // What is passed on to the leader never ends by itself, and would hold the database of a manager that is no more.
+        self.cut.cancel();
         self.store.shutdown().await;
     }
 }

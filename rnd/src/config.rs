@@ -232,7 +232,8 @@ mod tests {
         assert!(merge(flags, "{}").unwrap_err().to_string().contains("unix"));
         let flags = Flags { labels: vec!["x".into()], ..Flags::default() };
         assert!(merge(flags, "{}").is_err());
-        let rotation = |text: &str| merge(Flags::default(), &format!(r#"{{"network-key-rotation": "{text}"}}"#));
+        let rotation =
+            |text: &str| merge(Flags::default(), &format!(r#"{{"network-key-rotation": "{text}"}}"#));
         assert_eq!(rotation("90s").unwrap().network_key_rotation, Millis::secs(90));
         assert!(rotation("0s").is_err() && rotation("soon").is_err());
     }

@@ -14,6 +14,7 @@ use std::{
 
 use certs::{ConnInfo, Connector, SharedIdentity, Target};
 use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
 use proto::{
     error::{ApiError, Kind},
     model::NodeId,
@@ -79,18 +80,60 @@ impl Gate {
     async fn pass(self, mut request: Request<Body>) -> Response<Body> {
         match self.admit(&mut request).await {
             Ok(None) => answer(self.routes, request).await,
+            Ok(Some(leader)) if is_users(request.uri().path()) => self.insist(leader, request).await,
             Ok(Some(leader)) => forward(leader, request).await,
-            Err(error) => match self.stale {
-                Some(stale) if error.kind == Kind::Unavailable && only_reads(request.uri().path()) => {
-                    let silence = self.shared.store.leader_silence().as_millis().to_string();
-                    let mut response = answer(stale, request).await;
-                    if let Ok(silence) = silence.parse() {
-                        response.headers_mut().insert(STALE, silence);
-                    }
-                    response
+            Err(error) => self.without_leader(error, request).await,
+        }
+    }
+
+    /// Answers what only reads from what this manager knows, and refuses the rest.
+    async fn without_leader(self, error: ApiError, request: Request<Body>) -> Response<Body> {
+        match self.stale {
+            Some(stale) if error.kind == Kind::Unavailable && only_reads(request.uri().path()) => {
+                let silence = self.shared.store.leader_silence().as_millis().to_string();
+                let mut response = answer(stale, request).await;
+                if let Ok(silence) = silence.parse() {
+                    response.headers_mut().insert(STALE, silence);
                 }
-                _ => tonic::Status::from(error).into_http(),
-            },
+                response
+            }
+            _ => tonic::Status::from(error).into_http(),
+        }
+    }
+
+    /// Passes a user's request on, which is short and has one answer. One that did not reach the leader, since that has just gone,
+    /// is kept for the next leader: users need not know of elections.
+    async fn insist(self, mut leader: Channel, request: Request<Body>) -> Response<Body> {
+        let deadline = Instant::now() + ELECTION;
+        let (parts, body) = request.into_parts();
+        let caller = parts.extensions.get::<Caller>().cloned().unwrap_or(Caller::LOCAL);
+        let body = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(status) => return status.into_http(),
+        };
+        loop {
+            let again = Request::from_parts(parts.clone(), Body::new(Full::new(body.clone())));
+            let error = match leader.clone().oneshot(again).await {
+                Ok(response) => return response,
+                Err(error) => tonic::Status::from_error(error.into()),
+            };
+            let again = certs::transport::never_sent(&error) || only_reads(parts.uri.path());
+            if !again || Instant::now() >= deadline {
+                return unanswered(&error);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+            leader = match self.shared.leader(&caller).await {
+                Ok(Some(leader)) => leader,
+                // It is this manager now.
+                Ok(None) => {
+                    let request = Request::from_parts(parts, Body::new(Full::new(body)));
+                    return answer(self.routes, request).await;
+                }
+                Err(error) => {
+                    let request = Request::from_parts(parts, Body::new(Full::new(body)));
+                    return self.without_leader(error, request).await;
+                }
+            };
         }
     }
 
@@ -185,16 +228,20 @@ fn only_reads(path: &str) -> bool {
 async fn forward(leader: Channel, request: Request<Body>) -> Response<Body> {
     match leader.oneshot(request).await {
         Ok(response) => response,
-        Err(error) => {
-            let cause = certs::transport::explain(&tonic::Status::from_error(error.into()));
-            let error =
-                ApiError::unavailable(format!("the leader of the swarm does not answer: {}", cause.message));
-            tonic::Status::from(
-                error.help("try again in a second: a new leader is elected when it stays away"),
-            )
-            .into_http()
-        }
+        Err(error) => unanswered(&tonic::Status::from_error(error.into())),
     }
+}
+
+fn unanswered(status: &tonic::Status) -> Response<Body> {
+    let cause = certs::transport::explain(status);
+    let error = ApiError::unavailable(format!("the leader of the swarm does not answer: {}", cause.message));
+    tonic::Status::from(error.help("try again in a second: a new leader is elected when it stays away"))
+        .into_http()
+}
+
+/// Whether a request of this path is a user's: with one message each way.
+fn is_users(path: &str) -> bool {
+    auth::rpc(path).is_some_and(|rpc| rpc.starts_with("Control/"))
 }
 
 impl Service<Request<Body>> for Gate {

@@ -109,7 +109,8 @@ fn sign(cluster: &Cluster, csr_pem: &str, node_id: &NodeId, role: Role) -> Resul
     match &ca.rotation {
         None => Ok(RootCa::from_pem(&ca.cert_pem, &ca.key_pem)?.issue(csr_pem, &subject, life, now)?),
         Some(next) => {
-            let leaf = RootCa::from_pem(&next.cert_pem, &next.key_pem)?.issue(csr_pem, &subject, life, now)?;
+            let leaf =
+                RootCa::from_pem(&next.cert_pem, &next.key_pem)?.issue(csr_pem, &subject, life, now)?;
             Ok(format!("{}\n{}", leaf.trim_end(), next.cross_pem))
         }
     }

@@ -35,8 +35,10 @@ pub fn begin(current: &model::RootCa, given: Option<(&str, &str)>) -> Result<Roo
 
 fn brought(old: &RootCa, cert_pem: &str, key_pem: &str, now: SystemTime) -> Result<RootCa, ApiError> {
     if key_pem.is_empty() {
-        return Err(ApiError::unsupported("a root CA without its key would need an external CA, which is not supported")
-            .help("give the key too: rnctl swarm ca --rotate --ca-cert FILE --ca-key FILE"));
+        return Err(ApiError::unsupported(
+            "a root CA without its key would need an external CA, which is not supported",
+        )
+        .help("give the key too: rnctl swarm ca --rotate --ca-cert FILE --ca-key FILE"));
     }
     let unusable = |e: CertError| ApiError::invalid(format!("the given root CA cannot be used: {e}"));
     let next = RootCa::from_pem(cert_pem, key_pem).map_err(unusable)?;
@@ -128,7 +130,10 @@ mod tests {
         assert!(apply(&mut state, finish.clone()).is_ok());
         let after = state.cluster.as_ref().unwrap().root_ca.clone();
         assert_eq!((after.cert_pem.as_str(), after.rotation), (next.cert_pem.as_str(), None));
-        assert_eq!(certs::token::admitted_role(&after.worker_token, &state.cluster.as_ref().unwrap().root_ca), Ok(model::Role::Worker));
+        assert_eq!(
+            certs::token::admitted_role(&after.worker_token, &state.cluster.as_ref().unwrap().root_ca),
+            Ok(model::Role::Worker)
+        );
         assert_eq!(plan(&state).commands, []);
     }
 
@@ -140,7 +145,8 @@ mod tests {
         assert!(refused(&current.cert_pem, "").contains("external CA"));
         assert!(refused(&current.cert_pem, &current.key_pem).contains("key of the current one"));
         assert!(refused("nonsense", &current.key_pem).contains("cannot be used"));
-        let other = RootCa::create(SystemTime::now() - certs::root::ROOT_VALIDITY + MIN_ROOT_LIFE / 2).unwrap();
+        let other =
+            RootCa::create(SystemTime::now() - certs::root::ROOT_VALIDITY + MIN_ROOT_LIFE / 2).unwrap();
         assert!(refused(other.cert_pem(), other.key_pem()).contains("a year"));
     }
 }

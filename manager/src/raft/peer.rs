@@ -153,7 +153,8 @@ impl Network {
         call: PeerCall,
         body: Vec<u8>,
     ) -> Result<A, PeerError> {
-        let (Some(node_id), Some(addr)) = (member.node_id.clone(), self.whereabouts.of(raft_id, member)) else {
+        let (Some(node_id), Some(addr)) = (member.node_id.clone(), self.whereabouts.of(raft_id, member))
+        else {
             return Err(PeerError::Unreachable(format!("no address is known for raft member {raft_id:x}")));
         };
         let cluster_id = (self.cluster)().map(|id| id.to_string()).unwrap_or_default();

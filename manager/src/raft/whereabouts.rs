@@ -64,7 +64,8 @@ impl Whereabouts {
         let mut lines = self.lines();
         let line = lines.entry(raft_id).or_default();
         let hinted = hinted.map(|ip| SocketAddr::new(ip, configured.port()));
-        let candidates: Vec<SocketAddr> = [Some(configured), line.said, hinted].into_iter().flatten().collect();
+        let candidates: Vec<SocketAddr> =
+            [Some(configured), line.said, hinted].into_iter().flatten().collect();
         Some(line.choose(&candidates, configured, Instant::now()))
     }
 

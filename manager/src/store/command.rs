@@ -10,8 +10,8 @@ use std::{
 
 use proto::model::{
     Cluster, ClusterSpec, Condition, Network, NetworkAllocation, NetworkId, NetworkKey, Node,
-    NodeDescription, NodeId, NodeSpec, NodeStatus, Revision, Role, RootRotation, Service, ServiceAllocation, ServiceId,
-    ServiceSpec, Task, TaskAllocation, TaskId, TaskState, TaskStatus, Timestamp, UnlockKey,
+    NodeDescription, NodeId, NodeSpec, NodeStatus, Revision, Role, RootRotation, Service, ServiceAllocation,
+    ServiceId, ServiceSpec, Task, TaskAllocation, TaskId, TaskState, TaskStatus, Timestamp, UnlockKey,
 };
 
 /// One raft entry: commands that are applied one after the other, each with its own outcome.

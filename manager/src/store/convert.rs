@@ -169,11 +169,9 @@ impl TryFrom<pb::Command> for Command {
             }
             Kind::BeginRootRotation(c) => Command::BeginRootRotation(Box::new(c.try_into()?)),
             Kind::MoveToRoot(c) => Command::MoveToRoot { id: parse("node_id", &c.node_id)?, root: c.root },
-            Kind::FinishRootRotation(c) => Command::FinishRootRotation {
-                root: c.root,
-                worker: c.worker_token,
-                manager: c.manager_token,
-            },
+            Kind::FinishRootRotation(c) => {
+                Command::FinishRootRotation { root: c.root, worker: c.worker_token, manager: c.manager_token }
+            }
             Kind::SetUnlockKey(key) => Command::SetUnlockKey(UnlockKey(key)),
             Kind::SetNetworkKeys(c) => Command::SetNetworkKeys {
                 keys: c.keys.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,

@@ -37,12 +37,12 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
-    seal::rewrap,
     change::{Change, Edit},
     command::{Command, Outcome, Rejected},
     error::{CommandError, OpenError, ProposeError},
     index::Owner,
     leadership::Leadership,
+    seal::rewrap,
     state::State,
     status::{MemberStatus, RaftStatus},
 };
@@ -208,7 +208,9 @@ impl Store {
                 let leader = forward.leader_node.and_then(|m| Some((m.node_id?, m.addr?)));
                 Err(ProposeError::NotLeader { leader })
             }
-            Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => Err(ProposeError::no_quorum()),
+            Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => {
+                Err(ProposeError::no_quorum())
+            }
             Err(RaftError::Fatal(e)) => Err(ProposeError::Fatal(e.to_string())),
         }
     }

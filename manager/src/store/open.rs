@@ -157,7 +157,14 @@ impl Store {
         };
         let patience = timing.election * 2;
         let whereabouts = network.whereabouts.clone();
-        tasks.spawn(leadership::run(raft.clone(), lead, whereabouts, contact.clone(), patience, stop.clone()));
+        tasks.spawn(leadership::run(
+            raft.clone(),
+            lead,
+            whereabouts,
+            contact.clone(),
+            patience,
+            stop.clone(),
+        ));
         tasks.spawn(propose::run(raft.clone(), queue, leadership.clone(), patience, stop.clone()));
         tasks.spawn(election::run(
             raft.clone(),

@@ -99,8 +99,7 @@ impl Membership {
         } else {
             new(data, self.data_path_addr, &self.data_path_device)?
         };
-        let listen =
-            if self.listen_addr.ip() == advertise { ip } else { self.listen_addr.ip() };
+        let listen = if self.listen_addr.ip() == advertise { ip } else { self.listen_addr.ip() };
         let device = |addr: IpAddr, old: &Option<String>| {
             facts.device_of(addr).map(|d| d.name.clone()).or_else(|| old.clone())
         };

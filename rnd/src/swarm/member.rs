@@ -115,7 +115,9 @@ async fn refusal(gate: Option<Gate>) -> ApiError {
     ApiError::precondition(format!(
         "You are attempting to leave the swarm on a node that is participating as a manager. {more}"
     ))
-    .help("to leave in order: `rnctl node demote` this node on another manager first, then `rnctl swarm leave`")
+    .help(
+        "to leave in order: `rnctl node demote` this node on another manager first, then `rnctl swarm leave`",
+    )
 }
 
 const SUPPRESS: &str = "The only way to restore a swarm that has lost consensus is to reinitialize it with \

@@ -18,7 +18,10 @@ use std::{
 };
 
 use anyhow::Context;
-use certs::{CertificateDir, JoinToken, LockError, SharedIdentity, UnlockKey, disk::DiskError, join, transport::DialOptions};
+use certs::{
+    CertificateDir, JoinToken, LockError, SharedIdentity, UnlockKey, disk::DiskError, join,
+    transport::DialOptions,
+};
 use manager::{
     api::validate::cluster::Limits,
     bootstrap::{Bootstrap, InitOptions},

@@ -55,7 +55,8 @@ impl Places {
             .filter_map(|m| Some((m.node_id.parse().ok(), m.addr.parse().ok()?)))
             .collect();
         let told = peers.iter().map(|(_, addr)| *addr);
-        let heard = peers.iter().filter_map(|(id, addr)| Some(SocketAddr::new(self.of(id.as_ref()?)?, addr.port())));
+        let heard =
+            peers.iter().filter_map(|(id, addr)| Some(SocketAddr::new(self.of(id.as_ref()?)?, addr.port())));
         let mut all: Vec<SocketAddr> = Vec::new();
         for addr in told.chain(heard).chain(self.named.iter().copied()) {
             if !all.contains(&addr) {

@@ -50,7 +50,9 @@ pub async fn run(rn: &Daemon, args: Args) -> Result<(), Failure> {
             ("cert-expiry", args.cert_expiry.is_some()),
         ];
         if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
-            return Err(Failure::local(format!("`--{flag}` flag requires the `--rotate` flag to update the CA")));
+            return Err(Failure::local(format!(
+                "`--{flag}` flag requires the `--rotate` flag to update the CA"
+            )));
         }
         output::line(cluster.root_ca.cert_pem.trim_end());
         return Ok(());
