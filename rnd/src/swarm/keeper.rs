@@ -119,8 +119,9 @@ impl Keeper {
 
     async fn settle_seat(&self, memory: &mut Memory) {
         let me = self.identity.current();
-        let store = self.seat.store();
-        let result = match (me.role(), &store) {
+        // Not the store itself: its database must not be held while the seat is left.
+        let seated = self.seat.store().map(|store| (store.raft_id(), store.is_superseded()));
+        let result = match (me.role(), seated) {
             (Role::Worker, None) if self.seat.has_state() => self.seat.vacate().await,
             (Role::Worker, None) => return,
             (Role::Worker, Some(_)) => {
@@ -141,16 +142,15 @@ impl Keeper {
                 }
                 taken
             }
-            (Role::Manager, Some(store)) => {
+            (Role::Manager, Some((raft_id, superseded))) => {
                 let told = self.told();
-                let astray =
-                    told.is_some_and(|n| n.spec.role == Role::Manager && n.raft_id != store.raft_id());
-                if !astray && !store.is_superseded() {
+                let astray = told.is_some_and(|n| n.spec.role == Role::Manager && n.raft_id != raft_id);
+                if !astray && !superseded {
                     memory.astray = None;
                     return;
                 }
                 let since = *memory.astray.get_or_insert_with(Instant::now);
-                if !store.is_superseded() && since.elapsed() < ASTRAY {
+                if !superseded && since.elapsed() < ASTRAY {
                     return;
                 }
                 memory.astray = None;
