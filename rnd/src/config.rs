@@ -50,6 +50,10 @@ pub struct Flags {
     /// Shortest --cert-expiry; below an hour for tests only
     #[arg(long, value_name = "DURATION", hide = true, default_value = "1h")]
     pub min_cert_expiry: String,
+    /// Let traffic of tasks through forward chains of other firewalls (ufw, firewalld, dockerd) that drop what they do not know
+    /// [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub firewall_compat: Option<bool>,
 }
 
 /// How log lines look.
@@ -77,6 +81,7 @@ struct File {
     labels: Option<Vec<String>>,
     swarm_default_advertise_addr: Option<String>,
     network_key_rotation: Option<String>,
+    firewall_compat: Option<bool>,
 }
 
 /// Settings in force.
@@ -102,6 +107,8 @@ pub struct Config {
     pub network_key_rotation: Millis,
     /// Shortest life of certificates that may be asked for.
     pub min_cert_expiry: Millis,
+    /// Other firewalls' forward chains are opened for tasks.
+    pub firewall_compat: bool,
 }
 
 impl Config {
@@ -142,6 +149,7 @@ impl Config {
         let rotation = file.network_key_rotation.is_some();
         one("network-key-rotation", flags.network_key_rotation.is_some(), rotation);
         one("swarm-default-advertise-addr", flags.swarm_default_advertise_addr.is_some(), advertise);
+        one("firewall-compat", flags.firewall_compat.is_some(), file.firewall_compat.is_some());
         if !twice.is_empty() {
             bail!(
                 "set both as a flag and in the configuration file: {}; remove one of the two",
@@ -177,6 +185,7 @@ impl Config {
                 "" => Limits::default().min_cert_expiry,
                 text => duration("min-cert-expiry", text)?,
             },
+            firewall_compat: flags.firewall_compat.or(file.firewall_compat).unwrap_or(true),
         })
     }
 }
