@@ -68,7 +68,10 @@ fn managers_join_are_promoted_and_demoted_and_all_of_them_serve() -> Result<()> 
         wait::until(&format!("{} is a worker", host.name), wait::LONG, || {
             says(host, &["node", "ls"], &["Worker nodes can't be used"])
         })?;
-        ensure!(!host.data_root().join("swarm/raft").exists(), "{} keeps a manager's state", host.name);
+        wait::until("a worker keeps no manager's state", wait::SHORT, || {
+            ensure!(!host.data_root().join("swarm/raft").exists(), "{}", host.name);
+            Ok(())
+        })?;
     }
     ensure!(hosts[0].rnctl(&["node", "demote", "host4"])? == "Node host4 is already a worker.");
     cluster.wait_managers(3)?;

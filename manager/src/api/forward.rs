@@ -30,6 +30,9 @@ use crate::store::{Leadership, Store};
 const LEADERS: [&str; 6] =
     ["Control/", "Dispatcher/", "LogBroker/", "Logs/", "Membership/", "Ca/IssueCertificate"];
 
+/// gRPC's `Unavailable`, as it stands in a header.
+const UNAVAILABLE: &str = "14";
+
 /// Header of an answer that was given without a leader: for how many milliseconds none has been heard of.
 pub const STALE: &str = "rn-stale";
 
@@ -79,11 +82,30 @@ impl Gate {
 
     async fn pass(self, mut request: Request<Body>) -> Response<Body> {
         match self.admit(&mut request).await {
+            Ok(None) if self.stale.is_some() && only_reads(request.uri().path()) => {
+                self.read_here(request).await
+            }
             Ok(None) => answer(self.routes, request).await,
             Ok(Some(leader)) if is_users(request.uri().path()) => self.insist(leader, request).await,
             Ok(Some(leader)) => forward(leader, request).await,
             Err(error) => self.without_leader(error, request).await,
         }
+    }
+
+    /// A read where this manager leads. It may find out by that very request that it has no majority any more.
+    async fn read_here(self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let body = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(status) => return status.into_http(),
+        };
+        let again = Request::from_parts(parts.clone(), Body::new(Full::new(body.clone())));
+        let response = answer(self.routes.clone(), again).await;
+        let status = response.headers().get("grpc-status").and_then(|s| s.to_str().ok());
+        if status != Some(UNAVAILABLE) {
+            return response;
+        }
+        self.without_leader(no_leader(), Request::from_parts(parts, Body::new(Full::new(body)))).await
     }
 
     /// Answers what only reads from what this manager knows, and refuses the rest.

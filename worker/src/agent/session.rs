@@ -103,6 +103,13 @@ pub(super) struct Sessions {
     pub(super) logs: Arc<dyn TaskLogs>,
 }
 
+/// What has been tried since the last session.
+struct Attempts {
+    backoff: Backoff,
+    failed: BTreeSet<SocketAddr>,
+    last: Option<SocketAddr>,
+}
+
 /// Pauses between attempts.
 struct Backoff(Duration);
 
@@ -118,15 +125,15 @@ impl Backoff {
 impl Sessions {
     /// Never ends by itself.
     pub(super) async fn run(self) -> Infallible {
-        let mut backoff = Backoff(BACKOFF.0);
-        let mut last = None;
+        let mut attempts = Attempts { backoff: Backoff(BACKOFF.0), failed: BTreeSet::new(), last: None };
         loop {
-            let manager = self.pick(last);
+            let manager = self.pick(&mut attempts);
             let error = match manager {
-                Some(addr) => self.session(addr, &mut backoff).await,
+                Some(addr) => self.session(addr, &mut attempts).await,
                 None => Err(SessionError::NoManagers),
             };
-            last = manager;
+            attempts.failed.extend(manager);
+            attempts.last = manager;
             let Err(error) = error;
             let text = error.to_string();
             self.status.send_modify(|status| {
@@ -135,29 +142,33 @@ impl Sessions {
                 }
                 (status.manager, status.error) = (None, text);
             });
-            sleep(backoff.next()).await;
+            sleep(attempts.backoff.next()).await;
         }
     }
 
-    /// Any manager but the one that has just failed, unless there is no other.
-    fn pick(&self, last: Option<SocketAddr>) -> Option<SocketAddr> {
+    /// Any manager that has not failed since the last session; when all have, any but the last one, unless there is no other.
+    fn pick(&self, attempts: &mut Attempts) -> Option<SocketAddr> {
         let session = self.session.borrow();
-        let peers = || session.iter().flat_map(|s| &s.managers);
+        let view = self.gossip.view();
         let told = |m: &pb::ManagerPeer| m.addr.parse::<SocketAddr>().ok();
-        // A manager that has moved is still heard of in the gossip.
-        let (view, mut all) = (self.gossip.view(), BTreeSet::new());
+        // One that has moved is still heard of in the gossip.
         let moved = |m: &pb::ManagerPeer| {
-            let at = view.borrow().nodes.get(m.node_id.as_str()).map(|fact| fact.gossip_addr.ip())?;
-            Some(SocketAddr::new(at, told(m)?.port()))
+            let view = view.borrow();
+            let fact = view.nodes.get(m.node_id.as_str()).filter(|fact| fact.alive)?;
+            Some(SocketAddr::new(fact.gossip_addr.ip(), told(m)?.port()))
         };
-        all.extend(peers().filter_map(told));
-        all.extend(peers().filter_map(moved));
+        let peers = session.iter().flat_map(|s| &s.managers);
+        let mut all: BTreeSet<SocketAddr> = peers.filter_map(|m| moved(m).or_else(|| told(m))).collect();
         all.extend(&self.managers);
-        let others: Vec<_> = all.iter().filter(|a| Some(**a) != last).copied().collect();
-        others.choose(&mut rand::rng()).copied().or(last.filter(|l| all.contains(l)))
+        let mut fresh: Vec<_> = all.difference(&attempts.failed).copied().collect();
+        if fresh.is_empty() {
+            attempts.failed.clear();
+            fresh = all.iter().filter(|a| Some(**a) != attempts.last).copied().collect();
+        }
+        fresh.choose(&mut rand::rng()).copied().or(attempts.last.filter(|l| all.contains(l)))
     }
 
-    async fn session(&self, addr: SocketAddr, backoff: &mut Backoff) -> Result<Infallible, SessionError> {
+    async fn session(&self, addr: SocketAddr, attempts: &mut Attempts) -> Result<Infallible, SessionError> {
         let connector = Connector::member(self.identity.clone());
         let channel = connector.connect(Target::manager(addr)).await?;
         let mut client = DispatcherClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
@@ -173,7 +184,8 @@ impl Sessions {
         self.status.send_modify(|status| {
             (status.manager, status.error) = (Some(addr), String::new());
         });
-        backoff.0 = BACKOFF.0;
+        attempts.backoff.0 = BACKOFF.0;
+        attempts.failed.clear();
         let news = async {
             while let Some(message) = stream.message().await? {
                 self.learn(message)?;
