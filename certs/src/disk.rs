@@ -13,7 +13,7 @@ use std::{
 
 use proto::error::ApiError;
 
-use crate::{CertError, Identity};
+use crate::{CertError, Identity, LockError, UnlockKey, lock};
 
 const ROOT: &str = "swarm-root-ca.crt";
 const CERT: &str = "swarm-node.crt";
@@ -51,11 +51,17 @@ pub enum DiskError {
         /// The first missing one.
         file: &'static str,
     },
+    /// The key is wrapped.
+    #[error(transparent)]
+    Locked(#[from] LockError),
 }
 
 impl From<DiskError> for ApiError {
     fn from(error: DiskError) -> Self {
-        ApiError::internal(error.to_string())
+        match error {
+            DiskError::Locked(_) => ApiError::precondition(error.to_string()),
+            _ => ApiError::internal(error.to_string()),
+        }
     }
 }
 
@@ -63,12 +69,30 @@ impl From<DiskError> for ApiError {
 #[derive(Debug, Clone)]
 pub struct CertificateDir {
     dir: PathBuf,
+    /// Wraps the node's key.
+    unlock: Option<UnlockKey>,
 }
 
 impl CertificateDir {
     /// The directory under a daemon's data root. Touches nothing.
     pub fn new(data_root: &Path) -> Self {
-        Self { dir: data_root.join("swarm/certificates") }
+        Self { dir: data_root.join("swarm/certificates"), unlock: None }
+    }
+
+    /// The same, with the node's key wrapped under `unlock`.
+    pub fn with_unlock(mut self, unlock: Option<UnlockKey>) -> Self {
+        self.unlock = unlock;
+        self
+    }
+
+    /// What wraps the node's key.
+    pub fn unlock(&self) -> Option<&UnlockKey> {
+        self.unlock.as_ref()
+    }
+
+    fn opened(&self, key: String) -> Result<String, LockError> {
+        let key = lock::opened(key.into_bytes(), self.unlock.as_ref())?;
+        Ok(String::from_utf8_lossy(&key).into_owned())
     }
 
     /// Where it is.
@@ -87,7 +111,7 @@ impl CertificateDir {
         match (texts.as_slice(), missing) {
             // What an interrupted `remove` leaves is no identity either.
             ([_, _, None], _) => Ok(None),
-            ([Some(root), Some(key), Some(cert)], _) => Identity::new(root, cert, key)
+            ([Some(root), Some(key), Some(cert)], _) => Identity::new(root, cert, &self.opened(key.clone())?)
                 .map(Some)
                 .map_err(|source| DiskError::Unusable { dir: self.dir.clone(), source }),
             (_, missing) => Err(DiskError::Incomplete {
@@ -119,9 +143,14 @@ impl CertificateDir {
     }
 
     fn stage(&self, identity: &Identity) -> Result<(), DiskError> {
+        let key = match &self.unlock {
+            Some(unlock) => unlock.wrap(identity.key_pem().as_bytes()),
+            None => Ok(identity.key_pem().to_owned()),
+        };
+        let key = key.map_err(|source| DiskError::Unusable { dir: self.dir.clone(), source })?;
         for (file, text, mode) in [
             (ROOT, identity.root_pem(), 0o644),
-            (KEY, identity.key_pem(), 0o600),
+            (KEY, key.as_str(), 0o600),
             (CERT, identity.cert_pem(), 0o644),
         ] {
             let name = format!("{file}{NEXT}");
@@ -156,7 +185,7 @@ impl CertificateDir {
         };
         if let Some(cert) = self.read(&format!("{CERT}{NEXT}"))? {
             let complete = match (staged(ROOT)?, staged(KEY)?) {
-                (Some(root), Some(key)) => Identity::new(&root, &cert, &key).is_ok(),
+                (Some(root), Some(key)) => Identity::new(&root, &cert, &self.opened(key)?).is_ok(),
                 _ => false,
             };
             if complete {

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{
-    CertError,
+    CertError, RootDigest,
     issue::role_name,
     root::{certificates, time_of},
     tls,
@@ -80,6 +80,7 @@ fn sole<'a>(
 #[derive(Clone)]
 pub struct Identity {
     peer: Peer,
+    issuer: Option<RootDigest>,
     root_pem: String,
     cert_pem: String,
     key_pem: String,
@@ -100,6 +101,7 @@ impl Identity {
         };
         let peer = Peer::from_der(leaf)?;
         verify_chain(&peer, leaf, intermediates, &roots)?;
+        let issuer = direct_issuer(&peer, leaf, root_pem)?;
         let signer = tls::provider()
             .key_provider
             .load_private_key(key)
@@ -108,6 +110,7 @@ impl Identity {
         pair.keys_match().map_err(|_| CertError::KeyMismatch { what: "node key" })?;
         let pair = Arc::new(pair);
         Ok(Self {
+            issuer,
             server: Arc::new(tls::server_config(roots.clone(), pair.clone())?),
             client: Arc::new(tls::member_client_config(roots, pair)?),
             peer,
@@ -142,6 +145,20 @@ impl Identity {
         &self.root_pem
     }
 
+    /// Which of the trusted roots has issued the certificate itself; none where it is believed through another only.
+    pub fn issuer(&self) -> Option<RootDigest> {
+        self.issuer
+    }
+
+    /// The last of the trusted roots: the one to have a certificate of.
+    ///
+    /// # Errors
+    /// The roots cannot be read.
+    pub fn newest_root(&self) -> Result<RootDigest, CertError> {
+        let roots = certificates(&self.root_pem, "root certificate")?;
+        Ok(RootDigest::of_der(roots.last().map(std::slice::from_ref).unwrap_or_default()))
+    }
+
     /// The certificate chain, leaf first.
     pub fn cert_pem(&self) -> &str {
         &self.cert_pem
@@ -173,6 +190,22 @@ impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").field("peer", &self.peer).finish_non_exhaustive()
     }
+}
+
+/// The root of the bundle that signed the leaf.
+fn direct_issuer(
+    peer: &Peer,
+    leaf: &CertificateDer<'_>,
+    root_pem: &str,
+) -> Result<Option<RootDigest>, CertError> {
+    for root in certificates(root_pem, "root certificate")? {
+        let mut alone = RootCertStore::empty();
+        alone.add(root.clone()).map_err(|e| CertError::malformed("root certificate", e))?;
+        if verify_chain(peer, leaf, &[], &alone).is_ok() {
+            return Ok(Some(RootDigest::of_der(&[root])));
+        }
+    }
+    Ok(None)
 }
 
 fn verify_chain(

@@ -12,7 +12,8 @@
 //! * [`identity`]: what a certificate says ([`Peer`]), and a node's own certificate ready for use ([`Identity`]).
 //! * [`tls`]: TLS 1.3 only, no resumption: every connection proves again who it is.
 //! * [`transport`]: tonic over those connections. [`join`]: what a joiner and a renewing node say to a manager.
-//! * [`renewal`]: when to renew, as arithmetic. [`disk`]: the files, replaced atomically.
+//! * [`renewal`]: when to renew, as arithmetic. [`rotation`]: a new root, certified by the old one. [`disk`]: the files, replaced atomically. [`lock`]: what wraps secrets on
+//!   disk under a key that the user keeps.
 //!
 //! A node's identity is its certificate: common name = node id, organisational unit = role, organisation = cluster id.
 //! Its address is only where it was seen last. Keys are made where they are used and never travel.
@@ -23,8 +24,10 @@ pub mod error;
 pub mod identity;
 pub mod issue;
 pub mod join;
+pub mod lock;
 pub mod renewal;
 pub mod root;
+pub mod rotation;
 pub mod tls;
 pub mod token;
 pub mod transport;
@@ -33,6 +36,7 @@ pub use disk::CertificateDir;
 pub use error::CertError;
 pub use identity::{Identity, Peer, SharedIdentity};
 pub use issue::{Subject, new_csr};
+pub use lock::{LockError, UnlockKey};
 pub use root::{RootCa, RootDigest};
 pub use token::{JoinToken, TokenError};
 pub use transport::{ConnInfo, ConnectError, Connector, Listener, Target};

@@ -27,13 +27,18 @@ pub struct RootDigest([u8; 32]);
 impl RootDigest {
     /// The digest of a bundle. White space and comments of the PEM do not matter.
     pub fn of_pem(root_pem: &str) -> Result<Self, CertError> {
+        Ok(Self::of_der(&certificates(root_pem, "root certificate")?))
+    }
+
+    /// The digest of a bundle that has been read.
+    pub(crate) fn of_der(bundle: &[CertificateDer<'_>]) -> Self {
         let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-        for certificate in certificates(root_pem, "root certificate")? {
-            context.update(&certificate);
+        for certificate in bundle {
+            context.update(certificate);
         }
         let mut digest = [0; 32];
         digest.copy_from_slice(context.finish().as_ref());
-        Ok(Self(digest))
+        Self(digest)
     }
 
     /// A digest from its bytes.
@@ -44,6 +49,12 @@ impl RootDigest {
     /// Its bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+impl fmt::Display for RootDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

@@ -30,12 +30,19 @@ pub struct Cluster {
     /// The segment.
     pub lan: Lan,
     dir: TempDir,
+    /// Whom commands are given to; the first host at first.
+    asked: usize,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
     /// `n` hosts with running daemons, not yet in a swarm.
     pub fn daemons(n: usize) -> Result<Self> {
+        Self::daemons_with(n, &[])
+    }
+
+    /// The same, with these flags for each daemon.
+    pub fn daemons_with(n: usize, flags: &[&str]) -> Result<Self> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let lan = Lan::new()?;
         let client = Namespace::new("client")?;
@@ -45,33 +52,72 @@ impl Cluster {
             hosts.push(Host::new(&lan, dir.path(), &format!("host{k}"))?);
         }
         let client_port = lan.plug(&client)?;
-        let mut cluster = Self { hosts, client, client_port, lan, dir, _turn: turn };
+        let mut cluster = Self { hosts, client, client_port, lan, dir, asked: 0, _turn: turn };
         for host in &mut cluster.hosts {
+            host.flags = flags.iter().map(|f| (*f).to_owned()).collect();
             host.start()?;
         }
         Ok(cluster)
     }
 
-    /// A swarm of `n` hosts, all ready.
+    /// A swarm of `n` hosts, all ready; the first is the manager.
     pub fn swarm(n: usize) -> Result<Self> {
-        let cluster = Self::daemons(n)?;
+        Self::managed(1, n)
+    }
+
+    /// A swarm of `n` hosts, all ready; the first `managers` of them are managers.
+    pub fn managed(managers: usize, n: usize) -> Result<Self> {
+        Self::managed_with(managers, n, &[])
+    }
+
+    /// The same, with these flags for each daemon.
+    pub fn managed_with(managers: usize, n: usize, flags: &[&str]) -> Result<Self> {
+        let cluster = Self::daemons_with(n, flags)?;
         let first = &cluster.hosts[0];
         first.rnctl(&["swarm", "init", "--advertise-addr", &first.v4().to_string()])?;
-        let token = first.rnctl(&["swarm", "join-token", "-q", "worker"])?;
-        let manager = format!("{}:2377", first.v4());
-        for host in &cluster.hosts[1..] {
-            host.rnctl(&[
-                "swarm",
-                "join",
-                "--token",
-                &token,
-                "--advertise-addr",
-                &host.v4().to_string(),
-                &manager,
-            ])?;
+        for (k, host) in cluster.hosts.iter().enumerate().skip(1) {
+            cluster.join(host, if k < managers { "manager" } else { "worker" })?;
         }
         cluster.wait_ready(n)?;
+        cluster.wait_managers(managers)?;
         Ok(cluster)
+    }
+
+    /// Lets a host join as a `worker` or `manager`; what it printed.
+    pub fn join(&self, host: &Host, role: &str) -> Result<String> {
+        let manager = self.manager();
+        let token = manager.rnctl(&["swarm", "join-token", "-q", role])?;
+        let (own, addr) = (host.v4().to_string(), format!("{}:2377", manager.v4()));
+        host.rnctl(&["swarm", "join", "--token", &token, "--advertise-addr", &own, &addr])
+    }
+
+    /// Waits until `n` managers are part of raft and answer, one of them the leader.
+    pub fn wait_managers(&self, n: usize) -> Result<()> {
+        wait::until(&format!("{n} managers answer"), wait::LONG, || {
+            let list = self.statuses()?;
+            let count = |status: &str| list.iter().filter(|(_, s)| s == status).count();
+            ensure!(count("Leader") == 1 && count("Reachable") == n - 1, "node ls says: {list:?}");
+            Ok(())
+        })
+    }
+
+    /// Host names and what `node ls` says of them as managers.
+    pub fn statuses(&self) -> Result<Vec<(String, String)>> {
+        let list = self.manager().rnctl(&["node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}"])?;
+        let pairs = list.lines().filter_map(|l| l.split_once(' '));
+        Ok(pairs.map(|(name, status)| (name.to_owned(), status.trim().to_owned())).collect())
+    }
+
+    /// The place in `hosts` of the leader, as the host that is asked sees it.
+    pub fn leader(&self) -> Result<usize> {
+        let statuses = self.statuses()?;
+        let leader = statuses.iter().find(|(_, s)| s == "Leader").context("no leader")?;
+        self.hosts.iter().position(|h| h.name == leader.0).context("the leader is no host of this test")
+    }
+
+    /// Gives commands to this host from now on.
+    pub fn ask(&mut self, host: usize) {
+        self.asked = host;
     }
 
     /// A swarm whose hosts all have the test image.
@@ -115,9 +161,9 @@ impl Cluster {
         })
     }
 
-    /// The manager.
+    /// The manager that commands are given to.
     pub fn manager(&self) -> &Host {
-        &self.hosts[0]
+        &self.hosts[self.asked]
     }
 
     /// Creates a service of the test image; arguments before the image.

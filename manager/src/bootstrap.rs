@@ -16,7 +16,11 @@ use proto::{
 };
 use rand::Rng;
 
-use crate::{api::validate, ca, keys, store::command::Command};
+use crate::{
+    api::validate::{self, cluster::Limits},
+    ca, keys,
+    store::{command::Command, seal},
+};
 
 /// What the user of `swarm init` chooses.
 #[derive(Debug, Clone)]
@@ -31,6 +35,8 @@ pub struct InitOptions {
     pub data_path_port: Port,
     /// What the scheduler may do with the first node.
     pub availability: Availability,
+    /// What the settings may be.
+    pub limits: Limits,
 }
 
 impl Default for InitOptions {
@@ -42,6 +48,7 @@ impl Default for InitOptions {
             subnet_size: 24,
             data_path_port: 4789,
             availability: Availability::Active,
+            limits: Limits::default(),
         }
     }
 }
@@ -65,7 +72,7 @@ impl Bootstrap {
     /// # Errors
     /// The options are invalid, or the machine has no randomness.
     pub fn new(options: InitOptions) -> Result<Self, ApiError> {
-        validate::cluster::spec(&options.spec)?;
+        validate::cluster::spec(&options.spec, options.limits)?;
         validate::cluster::addressing(
             &options.default_addr_pools,
             options.subnet_size,
@@ -82,6 +89,7 @@ impl Bootstrap {
         // From the start, so that the first node can gossip with its first session.
         let (network_keys, key_clock) =
             keys::initial(rand::rng().random(), &mut |bytes| rand::rng().fill(bytes));
+        let unlock_key = if options.spec.autolock { seal::new_unlock_key()? } else { Default::default() };
         let cluster = Cluster {
             id: cluster_id,
             meta: Meta::default(),
@@ -91,6 +99,7 @@ impl Bootstrap {
                 key_pem: root.key_pem().to_owned(),
                 worker_token: JoinToken::generate(root.digest())?.to_string(),
                 manager_token: JoinToken::generate(root.digest())?.to_string(),
+                rotation: None,
             },
             default_addr_pools: options.default_addr_pools,
             subnet_size: options.subnet_size,
@@ -99,6 +108,7 @@ impl Bootstrap {
             network_keys,
             key_clock,
             removed_nodes: Vec::new(),
+            unlock_key,
         };
         let node = ca::joined(&node_id, Role::Manager, options.availability);
         Ok(Self { identity, cluster, node, ingress: ingress() })

@@ -9,6 +9,7 @@
 //! Managers never read gossip, and nothing here touches the kernel.
 
 pub mod allocator;
+mod announce;
 pub mod api;
 pub mod bootstrap;
 pub mod ca;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     allocator::Allocator,
+    ca,
     control_loop::{self, LoopError, Plan},
     keys::{KeyManager, ROTATION},
     orchestrator, scheduler,
@@ -44,6 +45,7 @@ pub fn spawn(
     loops.start("orchestrator", |state, now| orchestrator::plan(state, now, &mut TaskId::random));
     loops.start("allocator", move |state, now| allocator.plan(state, now));
     loops.start("scheduler", scheduler::plan);
+    loops.start("root CA", |state, _| ca::rotation::plan(state));
     loops.start("reaper", orchestrator::reap::plan);
     loops.start("keys", move |state, now| keys.plan(state, now, &mut |bytes| rand::rng().fill(bytes)));
     loops.running

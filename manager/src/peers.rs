@@ -61,6 +61,7 @@ impl PeerTransport for Peers {
             let error = explain(&status);
             match error.kind {
                 Kind::Unavailable | Kind::Timeout => PeerError::Unreachable(error.message),
+                Kind::OutOfSequence => PeerError::Superseded,
                 _ => PeerError::Refused(error.message),
             }
         })

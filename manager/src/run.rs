@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
-use certs::{Connector, Listener, SharedIdentity, Target, transport};
+use certs::{Connector, Listener, SharedIdentity, Target, UnlockKey, transport};
 use proto::{
     error::ApiError,
     model::Cluster,
@@ -18,10 +18,12 @@ use tonic::service::Routes;
 use tower::layer::layer_fn;
 
 use crate::{
+    announce,
     api::{
         Api,
         forward::{Door, Gate},
         membership::Members,
+        validate::cluster::Limits,
     },
     bootstrap::Bootstrap,
     ca::Ca,
@@ -30,7 +32,7 @@ use crate::{
     logs::LogBroker,
     loops::LoopSettings,
     peers::Peers,
-    raft::MAX_MESSAGE,
+    raft::{Hints, MAX_MESSAGE},
     store::{CommandError, Leadership, OpenError, Store, StoreConfig},
 };
 
@@ -39,6 +41,9 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// How long a joiner waits for the leader's answer.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a joiner waits until it votes; after that it goes on catching up by itself.
+const CATCH_UP: Duration = Duration::from_secs(15);
+
 /// How a manager begins.
 #[derive(Debug)]
 pub enum Start {
@@ -46,12 +51,14 @@ pub enum Start {
     Again,
     /// As the first one of a new swarm: `swarm init`.
     First(Box<Bootstrap>),
-    /// As a further one: `swarm join` with a manager's token, or promotion. One of these managers answers.
+    /// As a further one: `swarm join` with a manager's token, or promotion. One of these managers answers. What an earlier
+    /// membership has left on the disk is deleted once they have agreed.
     Joining(Vec<SocketAddr>),
+    /// As the only one of a swarm that has lost its others: `swarm init --force-new-cluster`.
+    Alone,
 }
 
 /// What a manager needs.
-#[derive(Debug)]
 pub struct ManagerConfig {
     /// `<data-root>/swarm/raft`.
     pub dir: PathBuf,
@@ -63,6 +70,12 @@ pub struct ManagerConfig {
     pub advertise_addr: SocketAddr,
     /// Settings of the leader's loops.
     pub loops: LoopSettings,
+    /// What unwraps the key in `dir`, where autolock is on.
+    pub unlock: Option<UnlockKey>,
+    /// What users may ask for.
+    pub limits: Limits,
+    /// What others than the managers say of where nodes are.
+    pub hints: Hints,
 }
 
 /// Why a manager cannot start, or stopped by itself.
@@ -109,6 +122,8 @@ pub struct Manager {
     listening: SocketAddr,
     stop: CancellationToken,
     streams: CancellationToken,
+    /// Ends connections that have not ended by themselves.
+    cut: CancellationToken,
     work: JoinSet<Result<(), ManagerError>>,
 }
 
@@ -118,7 +133,8 @@ impl Manager {
     /// # Errors
     /// See [`ManagerError`]. What was started is stopped again.
     pub async fn start(config: ManagerConfig, start: Start) -> Result<Self, ManagerError> {
-        let ManagerConfig { dir, identity, listen_addr, advertise_addr, loops } = config;
+        let ManagerConfig { dir, identity, listen_addr, advertise_addr, loops, unlock, limits, hints } =
+            config;
         // First of all: a port that is taken must not leave half a cluster on the disk.
         let listener = Listener::bind(listen_addr, identity.clone()).await.map_err(ManagerError::Listen)?;
         let listening = listener.local_addr().map_err(ManagerError::Listen)?;
@@ -127,20 +143,34 @@ impl Manager {
         let mut store_config = StoreConfig::new(dir, node_id, addr);
         if let Start::Joining(managers) = &start {
             store_config.raft_id = Some(join(managers, addr, &identity).await.map_err(ManagerError::Join)?);
+            let dir = store_config.dir.clone();
+            match std::fs::remove_dir_all(&dir) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(OpenError::Io { path: dir, source }.into());
+                }
+                _ => {}
+            }
         }
-        let store = Store::open(store_config, Peers::new(identity.clone())).await?;
-        if let Start::First(bootstrap) = &start
-            && let Err(error) = store.initialise(bootstrap.commands()).await
-        {
+        store_config.unlock = unlock;
+        store_config.alone = matches!(start, Start::Alone);
+        let store = Store::open_with(store_config, Peers::new(identity.clone()), hints).await?;
+        let begun = match &start {
+            Start::First(bootstrap) => store.initialise(bootstrap.commands()).await,
+            Start::Alone => store.settle_alone().await,
+            Start::Again | Start::Joining(_) => Ok(()),
+        };
+        if let Err(error) = begun {
             store.shutdown().await;
             return Err(error.into());
         }
-        let (stop, streams) = (CancellationToken::new(), CancellationToken::new());
+        let (stop, streams, cut) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let dispatcher = Dispatcher::new(store.clone());
         let logs = LogBroker::new(store.clone(), streams.clone());
-        let control = Routes::new(ControlServer::new(Api::new(store.clone())))
+        let control = Routes::new(ControlServer::new(Api::new(store.clone(), limits)))
             .add_service(LogsServer::new(logs.clone()));
-        let local = Gate::new(Door::Local, control.clone(), store.clone(), identity.clone());
+        let stale = Routes::new(ControlServer::new(Api::stale(store.clone())));
+        let local = Gate::new(Door::Local, control.clone(), store.clone(), identity.clone()).or_stale(stale);
         let network = control
             .add_service(CaServer::new(Ca::new(store.clone())))
             .add_service(DispatcherServer::new(dispatcher.clone()))
@@ -152,21 +182,27 @@ impl Manager {
                     .max_encoding_message_size(MAX_MESSAGE),
             );
         let mut work = JoinSet::new();
+        work.spawn(announce::run(store.clone(), addr, identity.clone(), stop.clone()));
         let (gated, gate_identity) = (store.clone(), identity);
         let gate =
             layer_fn(move |routes| Gate::new(Door::Network, routes, gated.clone(), gate_identity.clone()));
-        let server = transport::server_builder()
-            .layer(gate)
-            .add_routes(network)
-            .serve_with_incoming_shutdown(listener.incoming(), stop.clone().cancelled_owned());
+        let server =
+            transport::server_builder().layer(gate).add_routes(network).serve_with_incoming_shutdown(
+                listener.incoming_until(cut.clone()),
+                stop.clone().cancelled_owned(),
+            );
         work.spawn(async move { Ok(server.await?) });
         let leading = leader::run(store.clone(), dispatcher, loops, stop.clone());
         work.spawn(async move {
             leading.await;
             Ok(())
         });
+        // Who joins is told when the others count on it.
+        if matches!(start, Start::Joining(_)) && !store.wait_voter(CATCH_UP).await {
+            tracing::warn!("this manager has joined, and has not caught up yet");
+        }
         tracing::info!(%listening, %addr, "manager started");
-        Ok(Self { store, local, listening, stop, streams, work })
+        Ok(Self { store, local, listening, stop, streams, cut, work })
     }
 
     /// The replicated store.
@@ -227,6 +263,8 @@ impl Manager {
             tracing::debug!("connections are still open; closing them");
             self.work.shutdown().await;
         }
+        // What is passed on to the leader never ends by itself, and would hold the database of a manager that is no more.
+        self.cut.cancel();
         self.store.shutdown().await;
     }
 }

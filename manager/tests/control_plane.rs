@@ -212,6 +212,9 @@ async fn the_port_is_checked_before_anything_is_written() {
         listen_addr: host.addr(),
         advertise_addr: host.addr(),
         loops: Default::default(),
+        unlock: None,
+        limits: Default::default(),
+        hints: manager::raft::no_hints(),
     };
     let start = manager::run::Start::First(Box::new(bootstrap));
     let Err(error) = manager::run::Manager::start(config, start).await else { panic!("the port is taken") };

@@ -1,12 +1,23 @@
 //! The daemon's socket.
 
-use std::{error::Error, io, path::PathBuf};
+use std::{
+    error::Error,
+    io,
+    path::PathBuf,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use hyper_util::rt::TokioIo;
 use proto::pb::{control_client::ControlClient, local_client::LocalClient, logs_client::LogsClient};
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    body::Body,
+    codegen::http::{Request, Response},
+    transport::{Channel, Endpoint},
+};
+use tower::Service;
 
-use crate::exit::Failure;
+use crate::{exit::Failure, output::complain};
 
 /// Where `rnd` listens unless told otherwise.
 pub const DEFAULT_HOST: &str = "unix:///run/rn/rn.sock";
@@ -43,14 +54,54 @@ impl Daemon {
     }
 
     /// The cluster's API.
-    pub fn control(&self) -> ControlClient<Channel> {
-        ControlClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+    pub fn control(&self) -> ControlClient<Attentive> {
+        ControlClient::new(Attentive(self.channel.clone())).max_decoding_message_size(MAX_MESSAGE)
     }
 
     /// Logs of services and tasks.
     pub fn logs(&self) -> LogsClient<Channel> {
         LogsClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
+}
+
+/// The header of an answer that was given without a leader: for how many milliseconds none has been heard of.
+const STALE: &str = "rn-stale";
+
+/// A channel that tells the user when an answer may be outdated.
+#[derive(Clone)]
+pub struct Attentive(Channel);
+
+impl Service<Request<Body>> for Attentive {
+    type Response = Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let answer = self.0.call(request);
+        Box::pin(async move {
+            let answer = answer.await?;
+            let stale = answer.headers().get(STALE).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+            if let Some(silence) = stale {
+                warn_stale(silence);
+            }
+            Ok(answer)
+        })
+    }
+}
+
+/// Once, however many calls a command makes.
+fn warn_stale(silence_ms: u64) {
+    static SAID: std::sync::Once = std::sync::Once::new();
+    SAID.call_once(|| {
+        complain(&format!(
+            "Warning: The swarm does not have a leader. This is what this manager knew {} s ago; it may be outdated.",
+            silence_ms.div_ceil(1000)
+        ));
+    });
 }
 
 fn socket_path(host: &str) -> Result<PathBuf, Failure> {

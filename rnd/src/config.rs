@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, io, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use manager::{api::validate::cluster::Limits, keys::ROTATION};
+use proto::model::Millis;
 use serde::Deserialize;
 
 /// Where settings are looked for without `--config-file`; may be missing.
@@ -42,6 +44,12 @@ pub struct Flags {
     /// Advertise address of swarm init and swarm join when they name none
     #[arg(long, value_name = "IP|INTERFACE")]
     pub swarm_default_advertise_addr: Option<String>,
+    /// How often a manager that leads makes new keys for gossip and encrypted networks [default: 12h]
+    #[arg(long, value_name = "DURATION")]
+    pub network_key_rotation: Option<String>,
+    /// Shortest --cert-expiry; below an hour for tests only
+    #[arg(long, value_name = "DURATION", hide = true, default_value = "1h")]
+    pub min_cert_expiry: String,
     /// Let traffic of tasks through forward chains of other firewalls (ufw, firewalld, dockerd) that drop what they do not know
     /// [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -72,6 +80,7 @@ struct File {
     log_format: Option<LogFormat>,
     labels: Option<Vec<String>>,
     swarm_default_advertise_addr: Option<String>,
+    network_key_rotation: Option<String>,
     firewall_compat: Option<bool>,
 }
 
@@ -94,6 +103,10 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// Advertise address when a command names none.
     pub default_advertise_addr: Option<String>,
+    /// Time between rotations of the network keys.
+    pub network_key_rotation: Millis,
+    /// Shortest life of certificates that may be asked for.
+    pub min_cert_expiry: Millis,
     /// Other firewalls' forward chains are opened for tasks.
     pub firewall_compat: bool,
 }
@@ -133,6 +146,8 @@ impl Config {
         one("log-level", flags.log_level.is_some(), file.log_level.is_some());
         one("log-format", flags.log_format.is_some(), file.log_format.is_some());
         let advertise = file.swarm_default_advertise_addr.is_some();
+        let rotation = file.network_key_rotation.is_some();
+        one("network-key-rotation", flags.network_key_rotation.is_some(), rotation);
         one("swarm-default-advertise-addr", flags.swarm_default_advertise_addr.is_some(), advertise);
         one("firewall-compat", flags.firewall_compat.is_some(), file.firewall_compat.is_some());
         if !twice.is_empty() {
@@ -162,6 +177,14 @@ impl Config {
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
             labels,
             default_advertise_addr: flags.swarm_default_advertise_addr.or(file.swarm_default_advertise_addr),
+            network_key_rotation: match flags.network_key_rotation.or(file.network_key_rotation) {
+                Some(text) => duration("network-key-rotation", &text)?,
+                None => ROTATION,
+            },
+            min_cert_expiry: match flags.min_cert_expiry.as_str() {
+                "" => Limits::default().min_cert_expiry,
+                text => duration("min-cert-expiry", text)?,
+            },
             firewall_compat: flags.firewall_compat.or(file.firewall_compat).unwrap_or(true),
         })
     }
@@ -169,6 +192,19 @@ impl Config {
 
 fn absolute(path: PathBuf) -> Result<PathBuf> {
     std::path::absolute(&path).with_context(|| format!("path {}", path.display()))
+}
+
+/// `12h`, `90m`, `30s`, `500ms`; more than nothing.
+fn duration(setting: &str, text: &str) -> Result<Millis> {
+    let units = [("ms", 1), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+    let parsed = units.iter().find_map(|(unit, ms)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(*ms)
+    });
+    match parsed {
+        Some(ms) if ms > 0 => Ok(Millis(ms)),
+        _ => bail!("{setting} {text:?}: write a number with ms, s, m or h, for instance 12h"),
+    }
 }
 
 fn unix_socket(host: &str) -> Result<PathBuf> {
@@ -205,5 +241,9 @@ mod tests {
         assert!(merge(flags, "{}").unwrap_err().to_string().contains("unix"));
         let flags = Flags { labels: vec!["x".into()], ..Flags::default() };
         assert!(merge(flags, "{}").is_err());
+        let rotation =
+            |text: &str| merge(Flags::default(), &format!(r#"{{"network-key-rotation": "{text}"}}"#));
+        assert_eq!(rotation("90s").unwrap().network_key_rotation, Millis::secs(90));
+        assert!(rotation("0s").is_err() && rotation("soon").is_err());
     }
 }

@@ -1,8 +1,9 @@
 //! Start, serve, stop.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
+use certs::UnlockKey;
 use proto::error::ApiError;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -40,6 +41,48 @@ pub struct Daemon {
     pub started_at: u64,
 }
 
+/// How often the daemon looks whether the machine still has the addresses that it told others.
+const ADDRESSES: Duration = Duration::from_secs(1);
+
+impl Grounds {
+    /// What the disk remembers, started again.
+    async fn standing(&self, unlock: Option<UnlockKey>) -> Standing {
+        match self.resume(unlock).await {
+            Ok(Some(member)) => Standing::Active(Box::new(member)),
+            Ok(None) => Standing::Inactive,
+            Err(error) => {
+                tracing::error!(%error, "cannot return to the swarm");
+                Standing::Failed(error)
+            }
+        }
+    }
+}
+
+impl Daemon {
+    /// When the machine moves, the member starts anew with its new addresses: for its containers, a restart of the daemon.
+    async fn follow_addresses(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(ADDRESSES).await;
+            let here = match &*self.standing.read().await {
+                Standing::Active(member) => member.membership.clone(),
+                Standing::Inactive | Standing::Failed(_) => continue,
+            };
+            if tokio::task::spawn_blocking(move || here.moved()).await.ok().flatten().is_none() {
+                continue;
+            }
+            let mut standing = self.standing.write().await;
+            match std::mem::replace(&mut *standing, Standing::Inactive) {
+                Standing::Active(member) => {
+                    let lock = member.seat.wanted_lock().flatten();
+                    member.shutdown().await;
+                    *standing = self.grounds.standing(lock).await;
+                }
+                other => *standing = other,
+            }
+        }
+    }
+}
+
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(config: Config) -> Result<()> {
     let paths = Paths::create(&config.data_root, &config.exec_root)?;
@@ -67,14 +110,7 @@ pub async fn run(config: Config) -> Result<()> {
     let socket = config.socket.clone();
     let pidfile = config.pidfile.clone();
     let grounds = Grounds { config, paths, machine, daemon_id, runtime: runtime.clone() };
-    let standing = match grounds.resume().await {
-        Ok(Some(member)) => Standing::Active(Box::new(member)),
-        Ok(None) => Standing::Inactive,
-        Err(error) => {
-            tracing::error!(%error, "cannot return to the swarm");
-            Standing::Failed(error)
-        }
-    };
+    let standing = grounds.standing(None).await;
     let daemon = Arc::new(Daemon {
         grounds,
         runtime,
@@ -82,12 +118,14 @@ pub async fn run(config: Config) -> Result<()> {
         started_at: proto::model::Timestamp::now().0,
     });
     let serving = front::serve(daemon.clone(), &socket)?;
+    let moving = tokio::spawn(daemon.clone().follow_addresses());
     tracing::info!(socket = %socket.display(), "ready");
     let result = tokio::select! {
         _ = term.recv() => Ok(()),
         _ = int.recv() => Ok(()),
         ended = serving => ended,
     };
+    moving.abort();
     tracing::info!("stopping; containers go on");
     let standing = std::mem::replace(&mut *daemon.standing.write().await, Standing::Inactive);
     if let Standing::Active(member) = standing {

@@ -67,7 +67,10 @@ impl Front {
             };
         }
         let gate = match &*self.daemon.standing.read().await {
-            Standing::Active(member) => member.manager.as_ref().map(|m| m.local()).ok_or_else(not_a_manager),
+            Standing::Active(member) => member.seat.gate().ok_or_else(|| match member.is_manager() {
+                true => member.seat.error().unwrap_or_else(becoming_a_manager),
+                false => not_a_manager(),
+            }),
             Standing::Inactive => Err(not_in_a_swarm()),
             Standing::Failed(error) => Err(error.clone()),
         };
@@ -87,6 +90,11 @@ pub fn not_a_manager() -> ApiError {
         "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. \
          Please run this command on a manager node or promote the current node to a manager.",
     )
+}
+
+/// The manager of this node is just starting.
+fn becoming_a_manager() -> ApiError {
+    ApiError::unavailable("this node is about to become a manager").help("try again in a second")
 }
 
 /// A machine outside any swarm was asked for a manager's work (wording as Docker's).

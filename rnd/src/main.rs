@@ -10,7 +10,6 @@ mod front;
 mod local;
 mod machine;
 mod paths;
-mod renewal;
 mod swarm;
 
 use std::{process::ExitCode, time::Duration};

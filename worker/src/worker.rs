@@ -221,6 +221,11 @@ impl Worker {
         self.status.clone()
     }
 
+    /// What the managers say of the cluster, as it changes.
+    pub fn watch_session(&self) -> watch::Receiver<Option<Arc<pb::SessionMessage>>> {
+        self.session.clone()
+    }
+
     /// How the node's network stands.
     pub fn network_status(&self) -> Arc<reconciler::Status> {
         self.reconciler.status().borrow().clone()

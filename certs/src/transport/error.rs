@@ -194,6 +194,18 @@ impl From<ConnectError> for ApiError {
     }
 }
 
+/// Whether a call failed before anything of it was sent: there was no connection.
+pub fn never_sent(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// What a failed call means to a user: the peer's own [`ApiError`], or why there was no connection, or that it broke.
 pub fn explain(status: &Status) -> ApiError {
     let mut cause = status.source();

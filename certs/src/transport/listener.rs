@@ -16,6 +16,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::Stream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::{Server, server::Connected};
 
 use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
@@ -74,7 +75,12 @@ impl Listener {
     /// Accepts as it is polled; for `Server::serve_with_incoming`. Dropping the stream closes the socket, and drops handshakes
     /// under way.
     pub fn incoming(self) -> Incoming {
-        Incoming { tcp: self.tcp, identity: self.identity, handshakes: JoinSet::new(), pause: None }
+        self.incoming_until(CancellationToken::new())
+    }
+
+    /// The same; `cut` ends the accepted connections too, whatever still goes on in them.
+    pub fn incoming_until(self, cut: CancellationToken) -> Incoming {
+        Incoming { tcp: self.tcp, identity: self.identity, cut, handshakes: JoinSet::new(), pause: None }
     }
 }
 
@@ -90,6 +96,7 @@ pub fn server_builder() -> Server {
 pub struct Incoming {
     tcp: TcpListener,
     identity: SharedIdentity,
+    cut: CancellationToken,
     /// One task each, so that a stalled client holds up nobody.
     handshakes: JoinSet<Option<Conn>>,
     pause: Option<Pin<Box<Sleep>>>,
@@ -123,8 +130,8 @@ impl Incoming {
             }
             match self.tcp.poll_accept(cx) {
                 Poll::Ready(Ok((stream, remote))) => {
-                    let identity = self.identity.clone();
-                    self.handshakes.spawn(async move { authenticated(stream, remote, &identity).await });
+                    let (identity, cut) = (self.identity.clone(), self.cut.clone());
+                    self.handshakes.spawn(async move { authenticated(stream, remote, &identity, cut).await });
                 }
                 Poll::Ready(Err(error)) => {
                     tracing::warn!(%error, "accept failed");
@@ -136,8 +143,13 @@ impl Incoming {
     }
 }
 
-async fn authenticated(stream: TcpStream, remote: SocketAddr, identity: &SharedIdentity) -> Option<Conn> {
-    match timeout(HANDSHAKE_TIMEOUT, handshake(stream, remote, identity)).await {
+async fn authenticated(
+    stream: TcpStream,
+    remote: SocketAddr,
+    identity: &SharedIdentity,
+    cut: CancellationToken,
+) -> Option<Conn> {
+    match timeout(HANDSHAKE_TIMEOUT, handshake(stream, remote, identity, cut)).await {
         Ok(Ok(connection)) => Some(connection),
         Ok(Err(error)) => {
             tracing::info!(%remote, %error, "connection refused");
@@ -150,7 +162,12 @@ async fn authenticated(stream: TcpStream, remote: SocketAddr, identity: &SharedI
     }
 }
 
-async fn handshake(stream: TcpStream, remote: SocketAddr, identity: &SharedIdentity) -> io::Result<Conn> {
+async fn handshake(
+    stream: TcpStream,
+    remote: SocketAddr,
+    identity: &SharedIdentity,
+    cut: CancellationToken,
+) -> io::Result<Conn> {
     stream.set_nodelay(true)?;
     let acceptor = TlsAcceptor::from(identity.current().server_config());
     let io = acceptor.accept(stream).await?;
@@ -160,7 +177,7 @@ async fn handshake(stream: TcpStream, remote: SocketAddr, identity: &SharedIdent
     let now = SystemTime::now();
     let info = ConnInfo::new(presented, remote, now);
     let life = info.peer.as_ref().and_then(|peer| peer.not_after.duration_since(now).ok());
-    Ok(Conn { io, info, end: life.map(|life| Box::pin(sleep(life))) })
+    Ok(Conn { io, info, end: life.map(|life| Box::pin(sleep(life))), cut: Box::pin(cut.cancelled_owned()) })
 }
 
 /// An accepted connection. It ends with the certificate that opened it, so that each request on it comes from a member in force.
@@ -169,6 +186,7 @@ pub struct Conn {
     io: TlsStream<TcpStream>,
     info: ConnInfo,
     end: Option<Pin<Box<Sleep>>>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Connected for Conn {
@@ -185,6 +203,12 @@ impl AsyncRead for Conn {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the manager has stopped",
+            )));
+        }
         if let Some(end) = &mut self.end
             && end.as_mut().poll(cx).is_ready()
         {

@@ -5,7 +5,7 @@ mod error;
 mod listener;
 
 pub use connector::{Connector, DialOptions, Target};
-pub use error::{ConnectError, Refusal, explain};
+pub use error::{ConnectError, Refusal, explain, never_sent};
 pub use listener::{Conn, ConnInfo, HANDSHAKE_TIMEOUT, Incoming, Listener, server_builder};
 
 use std::time::Duration;

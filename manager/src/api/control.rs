@@ -2,7 +2,7 @@
 
 use proto::{
     error::ApiError,
-    model::{ClusterSpec, NetworkSpec, NodeSpec, Revision, ServiceSpec},
+    model::{NetworkSpec, NodeSpec, Revision, ServiceSpec},
     pb::{self, control_server::Control},
 };
 use tonic::{Request, Response, Status};
@@ -24,9 +24,11 @@ impl Control for Api {
 
     async fn update_cluster(&self, request: Request<pb::UpdateClusterRequest>) -> Reply<pb::Cluster> {
         let request = request.into_inner();
-        let spec = request.spec.map(ClusterSpec::from);
-        let (worker, manager) = (request.rotate_worker_token, request.rotate_manager_token);
-        Ok(Response::new(self.set_cluster(Revision(request.version), spec, worker, manager).await?.into()))
+        Ok(Response::new(self.set_cluster(request).await?.into()))
+    }
+
+    async fn get_unlock_key(&self, _: Request<pb::GetUnlockKeyRequest>) -> Reply<pb::GetUnlockKeyReply> {
+        Ok(Response::new(pb::GetUnlockKeyReply { key: self.unlock_key().await?.0 }))
     }
 
     async fn list_nodes(&self, _: Request<pb::ListNodesRequest>) -> Reply<pb::ListNodesReply> {

@@ -14,8 +14,12 @@ use std::{
 
 use certs::{ConnInfo, Connector, SharedIdentity, Target};
 use http::{Request, Response};
-use proto::{error::ApiError, model::NodeId};
-use tokio::time::timeout;
+use http_body_util::{BodyExt, Full};
+use proto::{
+    error::{ApiError, Kind},
+    model::NodeId,
+};
+use tokio::time::{Instant, timeout};
 use tonic::{body::Body, service::Routes, transport::Channel};
 use tower::{Service, ServiceExt};
 
@@ -26,8 +30,16 @@ use crate::store::{Leadership, Store};
 const LEADERS: [&str; 6] =
     ["Control/", "Dispatcher/", "LogBroker/", "Logs/", "Membership/", "Ca/IssueCertificate"];
 
+/// gRPC's `Unavailable`, as it stands in a header.
+const UNAVAILABLE: &str = "14";
+
+/// Header of an answer that was given without a leader: for how many milliseconds none has been heard of.
+pub const STALE: &str = "rn-stale";
+
 /// How long a request waits for a leader to be elected: about three elections of the default settings.
 const ELECTION: Duration = Duration::from_secs(3);
+/// How often a waiting request looks whether the leader is heard of again.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// Where a gate stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +55,7 @@ pub enum Door {
 pub struct Gate {
     door: Door,
     routes: Routes,
+    stale: Option<Routes>,
     shared: Arc<Shared>,
 }
 
@@ -57,17 +70,92 @@ impl Gate {
     /// A gate at `door` before `routes`; `identity` is what the manager shows to the leader.
     pub fn new(door: Door, routes: Routes, store: Store, identity: SharedIdentity) -> Self {
         let connector = Connector::member(identity);
-        Self { door, routes, shared: Arc::new(Shared { store, connector, leader: Mutex::new(None) }) }
+        let shared = Arc::new(Shared { store, connector, leader: Mutex::new(None) });
+        Self { door, routes, stale: None, shared }
+    }
+
+    /// The same; while there is no leader, `stale` answers what only reads.
+    pub fn or_stale(mut self, stale: Routes) -> Self {
+        self.stale = Some(stale);
+        self
     }
 
     async fn pass(self, mut request: Request<Body>) -> Response<Body> {
         match self.admit(&mut request).await {
-            Ok(None) => match self.routes.oneshot(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
+            Ok(None) if self.stale.is_some() && only_reads(request.uri().path()) => {
+                self.read_here(request).await
+            }
+            Ok(None) => answer(self.routes, request).await,
+            Ok(Some(leader)) if is_users(request.uri().path()) => self.insist(leader, request).await,
             Ok(Some(leader)) => forward(leader, request).await,
-            Err(error) => tonic::Status::from(error).into_http(),
+            Err(error) => self.without_leader(error, request).await,
+        }
+    }
+
+    /// A read where this manager leads. It may find out by that very request that it has no majority any more.
+    async fn read_here(self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let body = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(status) => return status.into_http(),
+        };
+        let again = Request::from_parts(parts.clone(), Body::new(Full::new(body.clone())));
+        let response = answer(self.routes.clone(), again).await;
+        let status = response.headers().get("grpc-status").and_then(|s| s.to_str().ok());
+        if status != Some(UNAVAILABLE) {
+            return response;
+        }
+        self.without_leader(no_leader(), Request::from_parts(parts, Body::new(Full::new(body)))).await
+    }
+
+    /// Answers what only reads from what this manager knows, and refuses the rest.
+    async fn without_leader(self, error: ApiError, request: Request<Body>) -> Response<Body> {
+        match self.stale {
+            Some(stale) if error.kind == Kind::Unavailable && only_reads(request.uri().path()) => {
+                let silence = self.shared.store.leader_silence().as_millis().to_string();
+                let mut response = answer(stale, request).await;
+                if let Ok(silence) = silence.parse() {
+                    response.headers_mut().insert(STALE, silence);
+                }
+                response
+            }
+            _ => tonic::Status::from(error).into_http(),
+        }
+    }
+
+    /// Passes a user's request on, which is short and has one answer. One that did not reach the leader, since that has just gone,
+    /// is kept for the next leader: users need not know of elections.
+    async fn insist(self, mut leader: Channel, request: Request<Body>) -> Response<Body> {
+        let deadline = Instant::now() + ELECTION;
+        let (parts, body) = request.into_parts();
+        let caller = parts.extensions.get::<Caller>().cloned().unwrap_or(Caller::LOCAL);
+        let body = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(status) => return status.into_http(),
+        };
+        loop {
+            let again = Request::from_parts(parts.clone(), Body::new(Full::new(body.clone())));
+            let error = match leader.clone().oneshot(again).await {
+                Ok(response) => return response,
+                Err(error) => tonic::Status::from_error(error.into()),
+            };
+            let again = certs::transport::never_sent(&error) || only_reads(parts.uri.path());
+            if !again || Instant::now() >= deadline {
+                return unanswered(&error);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+            leader = match self.shared.leader(&caller).await {
+                Ok(Some(leader)) => leader,
+                // It is this manager now.
+                Ok(None) => {
+                    let request = Request::from_parts(parts, Body::new(Full::new(body)));
+                    return answer(self.routes, request).await;
+                }
+                Err(error) => {
+                    let request = Request::from_parts(parts, Body::new(Full::new(body)));
+                    return self.without_leader(error, request).await;
+                }
+            };
         }
     }
 
@@ -98,12 +186,22 @@ impl Shared {
     /// The channel to the leader, or `None` where this manager leads.
     async fn leader(&self, caller: &Caller) -> Result<Option<Channel>, ApiError> {
         let mut leadership = self.store.leadership();
-        let known =
-            leadership.wait_for(|l| !matches!(l, Leadership::Follower { leader: None } | Leadership::None));
-        let (id, addr) = match timeout(ELECTION, known).await.map(|known| known.map(|l| l.clone())) {
-            Ok(Ok(Leadership::Leader { .. })) => return Ok(None),
-            Ok(Ok(Leadership::Follower { leader: Some(leader) })) => leader,
-            Ok(_) | Err(_) => return Err(no_leader()),
+        let deadline = Instant::now() + ELECTION;
+        let (id, addr) = loop {
+            // Who has been without one for long does not get one by waiting a little longer.
+            let over = Instant::now() >= deadline || self.store.leader_silence() > ELECTION * 2;
+            match leadership.borrow_and_update().clone() {
+                Leadership::Leader { .. } => return Ok(None),
+                // One that has fallen silent may be about to be replaced: what is sent to it now would be lost.
+                Leadership::Follower { leader: Some(leader) } if over || !self.store.leader_is_late() => {
+                    break leader;
+                }
+                Leadership::Follower { .. } | Leadership::None if over => return Err(no_leader()),
+                Leadership::Follower { .. } | Leadership::None => {}
+            }
+            if let Ok(Err(_)) = timeout(LOOK_AGAIN, leadership.changed()).await {
+                return Err(no_leader());
+            }
         };
         if caller.forwarded {
             // Two managers that take each other for the leader would pass it to and fro.
@@ -131,24 +229,41 @@ impl Shared {
 /// What everyone hears while there is no leader (wording as Docker's).
 pub fn no_leader() -> ApiError {
     ApiError::unavailable(
-        "the swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the managers are online.",
+        "The swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the managers are online.",
     )
-    .help("tasks that are running go on; what waits is decisions. To start over from this manager alone: rnctl swarm init --force-new-cluster")
+    .help("running tasks and their traffic go on, and nothing is lost: start the missing managers again. If they are gone for good, go on from this manager alone: rnctl swarm init --force-new-cluster")
+}
+
+async fn answer(routes: Routes, request: Request<Body>) -> Response<Body> {
+    match routes.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// Whether a request of this path changes nothing.
+fn only_reads(path: &str) -> bool {
+    let method = auth::rpc(path).and_then(|rpc| rpc.strip_prefix("Control/")).unwrap_or_default();
+    method.starts_with("Get") || method.starts_with("List")
 }
 
 async fn forward(leader: Channel, request: Request<Body>) -> Response<Body> {
     match leader.oneshot(request).await {
         Ok(response) => response,
-        Err(error) => {
-            let cause = certs::transport::explain(&tonic::Status::from_error(error.into()));
-            let error =
-                ApiError::unavailable(format!("the leader of the swarm does not answer: {}", cause.message));
-            tonic::Status::from(
-                error.help("try again in a second: a new leader is elected when it stays away"),
-            )
-            .into_http()
-        }
+        Err(error) => unanswered(&tonic::Status::from_error(error.into())),
     }
+}
+
+fn unanswered(status: &tonic::Status) -> Response<Body> {
+    let cause = certs::transport::explain(status);
+    let error = ApiError::unavailable(format!("the leader of the swarm does not answer: {}", cause.message));
+    tonic::Status::from(error.help("try again in a second: a new leader is elected when it stays away"))
+        .into_http()
+}
+
+/// Whether a request of this path is a user's: with one message each way.
+fn is_users(path: &str) -> bool {
+    auth::rpc(path).is_some_and(|rpc| rpc.starts_with("Control/"))
 }
 
 impl Service<Request<Body>> for Gate {

@@ -18,22 +18,34 @@ use std::sync::Arc;
 
 use proto::error::ApiError;
 
+use self::validate::cluster::Limits;
 use crate::store::{Store, command::Command, state::State};
 
 /// The control API. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
     store: Store,
+    limits: Limits,
+    /// Answers from what this manager knows, whether or not it is the newest.
+    stale: bool,
 }
 
 impl Api {
     /// The control API over `store`.
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    pub fn new(store: Store, limits: Limits) -> Self {
+        Self { store, limits, stale: false }
+    }
+
+    /// The same for reading without a leader. Its answers may be outdated, and the gate says so.
+    pub fn stale(store: Store) -> Self {
+        Self { store, limits: Limits::default(), stale: true }
     }
 
     /// The state, with everything in it that was acknowledged before the call, on whichever manager.
     async fn fresh(&self) -> Result<Arc<State>, ApiError> {
+        if self.stale {
+            return Ok(self.store.read());
+        }
         Ok(self.store.read_index().await?)
     }
 

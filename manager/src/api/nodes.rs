@@ -58,7 +58,8 @@ impl Api {
         }
         let label = validate::node::label(node);
         Err(ApiError::precondition(format!(
-            "can't demote node {label}: of the {} managers that would be left {reachable} answer, and more than half must",
+            "can't remove member from the raft: this would result in a loss of quorum: \
+             without node {label} {reachable} of {} managers answer, and more than half must",
             stay.len()
         ))
         .help("bring the missing managers back, or promote another node first"))
@@ -68,6 +69,17 @@ impl Api {
     fn shown(&self, node: &Node) -> Node {
         let members = self.store.metrics().members;
         let member = members.iter().find(|m| node.raft_id != 0 && m.raft_id == node.raft_id);
-        Node { manager_status: member.map(ManagerStatus::from), ..node.clone() }
+        let manager_status = match member {
+            Some(member) => Some(ManagerStatus::from(member)),
+            // It left, or was left behind by a new cluster; raft does not count on it, and it may still come back.
+            None if node.role == Role::Manager && node.spec.role == Role::Manager => Some(ManagerStatus {
+                raft_id: 0,
+                addr: None,
+                leader: false,
+                reachability: Reachability::Unreachable,
+            }),
+            None => None,
+        };
+        Node { manager_status, ..node.clone() }
     }
 }

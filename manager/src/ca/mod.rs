@@ -1,8 +1,10 @@
 //! The certificate authority: who has a join token becomes a node, who is a node gets its next certificate.
 
+pub mod rotation;
+
 use std::time::{Duration, SystemTime};
 
-use certs::{RootCa, Subject, token::admitted_role};
+use certs::{Identity, RootCa, Subject, new_csr, token::admitted_role};
 use proto::{
     error::ApiError,
     model::{Availability, Cluster, Meta, Node, NodeId, NodeSpec, NodeStatus, Role},
@@ -59,7 +61,7 @@ impl Ca {
             node_id: node_id.to_string(),
             role: pb::Role::from(role).into(),
             cert_pem,
-            root_pem: cluster.root_ca.cert_pem.clone(),
+            root_pem: cluster.root_ca.trusted_pem(),
             cluster_id: cluster.id.to_string(),
             observed_addr: caller.remote.map(|r| r.ip().to_canonical().to_string()).unwrap_or_default(),
         })
@@ -83,10 +85,35 @@ fn renewing(state: &State, caller: &Caller) -> Result<(NodeId, Role), ApiError> 
     Ok((id.clone(), role))
 }
 
+/// A manager's next certificate from its own copy of the cluster's key, for when its last one has expired: then no other manager
+/// would talk to it, and where all have expired there is nobody else to ask.
+///
+/// # Errors
+/// This state does not have it as a manager.
+pub fn renew_own(state: &State, current: &Identity) -> Result<Identity, ApiError> {
+    let Some(cluster) = &state.cluster else { return Err(not_ready()) };
+    let id = current.node_id();
+    let stays = !cluster.removed_nodes.contains(id) && state.nodes.get(id).is_some_and(|n| n.raft_id != 0);
+    if !stays {
+        return Err(ApiError::denied(format!("node {id} is not a manager of this swarm")));
+    }
+    let (key_pem, csr_pem) = new_csr()?;
+    let cert_pem = sign(cluster, &csr_pem, id, Role::Manager)?;
+    Ok(Identity::new(&cluster.root_ca.trusted_pem(), &cert_pem, &key_pem)?)
+}
+
 fn sign(cluster: &Cluster, csr_pem: &str, node_id: &NodeId, role: Role) -> Result<String, ApiError> {
-    let root = RootCa::from_pem(&cluster.root_ca.cert_pem, &cluster.root_ca.key_pem)?;
+    let ca = &cluster.root_ca;
     let subject = Subject { node_id: node_id.clone(), role, cluster_id: cluster.id.clone() };
-    Ok(root.issue(csr_pem, &subject, Duration::from(cluster.spec.cert_expiry), SystemTime::now())?)
+    let (life, now) = (Duration::from(cluster.spec.cert_expiry), SystemTime::now());
+    match &ca.rotation {
+        None => Ok(RootCa::from_pem(&ca.cert_pem, &ca.key_pem)?.issue(csr_pem, &subject, life, now)?),
+        Some(next) => {
+            let leaf =
+                RootCa::from_pem(&next.cert_pem, &next.key_pem)?.issue(csr_pem, &subject, life, now)?;
+            Ok(format!("{}\n{}", leaf.trim_end(), next.cross_pem))
+        }
+    }
 }
 
 /// A node as it begins: nothing is known of it until its first session.

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use certs::RootDigest;
 use proto::{
     error::ApiError,
     model::{NodeDescription, NodeId, NodeState, NodeStatus, SessionId, TaskStatus},
@@ -59,6 +60,7 @@ impl dispatcher_server::Dispatcher for Dispatcher {
         let state = self.inner.store.read();
         let deadline = Instant::now() + grace(&state, GRACE_PERIODS);
         self.sessions().beat(caller.node()?, &request.get_ref().session_id, deadline)?;
+        self.note_root(&state, caller.node()?, &request.get_ref().root).await;
         // A tenth up or down, so that the nodes of a large cluster do not beat in step.
         let period = heartbeat(&state).0;
         let jitter = rand::rng().random_range(0..=period / 5);
@@ -167,6 +169,19 @@ impl Dispatcher {
         }
         tracing::info!(%node, remote = ?remote, "node registered");
         Ok(begun)
+    }
+
+    /// During a rotation of the root: whether the node has a certificate of the next one.
+    async fn note_root(&self, state: &State, node: &NodeId, root: &str) {
+        let Some(rotation) = state.cluster.as_ref().and_then(|c| c.root_ca.rotation.as_ref()) else { return };
+        let next = RootDigest::of_pem(&rotation.cert_pem).map(|d| d.to_string());
+        if rotation.moved.contains(node) || next.ok().as_deref() != Some(root) {
+            return;
+        }
+        let command = Command::MoveToRoot { id: node.clone(), root: root.to_owned() };
+        if let Err(error) = self.inner.store.propose_one(command).await {
+            tracing::debug!(%node, %error, "the next heartbeat says it again");
+        }
     }
 
     /// Sends what `next` makes of each new state until the session ends or the worker hangs up. `next` gives the outer

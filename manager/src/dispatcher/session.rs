@@ -22,7 +22,7 @@ pub fn message(state: &State, node: &NodeId, session: &SessionId) -> Option<pb::
         node: Some(pb::Node::from(&settled(node))),
         managers: managers(state),
         network_keys: cluster.network_keys.iter().map(pb::NetworkKey::from).collect(),
-        root_ca_pem: cluster.root_ca.cert_pem.clone(),
+        root_ca_pem: cluster.root_ca.trusted_pem(),
         cluster_id: cluster.id.to_string(),
         data_path_port: cluster.data_path_port.into(),
         gossip_seeds: seeds(state, &node.id),

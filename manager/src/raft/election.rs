@@ -2,7 +2,7 @@
 //! raise its term again and again, and unseat a working leader when it comes back. So elections are off until a majority,
 //! asked beforehand, says that it hears no leader either and would vote for this manager.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
 
 use futures::future::join_all;
 use openraft::raft::{VoteRequest, VoteResponse};
@@ -45,10 +45,13 @@ pub(crate) async fn run(
         let alone = membership.voter_ids().count() <= 1;
         // A heartbeat more than the lease: the others heard the leader's last word up to one heartbeat later.
         let may = alone
-            || (!leads && contact.silence() > lease + heartbeat && {
-                let asked = would_win(&raft, &log, &network, &membership, heartbeat * 2);
-                stop.run_until_cancelled(asked).await.unwrap_or(false)
-            });
+            || (!leads
+                && contact.silence() > lease + heartbeat
+                && {
+                    let asked = would_win(&raft, &log, &network, &membership, heartbeat * 2);
+                    stop.run_until_cancelled(asked).await.unwrap_or(false)
+                }
+                && !network.superseded.load(Ordering::Relaxed));
         if open != Some(may) {
             tracing::debug!(may, "standing for election");
             raft.runtime_config().elect(may);

@@ -70,9 +70,7 @@ impl LogStore {
 
     /// The last entry in the log, or the last that was dropped from it.
     pub(crate) fn last_log_id(&self) -> Result<Option<LogId>, DiskError> {
-        let last = self.disk.iter(Family::Log, IteratorMode::End)?.next().transpose()?;
-        let last = last.map(|(_, value)| Entry::from_bytes(&value)).transpose()?.map(|e| e.log_id);
-        Ok(last.max(self.disk.fact(Fact::Purged)?))
+        last_log_id(&self.disk)
     }
 
     /// Runs a write that syncs where it may block.
@@ -87,6 +85,13 @@ impl LogStore {
             Err(e) => Err(failed(subject, ErrorVerb::Write, &e)),
         }
     }
+}
+
+/// The last entry in the log, or the last that was dropped from it.
+pub(crate) fn last_log_id(disk: &Disk) -> Result<Option<LogId>, DiskError> {
+    let last = disk.iter(Family::Log, IteratorMode::End)?.next().transpose()?;
+    let last = last.map(|(_, value)| Entry::from_bytes(&value)).transpose()?.map(|e| e.log_id);
+    Ok(last.max(disk.fact(Fact::Purged)?))
 }
 
 fn index(key: &[u8]) -> u64 {

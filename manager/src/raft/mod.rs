@@ -5,7 +5,7 @@
 //! * `log_store`: the log on disk, with one flush for all appends that wait for one.
 //! * `network`, [`PeerTransport`]: messages to peers; [`PeerServer`]: messages from them.
 //! * `election`: stands for election only while a majority would vote for this manager.
-//! * `membership`: how members come and go.
+//! * `membership`: how members come and go. `whereabouts`: at which address each is.
 
 pub(crate) mod compaction;
 pub(crate) mod election;
@@ -13,6 +13,7 @@ pub(crate) mod log_store;
 pub(crate) mod membership;
 pub(crate) mod peer;
 pub(crate) mod server;
+pub(crate) mod whereabouts;
 pub(crate) mod wire;
 
 use std::{io::Cursor, net::SocketAddr};
@@ -22,6 +23,7 @@ use proto::model::NodeId;
 pub(crate) use peer::Network;
 pub use peer::{MAX_MESSAGE, NoPeers, Peer, PeerCall, PeerError, PeerTransport};
 pub use server::PeerServer;
+pub use whereabouts::{Hints, no_hints};
 
 use crate::store::command::Outcome;
 

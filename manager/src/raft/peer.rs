@@ -5,7 +5,10 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -30,6 +33,7 @@ use proto::{
 
 use super::{
     Member, TypeConfig,
+    whereabouts::Whereabouts,
     wire::{Ballot, SnapshotReply, Wire},
 };
 
@@ -67,6 +71,9 @@ pub enum PeerError {
     /// Somebody there, who refused it or whose answer makes no sense.
     #[error("{0}")]
     Refused(String),
+    /// A member of a cluster that was made anew, without the asker.
+    #[error("the managers have formed a new cluster without this one")]
+    Superseded,
 }
 
 /// Carries messages to peers.
@@ -116,7 +123,12 @@ impl Heard {
 pub(crate) struct Network {
     pub(crate) transport: Arc<dyn PeerTransport>,
     pub(crate) own_id: u64,
+    /// Where this manager listens.
+    pub(crate) own_addr: SocketAddr,
     pub(crate) heard: Heard,
+    pub(crate) whereabouts: Whereabouts,
+    /// A peer has said that there is a newer cluster, without this manager.
+    pub(crate) superseded: Arc<AtomicBool>,
     /// Known once the cluster is: a message of another cluster is refused.
     pub(crate) cluster: Arc<dyn Fn() -> Option<ClusterId> + Send + Sync>,
 }
@@ -141,15 +153,38 @@ impl Network {
         call: PeerCall,
         body: Vec<u8>,
     ) -> Result<A, PeerError> {
-        let (Some(node_id), Some(addr)) = (member.node_id.clone(), member.addr) else {
+        let (Some(node_id), Some(addr)) = (member.node_id.clone(), self.whereabouts.of(raft_id, member))
+        else {
             return Err(PeerError::Unreachable(format!("no address is known for raft member {raft_id:x}")));
         };
         let cluster_id = (self.cluster)().map(|id| id.to_string()).unwrap_or_default();
-        let message = pb::RaftMessage { from: self.own_id, target: raft_id, body, cluster_id };
-        let reply = self.transport.call(&Peer { raft_id, node_id, addr }, call, message).await?;
+        let addr_of_own = self.own_addr.to_string();
+        let message =
+            pb::RaftMessage { from: self.own_id, target: raft_id, body, cluster_id, addr: addr_of_own };
+        // Counts as silence unless an answer comes: the caller may give up first, and drop this.
+        let unanswered = Unanswered { whereabouts: &self.whereabouts, raft_id };
+        let reply = self.transport.call(&Peer { raft_id, node_id, addr }, call, message).await;
+        if reply == Err(PeerError::Superseded) {
+            self.superseded.store(true, Ordering::Relaxed);
+        }
+        let reply = reply?;
+        std::mem::forget(unanswered);
+        self.whereabouts.answered(raft_id);
         let reply = A::from_bytes(&reply.body).map_err(|e| PeerError::Refused(e.to_string()))?;
         self.heard.now(raft_id);
         Ok(reply)
+    }
+}
+
+/// A message on its way; dropped without an answer, it was silence.
+struct Unanswered<'a> {
+    whereabouts: &'a Whereabouts,
+    raft_id: u64,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.whereabouts.silent(self.raft_id);
     }
 }
 
@@ -182,7 +217,7 @@ impl PeerClient {
         match tokio::time::timeout(limit, asked).await {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(e @ PeerError::Unreachable(_))) => Err(Unreachable::new(&e).into()),
-            Ok(Err(e @ PeerError::Refused(_))) => Err(NetworkError::new(&e).into()),
+            Ok(Err(e @ (PeerError::Refused(_) | PeerError::Superseded))) => Err(NetworkError::new(&e).into()),
             Err(_) => {
                 Err(Timeout { action, id: self.network.own_id, target: self.raft_id, timeout: limit }.into())
             }

@@ -19,6 +19,7 @@ use super::{
     Raft, TypeConfig,
     log_store::LogStore,
     peer::{PeerCall, PeerError},
+    whereabouts::Whereabouts,
     wire::{Ballot, SnapshotReply, Wire},
 };
 
@@ -36,7 +37,8 @@ impl LeaderContact {
         Self { start: Instant::now(), last: Arc::default() }
     }
 
-    fn now(&self) {
+    /// A leader has spoken, or this manager leads with a majority behind it.
+    pub(crate) fn now(&self) {
         let ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.fetch_max(ms, Ordering::Relaxed);
     }
@@ -53,10 +55,14 @@ pub struct PeerServer {
     pub(crate) raft: Raft,
     pub(crate) log: LogStore,
     pub(crate) own_id: u64,
+    pub(crate) own_addr: std::net::SocketAddr,
+    pub(crate) whereabouts: Whereabouts,
     pub(crate) contact: LeaderContact,
     /// For how long after a leader's word this manager votes for nobody else.
     pub(crate) lease: Duration,
     pub(crate) cluster: Arc<dyn Fn() -> Option<ClusterId> + Send + Sync>,
+    /// Whether this manager is a member by its own state, and the one with this raft id is not.
+    pub(crate) left_behind: Arc<dyn Fn(u64) -> bool + Send + Sync>,
 }
 
 impl PeerServer {
@@ -70,6 +76,9 @@ impl PeerServer {
         message: pb::RaftMessage,
     ) -> Result<pb::RaftMessage, PeerError> {
         self.check(&message)?;
+        if let Ok(addr) = message.addr.parse() {
+            self.whereabouts.said(message.from, addr);
+        }
         let refused = |e: &dyn std::fmt::Display| PeerError::Refused(e.to_string());
         let body = match call {
             PeerCall::AppendEntries => {
@@ -101,10 +110,19 @@ impl PeerServer {
                 reply.to_bytes()
             }
         };
-        Ok(pb::RaftMessage { from: self.own_id, target: message.from, body, cluster_id: message.cluster_id })
+        Ok(pb::RaftMessage {
+            from: self.own_id,
+            target: message.from,
+            body,
+            cluster_id: message.cluster_id,
+            addr: self.own_addr.to_string(),
+        })
     }
 
     fn check(&self, message: &pb::RaftMessage) -> Result<(), PeerError> {
+        if message.target != self.own_id && (self.left_behind)(message.from) {
+            return Err(PeerError::Superseded);
+        }
         if message.target != self.own_id {
             return Err(PeerError::Refused(format!(
                 "message for raft member {:x} reached {:x}: addresses have moved",
@@ -141,6 +159,7 @@ impl PeerServer {
     ) -> Result<Response<pb::RaftMessage>, Status> {
         match self.answer(call, request.into_inner()).await {
             Ok(reply) => Ok(Response::new(reply)),
+            Err(e @ PeerError::Superseded) => Err(ApiError::out_of_sequence(e.to_string()).into()),
             Err(e) => Err(ApiError::precondition(e.to_string()).into()),
         }
     }

@@ -10,8 +10,8 @@ use std::{
 
 use proto::model::{
     Cluster, ClusterSpec, Condition, Network, NetworkAllocation, NetworkId, NetworkKey, Node,
-    NodeDescription, NodeId, NodeSpec, NodeStatus, Revision, Role, Service, ServiceAllocation, ServiceId,
-    ServiceSpec, Task, TaskAllocation, TaskId, TaskState, TaskStatus, Timestamp, UpdateStatus,
+    NodeDescription, NodeId, NodeSpec, NodeStatus, Revision, Role, RootRotation, Service, ServiceAllocation,
+    ServiceId, ServiceSpec, Task, TaskAllocation, TaskId, TaskState, TaskStatus, Timestamp, UnlockKey, UpdateStatus,
 };
 
 /// One raft entry: commands that are applied one after the other, each with its own outcome.
@@ -46,6 +46,14 @@ pub enum Command {
     SetClusterSpec { expect: Revision, spec: ClusterSpec },
     /// control API: new join tokens; `None` keeps.
     SetJoinTokens { worker: Option<String>, manager: Option<String> },
+    /// control API: a new root, which takes the place of one that was to come before.
+    BeginRootRotation(Box<RootRotation>),
+    /// dispatcher: the node shows a certificate of the root with this digest.
+    MoveToRoot { id: NodeId, root: String },
+    /// CA: the next root, of this digest, is the root; with new join tokens.
+    FinishRootRotation { root: String, worker: String, manager: String },
+    /// control API: what unlocks the managers' disks; empty = nothing.
+    SetUnlockKey(UnlockKey),
     /// key manager: the key rings.
     SetNetworkKeys { keys: Vec<NetworkKey>, clock: u64 },
 

@@ -5,7 +5,7 @@ use std::{fmt::Display, str::FromStr};
 use prost::Message;
 use proto::{
     convert::Malformed,
-    model::{Revision, Role, TaskState, Timestamp},
+    model::{Revision, Role, TaskState, Timestamp, UnlockKey},
     pb::{self, command::Kind, set_conditions::Object},
 };
 
@@ -63,6 +63,18 @@ impl From<Command> for pb::Command {
                 worker: worker.unwrap_or_default(),
                 manager: manager.unwrap_or_default(),
             }),
+            Command::BeginRootRotation(rotation) => Kind::BeginRootRotation((*rotation).into()),
+            Command::MoveToRoot { id, root } => {
+                Kind::MoveToRoot(pb::MoveToRoot { node_id: id.to_string(), root })
+            }
+            Command::FinishRootRotation { root, worker, manager } => {
+                Kind::FinishRootRotation(pb::FinishRootRotation {
+                    root,
+                    worker_token: worker,
+                    manager_token: manager,
+                })
+            }
+            Command::SetUnlockKey(key) => Kind::SetUnlockKey(key.0),
             Command::SetNetworkKeys { keys, clock } => Kind::SetNetworkKeys(pb::SetNetworkKeys {
                 keys: keys.into_iter().map(Into::into).collect(),
                 clock,
@@ -170,6 +182,12 @@ impl TryFrom<pb::Command> for Command {
                 let token = |t: String| (!t.is_empty()).then_some(t);
                 Command::SetJoinTokens { worker: token(c.worker), manager: token(c.manager) }
             }
+            Kind::BeginRootRotation(c) => Command::BeginRootRotation(Box::new(c.try_into()?)),
+            Kind::MoveToRoot(c) => Command::MoveToRoot { id: parse("node_id", &c.node_id)?, root: c.root },
+            Kind::FinishRootRotation(c) => {
+                Command::FinishRootRotation { root: c.root, worker: c.worker_token, manager: c.manager_token }
+            }
+            Kind::SetUnlockKey(key) => Command::SetUnlockKey(UnlockKey(key)),
             Kind::SetNetworkKeys(c) => Command::SetNetworkKeys {
                 keys: c.keys.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
                 clock: c.clock,

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use certs::UnlockKey;
 use prost::Message;
 use proto::{
     model::{Cluster, Network, Node, NodeId, Service, Task},
@@ -23,7 +24,7 @@ use rocksdb::{
 use super::{
     change::{Change, Edit},
     error::OpenError,
-    seal::{Sealed, Sealer},
+    seal::{KEY_FILE, KeyError, Sealed, Sealer},
     state::{Object, State},
 };
 use crate::raft::{
@@ -137,16 +138,20 @@ pub(crate) struct Disk {
 
 impl Disk {
     /// Opens or creates the database in `dir`: `key` and `db/`.
-    pub(crate) fn open(dir: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn open(dir: &Path, unlock: Option<&UnlockKey>) -> Result<Self, OpenError> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source: io::Error| OpenError::Io { path, source }
         };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io(dir))?;
-        let (key, path) = (dir.join("key"), dir.join("db"));
+        let (key, path) = (dir.join(KEY_FILE), dir.join("db"));
         // A database without its key is an accident to report, not one to seal under a new key.
         let fresh = !path.join("CURRENT").exists();
-        let sealer = Sealer::open(&key, fresh).map_err(io(&key))?;
+        let sealer = match Sealer::open(&key, fresh, unlock) {
+            Ok(sealer) => sealer,
+            Err(KeyError::Io(source)) => return Err(OpenError::Io { path: key, source }),
+            Err(KeyError::Locked(error)) => return Err(OpenError::Locked(error)),
+        };
         let db = open_db(&path)?;
         Ok(Self { db, sealer })
     }
@@ -208,9 +213,8 @@ impl Disk {
             return Ok(stored.raft_id);
         }
         let raft_id = wanted.unwrap_or_else(|| rand::random_range(1..=u64::MAX >> 1));
-        let identity = Identity { raft_id, node_id: node.to_string() };
         let mut batch = self.batch();
-        batch.put(Family::Raft, Fact::Identity.key(), &identity.encode_to_vec()).map_err(broken)?;
+        batch.put_identity(node, raft_id).map_err(broken)?;
         batch.write_synced().map_err(broken)?;
         Ok(raft_id)
     }
@@ -257,6 +261,12 @@ impl Batch<'_> {
     pub(crate) fn delete_range(&mut self, family: Family, from: &[u8], to: &[u8]) -> Result<(), DiskError> {
         self.batch.delete_range_cf(self.disk.family(family)?, from, to);
         Ok(())
+    }
+
+    /// Whose store this is.
+    pub(crate) fn put_identity(&mut self, node: &NodeId, raft_id: u64) -> Result<(), DiskError> {
+        let identity = Identity { raft_id, node_id: node.to_string() };
+        self.put(Family::Raft, Fact::Identity.key(), &identity.encode_to_vec())
     }
 
     pub(crate) fn put_fact(&mut self, fact: Fact, value: &impl Wire) -> Result<(), DiskError> {

@@ -26,8 +26,8 @@ pub enum ProposeError {
 impl ProposeError {
     pub(crate) fn no_quorum() -> Self {
         Self::Unavailable(
-            "the swarm does not have a leader: too few managers are online. \
-             Make sure more than half of the managers are online"
+            "The swarm does not have a leader. It's possible that too few managers are online. \
+             Make sure more than half of the managers are online."
                 .into(),
         )
     }
@@ -102,6 +102,9 @@ pub enum OpenError {
     /// The store belongs to another node, or what it holds cannot be read.
     #[error("{0}")]
     Content(String),
+    /// Wrapped, and the key is missing or another.
+    #[error(transparent)]
+    Locked(#[from] certs::LockError),
     /// openraft refuses to start.
     #[error("raft does not start: {0}")]
     Raft(String),

@@ -22,6 +22,7 @@ pub(crate) fn cluster() -> Cluster {
             key_pem: "key".into(),
             worker_token: "SWMTKN-1-a".into(),
             manager_token: "SWMTKN-1-b".into(),
+            rotation: None,
         },
         default_addr_pools: vec!["10.0.0.0/8".parse().unwrap()],
         subnet_size: 24,
@@ -30,6 +31,7 @@ pub(crate) fn cluster() -> Cluster {
         network_keys: Vec::new(),
         key_clock: 0,
         removed_nodes: Vec::new(),
+        unlock_key: Default::default(),
     }
 }
 
@@ -184,6 +186,25 @@ pub(crate) fn one_of_each() -> Vec<(&'static str, Command)> {
         ("init_cluster", Command::InitCluster(Box::new(cluster()))),
         ("set_cluster_spec", Command::SetClusterSpec { expect: Revision(1), spec: ClusterSpec::default() }),
         ("set_join_tokens", Command::SetJoinTokens { worker: Some("SWMTKN-1-c".into()), manager: None }),
+        (
+            "begin_root_rotation",
+            Command::BeginRootRotation(Box::new(RootRotation {
+                cert_pem: "certificate".into(),
+                key_pem: "key".into(),
+                cross_pem: "cross".into(),
+                moved: [id("node", 1)].into(),
+            })),
+        ),
+        ("move_to_root", Command::MoveToRoot { id: id("node", 1), root: "0a0b".into() }),
+        (
+            "finish_root_rotation",
+            Command::FinishRootRotation {
+                root: "0a0b".into(),
+                worker: "SWMTKN-1-c".into(),
+                manager: "SWMTKN-1-d".into(),
+            },
+        ),
+        ("set_unlock_key", Command::SetUnlockKey(UnlockKey("SWMKEY-1-k".into()))),
         ("set_network_keys", Command::SetNetworkKeys { keys: vec![key], clock: 3 }),
         ("create_node", Command::CreateNode(Box::new(node(1)))),
         (

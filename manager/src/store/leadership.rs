@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::raft::{Member, Raft};
+use crate::raft::{Member, Raft, server::LeaderContact, whereabouts::Whereabouts};
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Leadership {
 
 pub(crate) type Metrics = openraft::RaftMetrics<u64, Member>;
 
-fn read(metrics: &Metrics, patience: Duration) -> Leadership {
+fn read(metrics: &Metrics, whereabouts: &Whereabouts, patience: Duration) -> Leadership {
     if metrics.running_state.is_err() {
         return Leadership::None;
     }
@@ -59,14 +59,16 @@ fn read(metrics: &Metrics, patience: Duration) -> Leadership {
     if leader == metrics.id {
         return Leadership::None;
     }
-    Leadership::Follower { leader: member.and_then(|m| Some((m.node_id.clone()?, m.addr?))) }
+    let leader = member.and_then(|m| Some((m.node_id.clone()?, whereabouts.of(leader, m)?)));
+    Leadership::Follower { leader }
 }
 
 /// Keeps `leadership` up to date until `stop`. A leader whom no majority has answered for `patience` is none.
 pub(crate) async fn run(
     raft: Raft,
     leadership: watch::Sender<Leadership>,
-    silence: impl Fn() -> Duration + Send,
+    whereabouts: Whereabouts,
+    contact: LeaderContact,
     patience: Duration,
     stop: CancellationToken,
 ) {
@@ -74,10 +76,13 @@ pub(crate) async fn run(
     let mut tick = interval(patience.div_f32(4.0));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let mut now = read(&metrics.borrow_and_update(), patience);
+        let mut now = read(&metrics.borrow_and_update(), &whereabouts, patience);
         // Openraft's follower remembers its leader until somebody else stands for election.
-        if matches!(now, Leadership::Follower { .. }) && silence() > patience {
+        if matches!(now, Leadership::Follower { .. }) && contact.silence() > patience {
             now = Leadership::None;
+        }
+        if now.is_leader() {
+            contact.now();
         }
         let before = leadership.borrow().clone();
         if before != now {

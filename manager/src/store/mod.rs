@@ -7,6 +7,7 @@
 //! * [`command`]: every way in which the state changes. [`apply`](mod@apply): what each does. [`state`]: what there is.
 //! * [`Store`]: the handle. Reads are a pointer load; a write returns once it is on the disks of a majority and applied.
 
+mod alone;
 pub mod apply;
 pub mod change;
 pub mod command;
@@ -21,7 +22,7 @@ mod lookup;
 mod open;
 mod propose;
 pub(crate) mod published;
-mod seal;
+pub(crate) mod seal;
 mod snapshot;
 pub mod state;
 mod state_machine;
@@ -41,11 +42,12 @@ pub use self::{
     error::{CommandError, OpenError, ProposeError},
     index::Owner,
     leadership::Leadership,
+    seal::rewrap,
     state::State,
     status::{MemberStatus, RaftStatus},
 };
 use self::{propose::Pending, published::Published};
-use crate::raft::{Network, PeerServer, Raft};
+use crate::raft::{Network, PeerServer, Raft, server::LeaderContact};
 
 /// Longest wait for a majority to answer a proposal (swarmkit: 5 s and two elections).
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(25);
@@ -61,6 +63,10 @@ pub struct StoreConfig {
     pub raft_id: Option<u64>,
     /// Where other managers reach this one.
     pub addr: SocketAddr,
+    /// Go on as the only manager: `--force-new-cluster`.
+    pub alone: bool,
+    /// What unwraps the key in `dir`.
+    pub unlock: Option<certs::UnlockKey>,
     /// Instead of the cluster's setting.
     pub heartbeat_tick: Option<Millis>,
     /// Instead of the cluster's setting.
@@ -70,7 +76,16 @@ pub struct StoreConfig {
 impl StoreConfig {
     /// With the cluster's settings.
     pub fn new(dir: impl Into<PathBuf>, node_id: NodeId, addr: SocketAddr) -> Self {
-        Self { dir: dir.into(), node_id, raft_id: None, addr, heartbeat_tick: None, election_tick: None }
+        Self {
+            dir: dir.into(),
+            node_id,
+            raft_id: None,
+            addr,
+            alone: false,
+            unlock: None,
+            heartbeat_tick: None,
+            election_tick: None,
+        }
     }
 }
 
@@ -90,6 +105,8 @@ struct Inner {
     published: Arc<Published>,
     proposals: mpsc::Sender<Pending>,
     leadership: watch::Receiver<Leadership>,
+    contact: LeaderContact,
+    heartbeat: Duration,
     election: Duration,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -151,6 +168,21 @@ impl Store {
         self.inner.leadership.clone()
     }
 
+    /// Whether the leader has missed heartbeats: it may be gone, and another about to follow it.
+    pub fn leader_is_late(&self) -> bool {
+        self.inner.contact.silence() > self.inner.heartbeat * 3
+    }
+
+    /// Whether the managers have formed a new cluster without this one, which has to join it.
+    pub fn is_superseded(&self) -> bool {
+        self.inner.network.superseded.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// How long no leader has been heard of.
+    pub fn leader_silence(&self) -> Duration {
+        self.inner.contact.silence()
+    }
+
     /// Waits until this manager is certain to lead and has applied everything that was committed before the call, and returns
     /// the state: what a linearizable read, or a leader that takes over, begins with.
     ///
@@ -158,17 +190,28 @@ impl Store {
     /// It does not lead, or no majority confirms it in time.
     pub async fn read_index(&self) -> Result<Arc<State>, ProposeError> {
         use openraft::error::{CheckIsLeaderError, RaftError};
-        let confirmed = tokio::time::timeout(PROPOSE_TIMEOUT, self.inner.raft.ensure_linearizable());
-        match confirmed.await {
-            Ok(Ok(_)) => Ok(self.read()),
-            Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(forward)))) => {
+        let mut leadership = self.leadership();
+        let leads = leadership.borrow().is_leader();
+        let lost = async { drop(leadership.wait_for(|now| !leads || !now.is_leader()).await) };
+        let confirmed = async {
+            tokio::select! {
+                biased;
+                confirmed = self.inner.raft.ensure_linearizable() => Some(confirmed),
+                () = lost, if leads => None,
+            }
+        };
+        let confirmed = tokio::time::timeout(PROPOSE_TIMEOUT, confirmed).await;
+        let Ok(Some(confirmed)) = confirmed else { return Err(ProposeError::no_quorum()) };
+        match confirmed {
+            Ok(_) => Ok(self.read()),
+            Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(forward))) => {
                 let leader = forward.leader_node.and_then(|m| Some((m.node_id?, m.addr?)));
                 Err(ProposeError::NotLeader { leader })
             }
-            Ok(Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_)))) | Err(_) => {
+            Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => {
                 Err(ProposeError::no_quorum())
             }
-            Ok(Err(RaftError::Fatal(e))) => Err(ProposeError::Fatal(e.to_string())),
+            Err(RaftError::Fatal(e)) => Err(ProposeError::Fatal(e.to_string())),
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Inner, Store, StoreConfig,
+    Inner, Store, StoreConfig, alone,
     command::Command,
     disk::Disk,
     error::{CommandError, OpenError, ProposeError},
@@ -21,8 +21,8 @@ use super::{
     state_machine::StateMachine,
 };
 use crate::raft::{
-    Member, Network, PeerServer, PeerTransport, Raft, compaction, election, log_store::LogStore, membership,
-    peer::Heard, server::LeaderContact,
+    Hints, Member, Network, PeerServer, PeerTransport, Raft, compaction, election, log_store::LogStore,
+    membership, no_hints, peer::Heard, server::LeaderContact, whereabouts::Whereabouts,
 };
 
 /// Proposals that may wait for the one before them.
@@ -81,11 +81,28 @@ impl Store {
     /// # Errors
     /// The directory or database cannot be opened or read, or is another node's.
     pub async fn open(config: StoreConfig, peers: impl PeerTransport) -> Result<Self, OpenError> {
+        Self::open_with(config, peers, no_hints()).await
+    }
+
+    /// [`Self::open`], with what is known otherwise of where the peers are.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_with(
+        config: StoreConfig,
+        peers: impl PeerTransport,
+        hints: Hints,
+    ) -> Result<Self, OpenError> {
         let dir = config.dir.clone();
         let (node_id, wanted) = (config.node_id.clone(), config.raft_id);
+        let unlock = config.unlock.clone();
+        let alone = config.alone.then(|| Member { node_id: Some(node_id.clone()), addr: Some(config.addr) });
         let loaded = tokio::task::spawn_blocking(move || {
-            let disk = Disk::open(&dir)?;
-            let raft_id = disk.identity(&node_id, wanted)?;
+            let disk = Disk::open(&dir, unlock.as_ref())?;
+            let raft_id = match alone {
+                Some(member) => alone::rewrite(&disk, &node_id, member)?,
+                None => disk.identity(&node_id, wanted)?,
+            };
             let state = disk.load().map_err(|e| OpenError::Content(e.to_string()))?;
             Ok::<_, OpenError>((Arc::new(disk), raft_id, state))
         });
@@ -99,10 +116,21 @@ impl Store {
             let published = published.clone();
             Arc::new(move || published.read().cluster.as_ref().map(|c| c.id.clone()))
         };
+        let left_behind = {
+            let (published, node_id) = (published.clone(), config.node_id.clone());
+            Arc::new(move |from| {
+                let state = published.read();
+                let member = state.nodes.get(&node_id).is_some_and(|n| n.raft_id == raft_id);
+                member && !state.nodes.values().any(|n| n.raft_id == from)
+            })
+        };
         let network = Network {
             transport: Arc::new(peers),
             own_id: raft_id,
+            own_addr: config.addr,
             heard: Heard::default(),
+            whereabouts: Whereabouts::new(hints),
+            superseded: Arc::default(),
             cluster: cluster.clone(),
         };
         let log = LogStore::new(disk.clone())
@@ -120,22 +148,29 @@ impl Store {
             raft: raft.clone(),
             log: log.clone(),
             own_id: raft_id,
+            own_addr: config.addr,
+            whereabouts: network.whereabouts.clone(),
             contact: contact.clone(),
             lease: timing.lease(),
             cluster,
+            left_behind,
         };
         let patience = timing.election * 2;
-        let silence = {
-            let contact = contact.clone();
-            move || contact.silence()
-        };
-        tasks.spawn(leadership::run(raft.clone(), lead, silence, patience, stop.clone()));
+        let whereabouts = network.whereabouts.clone();
+        tasks.spawn(leadership::run(
+            raft.clone(),
+            lead,
+            whereabouts,
+            contact.clone(),
+            patience,
+            stop.clone(),
+        ));
         tasks.spawn(propose::run(raft.clone(), queue, leadership.clone(), patience, stop.clone()));
         tasks.spawn(election::run(
             raft.clone(),
             log,
             network.clone(),
-            contact,
+            contact.clone(),
             timing.heartbeat,
             timing.lease(),
             stop.clone(),
@@ -151,6 +186,8 @@ impl Store {
             published: published.clone(),
             proposals: proposals.clone(),
             leadership: leadership.clone(),
+            contact,
+            heartbeat: timing.heartbeat,
             election: timing.election,
             stop: stop.clone(),
             tasks: tasks.clone(),

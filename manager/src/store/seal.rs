@@ -11,6 +11,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use certs::{LockError, UnlockKey, lock::opened};
+use proto::{error::ApiError, model};
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     rand::{SecureRandom, SystemRandom},
@@ -24,6 +26,40 @@ const KEY_LEN: usize = 32;
 #[error("a stored value does not open: the database is damaged, or its key file belongs to another")]
 pub(crate) struct Sealed;
 
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeyError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Locked(#[from] LockError),
+}
+
+/// A new key to lock managers with.
+pub(crate) fn new_unlock_key() -> Result<model::UnlockKey, ApiError> {
+    Ok(model::UnlockKey(UnlockKey::generate()?.to_string()))
+}
+
+/// Wraps the key in the manager's directory under `new`, or unwraps it for good.
+///
+/// # Errors
+/// It cannot be read, is wrapped under another key than `old`, or cannot be written.
+pub fn rewrap(dir: &Path, old: Option<&UnlockKey>, new: Option<&UnlockKey>) -> Result<(), ApiError> {
+    let path = dir.join(KEY_FILE);
+    let failed = |e: &dyn std::fmt::Display| ApiError::internal(format!("{}: {e}", path.display()));
+    let bytes = fs::read(&path).map_err(|e| failed(&e))?;
+    // Another look at what an interrupted change has done already.
+    let key = opened(bytes.clone(), old).or_else(|_| opened(bytes, new)).map_err(|e| failed(&e))?;
+    let text = match new {
+        Some(new) => new.wrap(&key)?.into_bytes(),
+        None => key,
+    };
+    write_new(&path, &text).map_err(|e| failed(&e))
+}
+
+/// The file's name in the manager's directory.
+pub(crate) const KEY_FILE: &str = "key";
+
 /// Seals and opens values.
 pub(crate) struct Sealer {
     key: LessSafeKey,
@@ -34,18 +70,18 @@ pub(crate) struct Sealer {
 
 impl Sealer {
     /// With the key in `path`; `create` draws one if the file does not exist.
-    pub(crate) fn open(path: &Path, create: bool) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, create: bool, unlock: Option<&UnlockKey>) -> Result<Self, KeyError> {
         let rng = SystemRandom::new();
         let random = |bytes: &mut [u8]| rng.fill(bytes).map_err(|_| io::Error::other("no random numbers"));
         let key = match fs::read(path) {
-            Ok(key) => key,
+            Ok(key) => opened(key, unlock)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound && create => {
                 let mut key = vec![0; KEY_LEN];
                 random(&mut key)?;
                 write_new(path, &key)?;
                 key
             }
-            Err(e) => return Err(e),
+            Err(e) => return Err(e.into()),
         };
         let key = UnboundKey::new(&AES_256_GCM, &key).map_err(|_| {
             io::Error::new(io::ErrorKind::InvalidData, format!("not a key of {KEY_LEN} bytes"))
@@ -118,17 +154,17 @@ mod tests {
     fn a_value_opens_only_in_its_place_and_under_its_key() {
         let dir = tempfile::tempdir().unwrap();
         let (mine, other) = (dir.path().join("key"), dir.path().join("other"));
-        let sealer = Sealer::open(&mine, true).unwrap();
+        let sealer = Sealer::open(&mine, true, None).unwrap();
         assert_eq!(fs::metadata(&mine).unwrap().permissions().mode() & 0o777, 0o600);
         let sealed = sealer.seal("task", b"id", b"secret").unwrap();
         assert!(!sealed.windows(6).any(|w| w == b"secret"));
         assert_ne!(sealed, sealer.seal("task", b"id", b"secret").unwrap());
 
-        let again = Sealer::open(&mine, false).unwrap();
+        let again = Sealer::open(&mine, false, None).unwrap();
         assert_eq!(again.open_value("task", b"id", &sealed).unwrap(), b"secret");
         assert_eq!(again.open_value("task", b"di", &sealed), Err(Sealed));
         assert_eq!(again.open_value("node", b"id", &sealed), Err(Sealed));
-        assert_eq!(Sealer::open(&other, true).unwrap().open_value("task", b"id", &sealed), Err(Sealed));
+        assert_eq!(Sealer::open(&other, true, None).unwrap().open_value("task", b"id", &sealed), Err(Sealed));
         let mut damaged = sealed.clone();
         *damaged.last_mut().unwrap() ^= 1;
         assert_eq!(again.open_value("task", b"id", &damaged), Err(Sealed));
@@ -138,6 +174,6 @@ mod tests {
     #[test]
     fn a_lost_key_is_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(Sealer::open(&dir.path().join("key"), false).is_err());
+        assert!(Sealer::open(&dir.path().join("key"), false, None).is_err());
     }
 }

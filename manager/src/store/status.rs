@@ -86,7 +86,10 @@ impl Store {
         let window = self.inner.election * 2;
         let members = membership.nodes().map(|(id, member)| {
             let own = *id == self.inner.raft_id;
+            let voter = membership.voter_ids().any(|v| v == *id);
             let reachability = match leadership {
+                // Not yet one to count on: it catches up first.
+                _ if !voter => Reachability::Unknown,
                 _ if own => Reachability::Reachable,
                 Leadership::Leader { .. } if self.inner.network.heard.within(*id, window) => {
                     Reachability::Reachable
@@ -100,7 +103,7 @@ impl Store {
                 raft_id: *id,
                 node_id: member.node_id.clone(),
                 addr: member.addr,
-                voter: membership.voter_ids().any(|v| v == *id),
+                voter,
                 leader: leader == Some(*id),
                 reachability,
                 matched,
@@ -117,6 +120,17 @@ impl Store {
             members: members.collect(),
             leadership,
         }
+    }
+
+    /// Waits until this manager votes, which it does once it has caught up; for `limit` at most.
+    pub(crate) async fn wait_voter(&self, limit: Duration) -> bool {
+        let own = self.inner.raft_id;
+        let wait = self.inner.raft.wait(Some(limit));
+        let votes = wait.metrics(
+            |m| m.membership_config.membership().voter_ids().any(|v| v == own),
+            "this manager votes",
+        );
+        votes.await.is_ok()
     }
 
     /// Takes a manager in, as a learner that becomes a voter once it has caught up: its raft id, to open its store with. A

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use certs::{Connector, Identity, SharedIdentity, Target, join::join, transport::DialOptions};
 use manager::{
-    api::forward::Gate,
+    api::{forward::Gate, validate::cluster::Limits},
     bootstrap::{Bootstrap, InitOptions},
     loops::LoopSettings,
     run::{Manager, ManagerConfig, Start},
@@ -38,6 +38,9 @@ fn config(dir: &tempfile::TempDir, identity: &SharedIdentity) -> ManagerConfig {
         listen_addr: any,
         advertise_addr: any,
         loops: LoopSettings::default(),
+        unlock: None,
+        limits: Limits::default(),
+        hints: manager::raft::no_hints(),
     }
 }
 
@@ -197,7 +200,7 @@ impl Worker {
     }
 
     pub async fn beat(&mut self) -> Result<pb::HeartbeatReply, tonic::Status> {
-        let request = pb::HeartbeatRequest { session_id: self.session.clone() };
+        let request = pb::HeartbeatRequest { session_id: self.session.clone(), root: String::new() };
         Ok(self.dispatcher.heartbeat(request).await?.into_inner())
     }
 

@@ -60,18 +60,46 @@ impl From<model::RootCa> for pb::RootCa {
             key_pem: m.key_pem,
             worker_token: m.worker_token,
             manager_token: m.manager_token,
+            rotation: m.rotation.map(|r| (*r).into()),
         }
     }
 }
 
-impl From<pb::RootCa> for model::RootCa {
-    fn from(p: pb::RootCa) -> Self {
-        Self {
+impl TryFrom<pb::RootCa> for model::RootCa {
+    type Error = Malformed;
+
+    fn try_from(p: pb::RootCa) -> Result<Self, Malformed> {
+        Ok(Self {
             cert_pem: p.cert_pem,
             key_pem: p.key_pem,
             worker_token: p.worker_token,
             manager_token: p.manager_token,
+            rotation: p.rotation.map(|r| r.try_into().map(Box::new)).transpose()?,
+        })
+    }
+}
+
+impl From<model::RootRotation> for pb::RootRotation {
+    fn from(m: model::RootRotation) -> Self {
+        Self {
+            cert_pem: m.cert_pem,
+            key_pem: m.key_pem,
+            cross_pem: m.cross_pem,
+            moved: m.moved.iter().map(ToString::to_string).collect(),
         }
+    }
+}
+
+impl TryFrom<pb::RootRotation> for model::RootRotation {
+    type Error = Malformed;
+
+    fn try_from(p: pb::RootRotation) -> Result<Self, Malformed> {
+        Ok(Self {
+            cert_pem: p.cert_pem,
+            key_pem: p.key_pem,
+            cross_pem: p.cross_pem,
+            moved: p.moved.iter().map(|id| parse("rotation.moved", id)).collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -89,6 +117,7 @@ impl From<model::Cluster> for pb::Cluster {
             network_keys: into_all(m.network_keys),
             key_clock: m.key_clock,
             removed_nodes: texts(&m.removed_nodes),
+            unlock_key: m.unlock_key.0,
         }
     }
 }
@@ -101,7 +130,7 @@ impl TryFrom<pb::Cluster> for model::Cluster {
             id: parse("cluster id", &p.id)?,
             meta: meta(p.meta),
             spec: need("cluster spec", p.spec)?.into(),
-            root_ca: p.root_ca.map(Into::into).unwrap_or_default(),
+            root_ca: p.root_ca.map(TryInto::try_into).transpose()?.unwrap_or_default(),
             default_addr_pools: parse_all("default_addr_pools", &p.default_addr_pools)?,
             subnet_size: byte("subnet_size", p.subnet_size)?,
             ula_prefix: parse("ula_prefix", &p.ula_prefix)?,
@@ -109,6 +138,7 @@ impl TryFrom<pb::Cluster> for model::Cluster {
             network_keys: try_all(p.network_keys)?,
             key_clock: p.key_clock,
             removed_nodes: parse_all("removed_nodes", &p.removed_nodes)?,
+            unlock_key: model::UnlockKey(p.unlock_key),
         })
     }
 }

@@ -261,6 +261,12 @@ fn nodes_networks_and_the_cluster_survive_the_wire() {
             key_pem: "k".into(),
             worker_token: "w".into(),
             manager_token: "m".into(),
+            rotation: Some(Box::new(RootRotation {
+                cert_pem: "d".into(),
+                key_pem: "e".into(),
+                cross_pem: "f".into(),
+                moved: [NodeId::random()].into(),
+            })),
         },
         default_addr_pools: vec!["10.0.0.0/8".parse().unwrap()],
         subnet_size: 24,
@@ -269,6 +275,7 @@ fn nodes_networks_and_the_cluster_survive_the_wire() {
         network_keys: vec![NetworkKey { subsystem: KeySubsystem::Data, lamport: 3, key: vec![1; 16] }],
         key_clock: 3,
         removed_nodes: vec![NodeId::random()],
+        unlock_key: UnlockKey("SWMKEY-1-k".into()),
     };
     assert_eq!(Cluster::try_from(pb::Cluster::from(&cluster)), Ok(cluster));
 }

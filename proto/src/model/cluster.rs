@@ -1,6 +1,6 @@
 //! The cluster object: a singleton.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::{IpNet, Ipv6Net};
 
@@ -62,6 +62,49 @@ pub struct RootCa {
     pub worker_token: String,
     /// The manager join token, whole.
     pub manager_token: String,
+    /// While it is being replaced: by what, and how far that is.
+    pub rotation: Option<Box<RootRotation>>,
+}
+
+impl RootCa {
+    /// Everything that nodes trust now. The last root is the one that their certificates should be of.
+    pub fn trusted_pem(&self) -> String {
+        match &self.rotation {
+            Some(rotation) => format!("{}\n{}", self.cert_pem.trim_end(), rotation.cert_pem),
+            None => self.cert_pem.clone(),
+        }
+    }
+}
+
+/// A change of the root: both are trusted meanwhile, and nodes get new certificates by and by.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct RootRotation {
+    /// The next root.
+    pub cert_pem: String,
+    /// Its key.
+    pub key_pem: String,
+    /// The next root's name and key, certified by the old one.
+    pub cross_pem: String,
+    /// Nodes that hold a certificate of the next root.
+    pub moved: BTreeSet<NodeId>,
+}
+
+impl std::fmt::Debug for RootRotation {
+    // Keys must not reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RootRotation").field("moved", &self.moved).finish_non_exhaustive()
+    }
+}
+
+/// What unlocks the managers' disks, as text (`SWMKEY-1-…`); empty while autolock is off.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct UnlockKey(pub String);
+
+impl std::fmt::Debug for UnlockKey {
+    // It must not reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_empty() { "UnlockKey(none)" } else { "UnlockKey(…)" })
+    }
 }
 
 impl std::fmt::Debug for RootCa {
@@ -123,4 +166,6 @@ pub struct Cluster {
     pub key_clock: u64,
     /// Nodes that were removed: their certificates are refused.
     pub removed_nodes: Vec<NodeId>,
+    /// What unlocks the managers' disks.
+    pub unlock_key: UnlockKey,
 }

@@ -14,7 +14,7 @@ mod service;
 mod task;
 
 pub use addr::{Mac, Port, Protocol, SubnetAddr, Vni};
-pub use cluster::{Cluster, ClusterSpec, KeySubsystem, NetworkKey, RootCa};
+pub use cluster::{Cluster, ClusterSpec, KeySubsystem, NetworkKey, RootCa, RootRotation, UnlockKey};
 pub use digest::{EndpointDigest, endpoint_digest};
 pub use id::{ClusterId, ContainerId, InvalidId, NetworkId, NodeId, ServiceId, SessionId, TaskId};
 pub use meta::{Condition, Meta, Millis, Revision, Timestamp};

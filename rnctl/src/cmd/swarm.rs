@@ -1,5 +1,7 @@
 //! `swarm`.
 
+mod ca;
+
 use clap::{Args, Subcommand, ValueEnum};
 use proto::{
     model::{ClusterSpec, Millis},
@@ -25,6 +27,12 @@ pub enum Command {
     JoinToken(TokenArgs),
     /// Change settings of the swarm
     Update(UpdateArgs),
+    /// Show or replace the root CA
+    Ca(ca::Args),
+    /// Unlock this manager, which was locked when it started
+    Unlock,
+    /// Show or change the key that unlocks managers
+    UnlockKey(UnlockKeyArgs),
 }
 
 /// Whether a node gets tasks.
@@ -66,8 +74,8 @@ pub struct SpecFlags {
     /// Tasks kept for each place of a service, the live one among them; negative: all [default: 5]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     task_history_limit: Option<i64>,
-    /// Keep managers locked after a restart until a key is given (not supported yet)
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    /// Keep managers locked after a restart until a key is given
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     autolock: Option<bool>,
     /// Use an external CA (not supported yet)
     #[arg(long, hide = true, value_name = "SPEC")]
@@ -76,21 +84,23 @@ pub struct SpecFlags {
 
 impl SpecFlags {
     fn apply(&self, spec: &mut ClusterSpec) -> Result<(), Failure> {
-        if self.autolock == Some(true) {
-            return Err(Failure::local("--autolock is not supported yet").with_help(
-                "keys on disk are readable by root only; protect the data root with disk encryption",
-            ));
-        }
-        if self.external_ca.is_some() {
-            return Err(Failure::local("--external-ca is not supported yet")
-                .with_help("leave it out: the managers are the swarm's certificate authority"));
-        }
+        no_external_ca(self.external_ca.as_deref())?;
+        set(&mut spec.autolock, self.autolock);
         set(&mut spec.cert_expiry, self.cert_expiry);
         set(&mut spec.dispatcher_heartbeat, self.dispatcher_heartbeat);
         set(&mut spec.keep_old_snapshots, self.max_snapshots);
         set(&mut spec.snapshot_interval, self.snapshot_interval);
         set(&mut spec.task_history_limit, self.task_history_limit);
         Ok(())
+    }
+}
+
+/// The managers are the swarm's only certificate authority.
+fn no_external_ca(spec: Option<&str>) -> Result<(), Failure> {
+    match spec {
+        None => Ok(()),
+        Some(_) => Err(Failure::local("--external-ca is not supported")
+            .with_help("leave it out: the managers are the swarm's certificate authority")),
     }
 }
 
@@ -194,6 +204,17 @@ pub struct UpdateArgs {
     spec: SpecFlags,
 }
 
+/// Flags of `swarm unlock-key`.
+#[derive(Debug, Args)]
+pub struct UnlockKeyArgs {
+    /// Print the key only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Make a new key; managers that are down now still need the old one
+    #[arg(long)]
+    rotate: bool,
+}
+
 /// Runs a `swarm` command.
 pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
     match command {
@@ -206,6 +227,9 @@ pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
         }
         Command::JoinToken(args) => join_token(rn, args).await,
         Command::Update(args) => update(rn, args).await,
+        Command::Ca(args) => ca::run(rn, args).await,
+        Command::Unlock => unlock(rn).await,
+        Command::UnlockKey(args) => unlock_key(rn, args).await,
     }
 }
 
@@ -231,6 +255,9 @@ async fn init(rn: &Daemon, args: InitArgs) -> Result<(), Failure> {
         reply.node_id,
         hint(Role::Worker, &reply.worker_token, &addr)
     ));
+    if !reply.unlock_key.is_empty() {
+        output::line(&unlock_hint(&reply.unlock_key));
+    }
     Ok(())
 }
 
@@ -277,6 +304,7 @@ async fn join_token(rn: &Daemon, args: TokenArgs) -> Result<(), Failure> {
             spec: None,
             rotate_worker_token: worker,
             rotate_manager_token: !worker,
+            ..Default::default()
         };
         cluster = control.update_cluster(request).await?.into_inner();
         if !args.quiet {
@@ -296,6 +324,65 @@ async fn join_token(rn: &Daemon, args: TokenArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What is said of a key (wording as Docker's).
+fn unlock_hint(key: &str) -> String {
+    format!(
+        "To unlock a swarm manager after it restarts, run the `rnctl swarm unlock`\ncommand and provide the following key:\n\n    {key}\n\n\
+         Please remember to store this key in a password manager, since without it you\nwill not be able to restart the manager."
+    )
+}
+
+async fn unlock(rn: &Daemon) -> Result<(), Failure> {
+    let info = rn.local().info(pb::InfoRequest {}).await?.into_inner();
+    match info.swarm.unwrap_or_default().state.as_str() {
+        "inactive" => return Err(Failure::local("Error: This node is not part of a swarm")),
+        "locked" => {}
+        _ => return Err(Failure::local("Error: swarm is not locked")),
+    }
+    let key = read_key().map_err(|e| Failure::local(format!("cannot read the key: {e}")))?;
+    rn.local().swarm_unlock(pb::SwarmUnlockRequest { key: key.trim().to_owned() }).await?;
+    Ok(())
+}
+
+/// From the terminal, without showing it, or from standard input.
+fn read_key() -> std::io::Result<String> {
+    use std::io::{IsTerminal, stdin};
+    let mut key = String::new();
+    if !stdin().is_terminal() {
+        stdin().read_line(&mut key)?;
+        return Ok(key);
+    }
+    output::bytes(true, b"Enter unlock key: ");
+    let before = nix::sys::termios::tcgetattr(stdin())?;
+    let mut quiet = before.clone();
+    quiet.local_flags.remove(nix::sys::termios::LocalFlags::ECHO);
+    nix::sys::termios::tcsetattr(stdin(), nix::sys::termios::SetArg::TCSANOW, &quiet)?;
+    let read = stdin().read_line(&mut key);
+    nix::sys::termios::tcsetattr(stdin(), nix::sys::termios::SetArg::TCSANOW, &before)?;
+    output::bytes(true, b"\n");
+    read.map(|_| key)
+}
+
+async fn unlock_key(rn: &Daemon, args: UnlockKeyArgs) -> Result<(), Failure> {
+    let mut control = rn.control();
+    if args.rotate {
+        let cluster = control.get_cluster(pb::GetClusterRequest {}).await?.into_inner();
+        let version = cluster.meta.unwrap_or_default().version;
+        let request = pb::UpdateClusterRequest { version, rotate_unlock_key: true, ..Default::default() };
+        control.update_cluster(request).await?;
+        if !args.quiet {
+            output::line("Successfully rotated manager unlock key.\n");
+        }
+    }
+    let key = control.get_unlock_key(pb::GetUnlockKeyRequest {}).await?.into_inner().key;
+    if key.is_empty() {
+        return Err(Failure::local("no unlock key is set")
+            .with_help("rnctl swarm update --autolock turns autolock on, and shows the key"));
+    }
+    output::line(&if args.quiet { key } else { unlock_hint(&key) });
+    Ok(())
+}
+
 async fn update(rn: &Daemon, args: UpdateArgs) -> Result<(), Failure> {
     let mut control = rn.control();
     let cluster: proto::model::Cluster =
@@ -305,11 +392,14 @@ async fn update(rn: &Daemon, args: UpdateArgs) -> Result<(), Failure> {
     let request = pb::UpdateClusterRequest {
         version: cluster.meta.version.0,
         spec: Some(spec.into()),
-        rotate_worker_token: false,
-        rotate_manager_token: false,
+        ..Default::default()
     };
     control.update_cluster(request).await?;
     output::line("Swarm updated.");
+    if !cluster.spec.autolock && args.spec.autolock == Some(true) {
+        let key = control.get_unlock_key(pb::GetUnlockKeyRequest {}).await?.into_inner().key;
+        output::line(&unlock_hint(&key));
+    }
     Ok(())
 }
 

@@ -34,7 +34,7 @@ pub fn inspect(cluster: &Cluster) -> Value {
     );
     object
         .with("TLSInfo", json!({"TrustRoot": cluster.root_ca.cert_pem}))
-        .with("RootRotationInProgress", false)
+        .with("RootRotationInProgress", cluster.root_ca.rotation.is_some())
         .with(
             "DefaultAddrPool",
             cluster.default_addr_pools.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -256,6 +256,7 @@ impl Control for Fake {
 
     unused! {
         update_cluster(pb::UpdateClusterRequest) -> pb::Cluster;
+        get_unlock_key(pb::GetUnlockKeyRequest) -> pb::GetUnlockKeyReply;
         update_node(pb::UpdateNodeRequest) -> pb::Node;
         remove_node(pb::RemoveRequest) -> pb::RemoveReply;
     }
@@ -310,6 +311,7 @@ impl Local for Fake {
             worker_token: "SWMTKN-1-worker".into(),
             manager_token: "SWMTKN-1-manager".into(),
             addr: request.into_inner().advertise_addr,
+            unlock_key: String::new(),
         })
     }
 
@@ -392,6 +394,7 @@ impl Local for Fake {
 
     unused! {
         swarm_leave(pb::SwarmLeaveRequest) -> pb::SwarmLeaveReply;
+        swarm_unlock(pb::SwarmUnlockRequest) -> pb::SwarmUnlockReply;
         list_images(pb::ListImagesRequest) -> pb::ListImagesReply;
         remove_image(pb::RemoveImageRequest) -> pb::RemoveImageReply;
         container_logs(pb::ContainerLogsRequest) -> Flow<pb::LogChunk>;

@@ -49,6 +49,9 @@ impl Local {
     async fn swarm_info(&self, warnings: &mut Vec<String>) -> pb::SwarmInfo {
         match &*self.daemon.standing.read().await {
             Standing::Inactive => pb::SwarmInfo { state: "inactive".into(), ..Default::default() },
+            Standing::Failed(_) if self.daemon.grounds.is_locked() => {
+                pb::SwarmInfo { state: "locked".into(), ..Default::default() }
+            }
             Standing::Failed(error) => {
                 pb::SwarmInfo { state: "error".into(), error: error.to_string(), ..Default::default() }
             }
@@ -62,11 +65,11 @@ impl Local {
                 let mut info = pb::SwarmInfo {
                     state: "active".into(),
                     node_id: member.node_id().to_string(),
-                    control_available: member.manager.is_some(),
+                    control_available: member.is_manager(),
                     node_addr: member.membership.advertise_addr.ip().to_string(),
                     data_path_addr: member.membership.data_path_addr.to_string(),
                     cluster_id: member.identity.current().cluster_id().to_string(),
-                    error: agent.error,
+                    error: member.seat.error().map_or(agent.error, |e| e.to_string()),
                     remote_managers: session
                         .iter()
                         .flat_map(|s| &s.managers)
@@ -74,14 +77,20 @@ impl Local {
                         .collect(),
                     ..Default::default()
                 };
-                if let Some(manager) = &member.manager {
-                    let state = manager.store().read();
+                if let Some(store) = member.seat.store() {
+                    let state = store.read();
                     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
                     info.nodes = count(state.nodes.len());
                     info.managers = count(state.nodes.values().filter(|n| n.role == Role::Manager).count());
                     info.cluster = state.cluster.as_deref().map(|c| {
                         let mut cluster = pb::Cluster::from(c);
-                        cluster.root_ca = None;
+                        // Only that a rotation is under way.
+                        let rotating = cluster.root_ca.and_then(|r| r.rotation).is_some();
+                        cluster.root_ca = rotating.then(|| pb::RootCa {
+                            rotation: Some(pb::RootRotation::default()),
+                            ..Default::default()
+                        });
+                        cluster.unlock_key.clear();
                         cluster.network_keys.clear();
                         cluster
                     });

@@ -8,6 +8,7 @@ mod networks;
 
 use std::sync::Arc;
 
+use certs::{LockError, UnlockKey};
 use futures::stream::BoxStream;
 use proto::{
     error::ApiError,
@@ -16,7 +17,10 @@ use proto::{
 use tonic::{Request, Response, Status, Streaming};
 use worker::runtime::RuntimeError;
 
-use crate::daemon::{Daemon, Standing};
+use crate::{
+    daemon::{Daemon, Standing},
+    swarm::Member,
+};
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -33,20 +37,46 @@ impl Local {
 
     async fn swarm_init(&self, request: pb::SwarmInitRequest) -> Result<pb::SwarmInitReply, ApiError> {
         let mut standing = self.daemon.standing.write().await;
+        if request.force_new_cluster
+            && let Standing::Active(_) = &*standing
+        {
+            return self.start_over(&mut standing, request).await;
+        }
         vacant(&standing)?;
-        let member = self.daemon.grounds.init(request).await?;
-        let cluster = member.manager.as_ref().and_then(|m| m.cluster());
-        let (worker_token, manager_token) = cluster
-            .map(|c| (c.root_ca.worker_token.clone(), c.root_ca.manager_token.clone()))
-            .unwrap_or_default();
-        let reply = pb::SwarmInitReply {
-            node_id: member.node_id().to_string(),
-            worker_token,
-            manager_token,
-            addr: member.membership.advertise_addr.to_string(),
-        };
-        *standing = Standing::Active(Box::new(member));
+        let member = Box::new(self.daemon.grounds.init(request).await?);
+        let reply = initialised(&member);
+        *standing = Standing::Active(member);
         Ok(reply)
+    }
+
+    /// `swarm init --force-new-cluster`.
+    async fn start_over(
+        &self,
+        standing: &mut Standing,
+        request: pb::SwarmInitRequest,
+    ) -> Result<pb::SwarmInitReply, ApiError> {
+        let member = match std::mem::replace(standing, Standing::Inactive) {
+            Standing::Active(member) if member.is_manager() => member,
+            other => {
+                *standing = other;
+                return Err(crate::front::not_a_manager());
+            }
+        };
+        match self.daemon.grounds.start_over(member, &request).await {
+            Ok(member) => {
+                let reply = initialised(&member);
+                *standing = Standing::Active(member);
+                Ok(reply)
+            }
+            Err((Some(member), error)) => {
+                *standing = Standing::Active(member);
+                Err(error)
+            }
+            Err((None, error)) => {
+                *standing = Standing::Failed(error.clone());
+                Err(error)
+            }
+        }
     }
 
     async fn swarm_join(&self, request: pb::SwarmJoinRequest) -> Result<pb::SwarmJoinReply, ApiError> {
@@ -59,6 +89,25 @@ impl Local {
         };
         *standing = Standing::Active(Box::new(member));
         Ok(reply)
+    }
+
+    async fn swarm_unlock(&self, key: &str) -> Result<(), ApiError> {
+        let mut standing = self.daemon.standing.write().await;
+        match &*standing {
+            Standing::Inactive => return Err(ApiError::precondition("This node is not part of a swarm")),
+            Standing::Failed(_) if self.daemon.grounds.is_locked() => {}
+            Standing::Active(_) | Standing::Failed(_) => {
+                return Err(ApiError::precondition("swarm is not locked"));
+            }
+        }
+        let key = key.parse::<UnlockKey>().map_err(|e| ApiError::invalid(e.to_string()))?;
+        match self.daemon.grounds.resume(Some(key)).await? {
+            Some(member) => {
+                *standing = Standing::Active(Box::new(member));
+                Ok(())
+            }
+            None => Err(ApiError::precondition("This node is not part of a swarm")),
+        }
     }
 
     async fn swarm_leave(&self, force: bool) -> Result<(), ApiError> {
@@ -83,9 +132,24 @@ impl Local {
     }
 }
 
+fn initialised(member: &Member) -> pb::SwarmInitReply {
+    let cluster = member.seat.store().and_then(|s| s.read().cluster.clone());
+    let (worker_token, manager_token, unlock_key) = cluster
+        .map(|c| (c.root_ca.worker_token.clone(), c.root_ca.manager_token.clone(), c.unlock_key.0.clone()))
+        .unwrap_or_default();
+    pb::SwarmInitReply {
+        node_id: member.node_id().to_string(),
+        worker_token,
+        manager_token,
+        addr: member.membership.advertise_addr.to_string(),
+        unlock_key,
+    }
+}
+
 fn vacant(standing: &Standing) -> Result<(), ApiError> {
     match standing {
         Standing::Inactive => Ok(()),
+        Standing::Failed(error) if error.message == LockError::Locked.to_string() => Err(error.clone()),
         Standing::Active(_) | Standing::Failed(_) => Err(ApiError::precondition(
             "This node is already part of a swarm. Use \"rnctl swarm leave\" to leave this swarm and join another one.",
         )),
@@ -121,6 +185,11 @@ impl local_server::Local for Local {
     async fn swarm_leave(&self, request: Request<pb::SwarmLeaveRequest>) -> Reply<pb::SwarmLeaveReply> {
         self.swarm_leave(request.into_inner().force).await?;
         Ok(Response::new(pb::SwarmLeaveReply {}))
+    }
+
+    async fn swarm_unlock(&self, request: Request<pb::SwarmUnlockRequest>) -> Reply<pb::SwarmUnlockReply> {
+        self.swarm_unlock(&request.get_ref().key).await?;
+        Ok(Response::new(pb::SwarmUnlockReply {}))
     }
 
     async fn import(&self, request: Request<Streaming<pb::ImportRequest>>) -> Reply<pb::ImportReply> {

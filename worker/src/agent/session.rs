@@ -103,6 +103,13 @@ pub(super) struct Sessions {
     pub(super) logs: Arc<dyn TaskLogs>,
 }
 
+/// What has been tried since the last session.
+struct Attempts {
+    backoff: Backoff,
+    failed: BTreeSet<SocketAddr>,
+    last: Option<SocketAddr>,
+}
+
 /// Pauses between attempts.
 struct Backoff(Duration);
 
@@ -118,15 +125,15 @@ impl Backoff {
 impl Sessions {
     /// Never ends by itself.
     pub(super) async fn run(self) -> Infallible {
-        let mut backoff = Backoff(BACKOFF.0);
-        let mut last = None;
+        let mut attempts = Attempts { backoff: Backoff(BACKOFF.0), failed: BTreeSet::new(), last: None };
         loop {
-            let manager = self.pick(last);
+            let manager = self.pick(&mut attempts);
             let error = match manager {
-                Some(addr) => self.session(addr, &mut backoff).await,
+                Some(addr) => self.session(addr, &mut attempts).await,
                 None => Err(SessionError::NoManagers),
             };
-            last = manager;
+            attempts.failed.extend(manager);
+            attempts.last = manager;
             let Err(error) = error;
             let text = error.to_string();
             self.status.send_modify(|status| {
@@ -135,20 +142,33 @@ impl Sessions {
                 }
                 (status.manager, status.error) = (None, text);
             });
-            sleep(backoff.next()).await;
+            sleep(attempts.backoff.next()).await;
         }
     }
 
-    /// Any manager but the one that has just failed, unless there is no other.
-    fn pick(&self, last: Option<SocketAddr>) -> Option<SocketAddr> {
+    /// Any manager that has not failed since the last session; when all have, any but the last one, unless there is no other.
+    fn pick(&self, attempts: &mut Attempts) -> Option<SocketAddr> {
         let session = self.session.borrow();
-        let named = session.iter().flat_map(|s| s.managers.iter().filter_map(|m| m.addr.parse().ok()));
-        let all: BTreeSet<SocketAddr> = named.chain(self.managers.iter().copied()).collect();
-        let others: Vec<_> = all.iter().filter(|a| Some(**a) != last).copied().collect();
-        others.choose(&mut rand::rng()).copied().or(last.filter(|l| all.contains(l)))
+        let view = self.gossip.view();
+        let told = |m: &pb::ManagerPeer| m.addr.parse::<SocketAddr>().ok();
+        // One that has moved is still heard of in the gossip.
+        let moved = |m: &pb::ManagerPeer| {
+            let view = view.borrow();
+            let fact = view.nodes.get(m.node_id.as_str()).filter(|fact| fact.alive)?;
+            Some(SocketAddr::new(fact.gossip_addr.ip(), told(m)?.port()))
+        };
+        let peers = session.iter().flat_map(|s| &s.managers);
+        let mut all: BTreeSet<SocketAddr> = peers.filter_map(|m| moved(m).or_else(|| told(m))).collect();
+        all.extend(&self.managers);
+        let mut fresh: Vec<_> = all.difference(&attempts.failed).copied().collect();
+        if fresh.is_empty() {
+            attempts.failed.clear();
+            fresh = all.iter().filter(|a| Some(**a) != attempts.last).copied().collect();
+        }
+        fresh.choose(&mut rand::rng()).copied().or(attempts.last.filter(|l| all.contains(l)))
     }
 
-    async fn session(&self, addr: SocketAddr, backoff: &mut Backoff) -> Result<Infallible, SessionError> {
+    async fn session(&self, addr: SocketAddr, attempts: &mut Attempts) -> Result<Infallible, SessionError> {
         let connector = Connector::member(self.identity.clone());
         let channel = connector.connect(Target::manager(addr)).await?;
         let mut client = DispatcherClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
@@ -164,7 +184,8 @@ impl Sessions {
         self.status.send_modify(|status| {
             (status.manager, status.error) = (Some(addr), String::new());
         });
-        backoff.0 = BACKOFF.0;
+        attempts.backoff.0 = BACKOFF.0;
+        attempts.failed.clear();
         let news = async {
             while let Some(message) = stream.message().await? {
                 self.learn(message)?;
@@ -174,7 +195,7 @@ impl Sessions {
         // Any of them that fails ends all: the next session starts from nothing.
         let (never, ..) = tokio::try_join!(
             news,
-            heartbeats(client.clone(), &session),
+            heartbeats(client.clone(), &session, &self.identity),
             self.assignments(client.clone(), &session),
             self.report(client.clone(), &session),
             self.settle_doubts(client.clone(), &session),
@@ -285,9 +306,11 @@ impl Sessions {
 async fn heartbeats(
     mut client: DispatcherClient<Channel>,
     session: &str,
+    identity: &SharedIdentity,
 ) -> Result<Infallible, SessionError> {
     loop {
-        let request = pb::HeartbeatRequest { session_id: session.to_owned() };
+        let root = identity.current().issuer().map(|d| d.to_string()).unwrap_or_default();
+        let request = pb::HeartbeatRequest { session_id: session.to_owned(), root };
         let reply = within("a heartbeat", client.heartbeat(request)).await?.into_inner();
         sleep(Duration::from_millis(reply.period.max(10))).await;
     }

@@ -10,9 +10,10 @@ use crate::store::state::State;
 /// Checks a new spec for `node`. `State` decides whether the cluster keeps a manager.
 pub fn update(state: &State, node: &Node, spec: &NodeSpec) -> Result<(), ApiError> {
     super::labels(&format!("node {}", label(node)), &spec.labels)?;
-    if node.spec.role == Role::Manager && spec.role == Role::Worker && managers(state) <= 1 {
+    let demoted = node.spec.role == Role::Manager && spec.role == Role::Worker;
+    if demoted && node.raft_id != 0 && managers(state) <= 1 {
         return Err(ApiError::precondition(format!(
-            "node {} is the last manager of the swarm and cannot be demoted",
+            "attempting to demote the last manager of the swarm, node {}",
             label(node)
         ))
         .help(format!(
@@ -45,8 +46,9 @@ pub fn label(node: &Node) -> &str {
     if node.hostname().is_empty() { node.id.as_str() } else { node.hostname() }
 }
 
+/// Members of raft that are to stay: one that left by force keeps its role until it is removed, and decides nothing.
 fn managers(state: &State) -> usize {
-    state.nodes.values().filter(|n| n.spec.role == Role::Manager).count()
+    state.nodes.values().filter(|n| n.spec.role == Role::Manager && n.raft_id != 0).count()
 }
 
 #[cfg(test)]

@@ -60,6 +60,12 @@ impl Applying<'_> {
             Command::SetJoinTokens { worker, manager } => {
                 self.set_join_tokens(worker.as_deref(), manager.as_deref())
             }
+            Command::BeginRootRotation(rotation) => self.begin_root_rotation(rotation),
+            Command::MoveToRoot { id, root } => self.move_to_root(id, root),
+            Command::FinishRootRotation { root, worker, manager } => {
+                self.finish_root_rotation(root, worker, manager)
+            }
+            Command::SetUnlockKey(key) => self.set_unlock_key(key),
             Command::SetNetworkKeys { keys, clock } => self.set_network_keys(keys, *clock),
             Command::CreateNode(node) => self.create_node(node),
             Command::SetNodeSpec { id, expect, spec } => self.set_node_spec(id, *expect, spec),

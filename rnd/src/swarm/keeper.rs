@@ -1,0 +1,240 @@
+//! Keeps a member in order for as long as it lives: its certificate in force and of the role that the managers want, and its seat
+//! among the managers as the certificate says. Level-triggered: each look compares what is with what should be.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use certs::{CertificateDir, Connector, Identity, SharedIdentity, Target, join, renewal};
+use manager::{ca, run::Start};
+use proto::{
+    error::ApiError,
+    model::{Node, Role},
+    pb,
+};
+use tokio::{sync::watch, time::MissedTickBehavior};
+use worker::agent::AgentStatus;
+
+use super::{Places, seat::Seat};
+
+/// Between two looks, when nothing is heard.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Between attempts to change the role or to take the seat (swarmkit's role manager: 5 s; CSR status: 2 s).
+const RETRY: Duration = Duration::from_secs(2);
+/// The managers may say for so long that this one is none of them before it joins them anew: what they say travels apart from raft.
+const ASTRAY: Duration = Duration::from_secs(8);
+
+/// Certificates of a new root are fetched within this time.
+const ROTATION_SPREAD: Duration = Duration::from_secs(3);
+
+/// See the module.
+pub struct Keeper {
+    /// The seat.
+    pub seat: Seat,
+    /// The identity in use.
+    pub identity: SharedIdentity,
+    /// Where it is kept.
+    pub files: CertificateDir,
+    /// Where managers may be.
+    pub places: Places,
+    /// Where the agent stands.
+    pub status: watch::Receiver<AgentStatus>,
+    /// What the managers say.
+    pub session: watch::Receiver<Option<Arc<pb::SessionMessage>>>,
+}
+
+/// What is remembered between looks.
+#[derive(Default)]
+struct Memory {
+    /// The identity that lies on the disk.
+    kept: Option<Arc<Identity>>,
+    /// When the certificate in use is to be renewed.
+    due: Option<(Arc<Identity>, SystemTime)>,
+    /// Renewals that failed in a row.
+    failures: u32,
+    /// No attempt to renew before.
+    pause: Option<Instant>,
+    /// No attempt to take the seat before.
+    seat_pause: Option<Instant>,
+    /// Since when the managers do not know this manager.
+    astray: Option<Instant>,
+}
+
+impl Keeper {
+    /// Never ends by itself.
+    pub async fn run(mut self) {
+        let mut memory = Memory::default();
+        let mut identity = self.identity.subscribe();
+        let mut tick = tokio::time::interval(PERIOD);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.keep(&mut memory);
+            self.settle_seat(&mut memory).await;
+            self.settle_certificate(&mut memory).await;
+            tokio::select! {
+                _ = tick.tick() => {}
+                Ok(()) = identity.changed() => {}
+                Ok(()) = self.session.changed() => {}
+            }
+        }
+    }
+
+    /// This node as the managers have it, if they have said so since this start.
+    fn told(&self) -> Option<Node> {
+        self.status.borrow().manager?;
+        let session = self.session.borrow().clone()?;
+        session.node.clone().and_then(|node| Node::try_from(node).ok())
+    }
+
+    /// Keeps on the disk what is in use: the certificate and what it trusts, locked as the swarm wants it.
+    fn keep(&mut self, memory: &mut Memory) {
+        let me = self.identity.current();
+        let lock = match me.role() {
+            Role::Worker => None,
+            Role::Manager => match self.seat.wanted_lock() {
+                Some(wanted) => wanted,
+                None => self.files.unlock().cloned(),
+            },
+        };
+        let relocked = lock.as_ref() != self.files.unlock();
+        if relocked {
+            self.files = self.files.clone().with_unlock(lock.clone());
+        }
+        let kept = memory.kept.as_ref().is_none_or(|kept| Arc::ptr_eq(kept, &me));
+        if relocked || !kept {
+            if let Err(error) = self.files.save(&me) {
+                tracing::error!(%error, "the certificate could not be kept");
+            }
+        }
+        if relocked && me.role() == Role::Manager {
+            match self.seat.lock(lock) {
+                Ok(()) => tracing::info!("the manager's state is locked as the swarm wants it"),
+                Err(error) => tracing::error!(%error, "the manager's state could not be locked anew"),
+            }
+        }
+        memory.kept = Some(me);
+    }
+
+    async fn settle_seat(&self, memory: &mut Memory) {
+        let me = self.identity.current();
+        // Not the store itself: its database must not be held while the seat is left.
+        let seated = self.seat.store().map(|store| (store.raft_id(), store.is_superseded()));
+        let result = match (me.role(), seated) {
+            (Role::Worker, None) if self.seat.has_state() => self.seat.vacate().await,
+            (Role::Worker, None) => return,
+            (Role::Worker, Some(_)) => {
+                tracing::info!("this node is a manager no longer");
+                self.seat.vacate().await
+            }
+            (Role::Manager, None) => {
+                if memory.seat_pause.is_some_and(|until| Instant::now() < until) {
+                    return;
+                }
+                let start = match self.seat.has_state() {
+                    true => Start::Again,
+                    false => Start::Joining(self.places.managers()),
+                };
+                let taken = self.seat.take(start).await;
+                if taken.is_ok() {
+                    tracing::info!("this node is a manager");
+                }
+                taken
+            }
+            (Role::Manager, Some((raft_id, superseded))) => {
+                let told = self.told();
+                let astray = told.is_some_and(|n| n.spec.role == Role::Manager && n.raft_id != raft_id);
+                if !astray && !superseded {
+                    memory.astray = None;
+                    return;
+                }
+                let since = *memory.astray.get_or_insert_with(Instant::now);
+                if !superseded && since.elapsed() < ASTRAY {
+                    return;
+                }
+                memory.astray = None;
+                tracing::warn!("the managers do not count this one among them; joining them anew");
+                self.seat.retake(Start::Joining(self.places.managers())).await
+            }
+        };
+        memory.seat_pause = None;
+        if let Err(error) = result {
+            tracing::warn!(%error, "this node's place among the managers is not what it should be; trying again");
+            memory.seat_pause = Some(Instant::now() + RETRY);
+        }
+    }
+
+    async fn settle_certificate(&self, memory: &mut Memory) {
+        let me = self.identity.current();
+        let now = SystemTime::now();
+        let due = match &memory.due {
+            Some((of, due)) if Arc::ptr_eq(of, &me) => *due,
+            _ => {
+                let mut due = now + renewal::wait(me.peer(), now, rand::random());
+                if moves_on(&me) {
+                    // The nodes of a large cluster do not come all at once.
+                    due = due.min(now + ROTATION_SPREAD.mul_f64(rand::random()));
+                }
+                (memory.due, memory.failures, memory.pause) = (Some((me.clone(), due)), 0, None);
+                due
+            }
+        };
+        let other_role = self.told().is_some_and(|node| match (me.role(), node.spec.role) {
+            (Role::Worker, Role::Manager) => true,
+            // Its peers would not talk to a worker: first it leaves raft.
+            (Role::Manager, Role::Worker) => node.raft_id == 0,
+            (Role::Worker, Role::Worker) | (Role::Manager, Role::Manager) => false,
+        });
+        if memory.pause.is_some_and(|until| Instant::now() < until) || (now < due && !other_role) {
+            return;
+        }
+        match self.renew(&me).await {
+            Ok(renewed) if renewed.role() == me.role() && other_role && now < due => {
+                // Not yet: raft still counts on it.
+                memory.pause = Some(Instant::now() + RETRY);
+            }
+            Ok(renewed) => {
+                let role = renewed.role();
+                self.identity.replace(renewed);
+                tracing::info!(%role, "certificate renewed");
+            }
+            Err(error) => {
+                memory.failures += 1;
+                let pause = if other_role { RETRY } else { renewal::retry(memory.failures) };
+                memory.pause = Some(Instant::now() + pause);
+                tracing::warn!(%error, "the node's certificate could not be renewed; trying again");
+            }
+        }
+    }
+
+    async fn renew(&self, me: &Identity) -> Result<Identity, ApiError> {
+        // With an expired certificate no peer takes a manager for one, and where all have expired there is nobody to ask. A manager
+        // holds the cluster's key: it helps itself.
+        if me.role() == Role::Manager
+            && me.peer().is_expired(SystemTime::now())
+            && let Some(store) = self.seat.store()
+        {
+            return ca::renew_own(&store.read(), me);
+        }
+        let mut last = ApiError::unavailable("no manager is known");
+        let current = self.status.borrow().manager;
+        for manager in current.into_iter().chain(self.places.managers()) {
+            match ask(manager, &self.identity).await {
+                Ok(renewed) => return Ok(renewed),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// Whether the root is being replaced, and the certificate is not of the next one yet.
+fn moves_on(me: &Identity) -> bool {
+    me.newest_root().is_ok_and(|newest| me.issuer() != Some(newest))
+}
+
+async fn ask(manager: SocketAddr, identity: &SharedIdentity) -> Result<Identity, ApiError> {
+    let channel = Connector::member(identity.clone()).connect(Target::manager(manager)).await?;
+    join::renew(channel, &identity.current()).await
+}

@@ -1,0 +1,388 @@
+//! This node's place in a swarm: init, join, leave, and coming back after a restart.
+//!
+//! * [`member`]: what runs while it is part of one. [`seat`]: its manager, while it is one. [`keeper`]: certificate and seat as
+//!   the managers want them.
+//! * [`places`]: where managers may be. [`addresses`]: this node's own, and what becomes of them when the machine moves.
+
+mod addresses;
+mod keeper;
+mod member;
+mod places;
+mod seat;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use certs::{
+    CertificateDir, JoinToken, LockError, SharedIdentity, UnlockKey, disk::DiskError, join,
+    transport::DialOptions,
+};
+use manager::{
+    api::validate::cluster::Limits,
+    bootstrap::{Bootstrap, InitOptions},
+    loops::LoopSettings,
+    run::Start,
+};
+use proto::{
+    error::ApiError,
+    model::{Availability, Role},
+    pb,
+};
+use serde::{Deserialize, Serialize};
+use worker::{
+    runtime::Runtime,
+    worker::{Worker, WorkerConfig},
+};
+
+use crate::{
+    config::Config,
+    machine::{self, Machine},
+    paths::{Paths, write_atomically},
+};
+
+pub use member::Member;
+pub use places::Places;
+
+use addresses::manager_addr;
+use keeper::Keeper;
+use seat::Seat;
+
+/// Port of the control plane, TCP.
+const CONTROL_PORT: u16 = 2377;
+/// Port of the gossip, UDP.
+const GOSSIP_PORT: u16 = 7946;
+/// How long `swarm join` waits for the first session (Docker's client waits 20 s).
+const FIRST_SESSION: Duration = Duration::from_secs(20);
+
+/// What is remembered of `swarm init` or `swarm join`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Membership {
+    /// Where a manager here listens.
+    pub listen_addr: SocketAddr,
+    /// Where others reach this node.
+    pub advertise_addr: SocketAddr,
+    /// Where others send VXLAN to.
+    pub data_path_addr: IpAddr,
+    /// UDP port of VXLAN, as far as this node was told.
+    pub data_path_port: u16,
+    /// Managers that were named.
+    pub managers: Vec<SocketAddr>,
+    /// The device that held the advertised address, where that was one of the machine's own: the address is its, if it changes.
+    #[serde(default)]
+    pub advertise_device: Option<String>,
+    /// The same for the data path.
+    #[serde(default)]
+    pub data_path_device: Option<String>,
+}
+
+/// What members are made with.
+pub struct Grounds {
+    /// Settings.
+    pub config: Config,
+    /// Directories.
+    pub paths: Paths,
+    /// The machine.
+    pub machine: Machine,
+    /// The daemon's id.
+    pub daemon_id: String,
+    /// Containers.
+    pub runtime: Arc<dyn Runtime>,
+}
+
+fn internal(error: anyhow::Error) -> ApiError {
+    ApiError::internal(format!("{error:#}"))
+}
+
+impl Grounds {
+    /// Whether what the disk remembers of a swarm is locked.
+    pub fn is_locked(&self) -> bool {
+        matches!(self.certificates().load(), Err(DiskError::Locked(LockError::Locked)))
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { min_cert_expiry: self.config.min_cert_expiry }
+    }
+
+    fn certificates(&self) -> CertificateDir {
+        CertificateDir::new(&self.paths.data_root)
+    }
+
+    /// The member that the disk remembers, started again.
+    ///
+    /// # Errors
+    /// It cannot be read, or started; or it is locked, and `unlock` is not what it is locked with.
+    pub async fn resume(&self, unlock: Option<UnlockKey>) -> Result<Option<Member>, ApiError> {
+        let text = match std::fs::read(self.paths.membership()) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(ApiError::internal(format!("{}: {e}", self.paths.membership().display()))),
+        };
+        let membership: Membership = serde_json::from_slice(&text)
+            .with_context(|| format!("{}", self.paths.membership().display()))
+            .map_err(internal)?;
+        let files = self.certificates().with_unlock(unlock);
+        let identity = files.load()?;
+        let Some(identity) = identity else {
+            return Err(ApiError::internal(format!(
+                "{} is without its certificate",
+                self.paths.swarm().display()
+            ))
+            .help("rnctl swarm leave --force, then join again"));
+        };
+        let membership = match membership.moved() {
+            Some(moved) => {
+                tracing::warn!(from = %membership.advertise_addr, to = %moved.advertise_addr, "this machine has moved");
+                self.remember(&moved)?;
+                moved
+            }
+            None => membership,
+        };
+        self.start(membership, SharedIdentity::new(identity), files, Start::Again).await.map(Some)
+    }
+
+    /// `swarm init --force-new-cluster` on a manager: it goes on alone; with other addresses if some are given.
+    pub async fn start_over(
+        &self,
+        member: Box<Member>,
+        request: &pb::SwarmInitRequest,
+    ) -> Result<Box<Member>, (Option<Box<Member>>, ApiError)> {
+        let given = [&request.advertise_addr, &request.data_path_addr];
+        if given.iter().all(|a| a.is_empty()) {
+            return match member.start_over().await {
+                Ok(()) => Ok(member),
+                Err(error) => Err((Some(member), error)),
+            };
+        }
+        let addresses =
+            self.addresses(&request.advertise_addr, &request.listen_addr, &request.data_path_addr, None);
+        let membership = match addresses {
+            Ok(m) => {
+                let old = &member.membership;
+                Membership { data_path_port: old.data_path_port, managers: old.managers.clone(), ..m }
+            }
+            Err(error) => return Err((Some(member), error)),
+        };
+        let (identity, lock) = (member.identity.clone(), member.seat.wanted_lock().flatten());
+        let files = self.certificates().with_unlock(lock);
+        member.shutdown().await;
+        let started = match self.remember(&membership) {
+            Ok(()) => self.start(membership, identity, files, Start::Alone).await,
+            Err(error) => Err(error),
+        };
+        started.map(Box::new).map_err(|error| (None, error))
+    }
+
+    fn remember(&self, membership: &Membership) -> Result<(), ApiError> {
+        let text = serde_json::to_vec_pretty(membership).map_err(|e| ApiError::internal(e.to_string()))?;
+        write_atomically(&self.paths.membership(), &text).map_err(internal)
+    }
+
+    /// `swarm init`.
+    pub async fn init(&self, request: pb::SwarmInitRequest) -> Result<Member, ApiError> {
+        if request.force_new_cluster {
+            return Err(ApiError::precondition(
+                "This node is not part of a swarm: there is no state that a new cluster could be made of",
+            )
+            .help("leave out --force-new-cluster, or run it on a manager"));
+        }
+        let membership =
+            self.addresses(&request.advertise_addr, &request.listen_addr, &request.data_path_addr, None)?;
+        let defaults = InitOptions::default();
+        let pools = request.default_addr_pools.iter().map(|pool| {
+            pool.parse()
+                .map_err(|_| ApiError::invalid(format!("--default-addr-pool {pool:?} is not a subnet")))
+        });
+        let pools = pools.collect::<Result<Vec<_>, _>>()?;
+        let number = |value: u32, default: u16, name: &str| match value {
+            0 => Ok(default),
+            n => u16::try_from(n).map_err(|_| ApiError::invalid(format!("{name} {n} is above 65535"))),
+        };
+        let options = InitOptions {
+            spec: request.spec.map_or(defaults.spec, Into::into),
+            default_addr_pools: if pools.is_empty() { defaults.default_addr_pools } else { pools },
+            subnet_size: match request.subnet_size {
+                0 => defaults.subnet_size,
+                n => u8::try_from(n).map_err(|_| {
+                    ApiError::invalid(format!("--default-addr-pool-mask-length {n}: at most 29"))
+                })?,
+            },
+            data_path_port: number(request.data_path_port, defaults.data_path_port, "--data-path-port")?,
+            availability: Availability::from_wire(request.availability).map_err(ApiError::from)?,
+            limits: self.limits(),
+        };
+        let membership = Membership { data_path_port: options.data_path_port, ..membership };
+        let bootstrap = Bootstrap::new(options)?;
+        let identity = SharedIdentity::new(bootstrap.identity.clone());
+        self.begin(membership, identity, Start::First(Box::new(bootstrap))).await
+    }
+
+    /// `swarm join`.
+    pub async fn join(&self, request: pb::SwarmJoinRequest) -> Result<Member, ApiError> {
+        let token: JoinToken = request.token.parse()?;
+        let managers = request.remote_addrs.iter().map(|a| manager_addr(a)).collect::<Result<Vec<_>, _>>()?;
+        let Some(first) = managers.first().copied() else {
+            return Err(ApiError::invalid(
+                "swarm join needs the address of a manager: rnctl swarm join --token TOKEN HOST:PORT",
+            ));
+        };
+        let availability = pb::Availability::try_from(request.availability).unwrap_or_default();
+        // What is wrong with our own addresses must show before the managers make a node of us.
+        let early = self.addresses(
+            &request.advertise_addr,
+            &request.listen_addr,
+            &request.data_path_addr,
+            Some(first),
+        )?;
+        let joined =
+            join::join(first, &token, availability, &self.machine.hostname, DialOptions::default()).await?;
+        let membership = match joined.observed_addr {
+            Some(seen) if request.advertise_addr.is_empty() && !seen.is_loopback() => Membership {
+                advertise_addr: SocketAddr::new(seen, early.advertise_addr.port()),
+                data_path_addr: if request.data_path_addr.is_empty() { seen } else { early.data_path_addr },
+                ..early
+            },
+            _ => early,
+        };
+        let member = self
+            .begin(membership, SharedIdentity::new(joined.identity), Start::Joining(managers.clone()))
+            .await?;
+        let mut status = member.worker.watch_status();
+        let session = status.wait_for(|s| s.synced);
+        match tokio::time::timeout(FIRST_SESSION, session).await {
+            Ok(_) => Ok(member),
+            Err(_) => {
+                let error = member.worker.status().error;
+                // Not undone: as with Docker, the node is a member and keeps trying.
+                tracing::warn!(%error, "joined, but no session with a manager yet");
+                Ok(member)
+            }
+        }
+    }
+
+    /// Puts a new member on disk and starts it; nothing stays if that fails.
+    async fn begin(
+        &self,
+        membership: Membership,
+        identity: SharedIdentity,
+        start: Start,
+    ) -> Result<Member, ApiError> {
+        // What an earlier membership left would be mistaken for this one's.
+        self.forget().map_err(internal)?;
+        let saved = self
+            .certificates()
+            .save(&identity.current())
+            .map_err(|e| ApiError::internal(e.to_string()))
+            .and_then(|()| self.remember(&membership));
+        let started = match saved {
+            Ok(()) => self.start(membership, identity, self.certificates(), start).await,
+            Err(error) => Err(error),
+        };
+        if started.is_err()
+            && let Err(error) = self.forget()
+        {
+            tracing::warn!(%error, "left behind");
+        }
+        started
+    }
+
+    async fn start(
+        &self,
+        membership: Membership,
+        identity: SharedIdentity,
+        files: CertificateDir,
+        start: Start,
+    ) -> Result<Member, ApiError> {
+        let places = Places::new(membership.managers.clone());
+        let seat = Seat::new(
+            self.paths.raft(),
+            identity.clone(),
+            membership.clone(),
+            (LoopSettings { key_rotation: self.config.network_key_rotation }, self.limits()),
+            places.hints(),
+            files.unlock().cloned(),
+        );
+        // After a restart the keeper goes on trying, while the node serves as the worker that it is too.
+        let again = matches!(start, Start::Again);
+        let is_manager = identity.current().role() == Role::Manager;
+        if is_manager && (!again || seat.has_state()) {
+            match seat.take(start).await {
+                Err(error) if again => tracing::error!(%error, "cannot return to the managers"),
+                taken => taken?,
+            }
+        }
+        let worker = match self.worker(&membership, &identity, is_manager).await {
+            Ok(worker) => worker,
+            Err(error) => {
+                seat.leave().await;
+                return Err(error);
+            }
+        };
+        places.listen(worker.watch_session(), worker.gossip().view());
+        let keeper = Keeper {
+            seat: seat.clone(),
+            identity: identity.clone(),
+            files,
+            places,
+            status: worker.watch_status(),
+            session: worker.watch_session(),
+        };
+        let keeper = tokio::spawn(keeper.run());
+        Ok(Member { membership, identity, seat, worker, keeper })
+    }
+
+    async fn worker(
+        &self,
+        membership: &Membership,
+        identity: &SharedIdentity,
+        is_manager: bool,
+    ) -> Result<Worker, ApiError> {
+        let advertise = membership.advertise_addr.ip();
+        let mut managers = membership.managers.clone();
+        if is_manager {
+            // A manager's own worker speaks to it over loopback or its own address, whichever is listened on.
+            let listen = membership.listen_addr;
+            let ip = if listen.ip().is_unspecified() { advertise } else { listen.ip() };
+            managers.insert(0, SocketAddr::new(ip, listen.port()));
+        }
+        let any: IpAddr = Ipv6Addr::UNSPECIFIED.into();
+        Worker::start(WorkerConfig {
+            data_root: self.paths.data_root.clone(),
+            exec_root: self.paths.exec_root.clone(),
+            daemon_id: self.daemon_id.clone(),
+            identity: identity.clone(),
+            description: self.machine.describe(advertise, membership.data_path_addr, self.labels()),
+            managers,
+            gossip_bind: SocketAddr::new(
+                if advertise.is_ipv4() { [0, 0, 0, 0].into() } else { any },
+                GOSSIP_PORT,
+            ),
+            gossip_advertise: SocketAddr::new(advertise, GOSSIP_PORT),
+            data_path_addr: membership.data_path_addr,
+            data_path_port: membership.data_path_port,
+            shared_namespace: false,
+            firewall_compat: self.config.firewall_compat,
+            search: machine::search_domains(),
+            runtime: self.runtime.clone(),
+        })
+        .await
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        self.config.labels.clone()
+    }
+
+    /// Deletes everything that the disk remembers of a swarm.
+    pub fn forget(&self) -> anyhow::Result<()> {
+        match std::fs::remove_dir_all(self.paths.swarm()) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).with_context(|| format!("cannot remove {}", self.paths.swarm().display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}

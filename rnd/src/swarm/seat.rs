@@ -1,0 +1,200 @@
+//! This node's seat among the managers: taken while it is one.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use certs::{SharedIdentity, UnlockKey};
+use manager::{
+    api::{forward::Gate, validate::cluster::Limits},
+    loops::LoopSettings,
+    raft::Hints,
+    run::{Manager, ManagerConfig, Start},
+    store::{Store, rewrap},
+};
+use proto::error::ApiError;
+
+use super::Membership;
+
+/// See the module. Clones are the same seat.
+#[derive(Clone)]
+pub struct Seat(Arc<Inner>);
+
+struct Inner {
+    dir: PathBuf,
+    identity: SharedIdentity,
+    membership: Membership,
+    loops: LoopSettings,
+    limits: Limits,
+    hints: Hints,
+    /// What unwraps the state's key.
+    unlock: Mutex<Option<UnlockKey>>,
+    place: Mutex<Place>,
+    /// Held by who takes the seat or leaves it, so that only one does.
+    moving: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+enum Place {
+    #[default]
+    Empty,
+    Taken(Manager),
+    Failed(ApiError),
+}
+
+impl Seat {
+    /// An empty one; the manager's state lies, or will lie, in `dir`.
+    pub fn new(
+        dir: PathBuf,
+        identity: SharedIdentity,
+        membership: Membership,
+        (loops, limits): (LoopSettings, Limits),
+        hints: Hints,
+        unlock: Option<UnlockKey>,
+    ) -> Self {
+        let (place, moving, unlock) = (Mutex::default(), tokio::sync::Mutex::default(), Mutex::new(unlock));
+        Self(Arc::new(Inner { dir, identity, membership, loops, limits, hints, unlock, place, moving }))
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.0.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn taken<T>(&self, of: impl FnOnce(&Manager) -> T) -> Option<T> {
+        match &*self.place() {
+            Place::Taken(manager) => Some(of(manager)),
+            Place::Empty | Place::Failed(_) => None,
+        }
+    }
+
+    /// The manager's API, while there is one.
+    pub fn gate(&self) -> Option<Gate> {
+        self.taken(Manager::local)
+    }
+
+    /// The manager's store, while there is one.
+    pub fn store(&self) -> Option<Store> {
+        self.taken(|m| m.store().clone())
+    }
+
+    /// Why the seat could not be taken.
+    pub fn error(&self) -> Option<ApiError> {
+        match &*self.place() {
+            Place::Failed(error) => Some(error.clone()),
+            Place::Empty | Place::Taken(_) => None,
+        }
+    }
+
+    /// Whether a manager's state lies on the disk.
+    pub fn has_state(&self) -> bool {
+        self.0.dir.join("db/CURRENT").exists()
+    }
+
+    /// Takes the seat, unless it is taken.
+    ///
+    /// # Errors
+    /// The manager does not start; [`Self::error`] says so too, until the next attempt.
+    pub async fn take(&self, start: Start) -> Result<(), ApiError> {
+        let _moving = self.0.moving.lock().await;
+        if self.gate().is_some() { Ok(()) } else { self.sit(start).await }
+    }
+
+    /// Leaves the seat and takes it again in another way.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub async fn retake(&self, start: Start) -> Result<(), ApiError> {
+        let _moving = self.0.moving.lock().await;
+        self.rise().await;
+        self.sit(start).await
+    }
+
+    /// Leaves the seat; the state stays on the disk.
+    pub async fn leave(&self) {
+        let _moving = self.0.moving.lock().await;
+        self.rise().await;
+    }
+
+    /// Tells the other managers not to count on this one any more, and leaves the seat.
+    ///
+    /// # Errors
+    /// They do not agree; the seat is left all the same.
+    pub async fn resign(&self) -> Result<(), ApiError> {
+        let _moving = self.0.moving.lock().await;
+        let manager = std::mem::take(&mut *self.place());
+        let Place::Taken(manager) = manager else { return Ok(()) };
+        let told = manager.leave(&self.0.identity).await;
+        manager.shutdown().await;
+        told
+    }
+
+    /// Leaves the seat for good: a worker has no manager's state on its disk.
+    ///
+    /// # Errors
+    /// The state cannot be deleted.
+    pub async fn vacate(&self) -> Result<(), ApiError> {
+        let _moving = self.0.moving.lock().await;
+        self.rise().await;
+        self.forget()
+    }
+
+    /// The key that the swarm locks its managers with; `None` in the outer place while this is no manager that knows.
+    pub fn wanted_lock(&self) -> Option<Option<UnlockKey>> {
+        let state = self.store()?.read();
+        let key = &state.cluster.as_ref()?.unlock_key.0;
+        if key.is_empty() { Some(None) } else { key.parse().ok().map(Some) }
+    }
+
+    /// Wraps the manager's state anew.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn lock(&self, new: Option<UnlockKey>) -> Result<(), ApiError> {
+        let mut unlock = self.0.unlock.lock().unwrap_or_else(PoisonError::into_inner);
+        rewrap(&self.0.dir, unlock.as_ref(), new.as_ref())?;
+        *unlock = new;
+        Ok(())
+    }
+
+    async fn sit(&self, start: Start) -> Result<(), ApiError> {
+        let inner = &self.0;
+        let config = ManagerConfig {
+            dir: inner.dir.clone(),
+            identity: inner.identity.clone(),
+            listen_addr: inner.membership.listen_addr,
+            advertise_addr: inner.membership.advertise_addr,
+            loops: inner.loops,
+            unlock: inner.unlock.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            limits: inner.limits,
+            hints: inner.hints.clone(),
+        };
+        match Manager::start(config, start).await {
+            Ok(manager) => {
+                *self.place() = Place::Taken(manager);
+                Ok(())
+            }
+            Err(error) => {
+                let error = ApiError::from(error);
+                *self.place() = Place::Failed(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    async fn rise(&self) {
+        let place = std::mem::take(&mut *self.place());
+        if let Place::Taken(manager) = place {
+            manager.shutdown().await;
+        }
+    }
+
+    fn forget(&self) -> Result<(), ApiError> {
+        match std::fs::remove_dir_all(&self.0.dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(ApiError::internal(format!("cannot remove {}: {e}", self.0.dir.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+}
