@@ -9,6 +9,7 @@ packages=(
     nftables iproute2 procps util-linux
     # to test and to measure
     busybox-static socat iperf3 wrk bind9-dnsutils dnsmasq-base unbound iputils-ping conntrack
+    docker-registry apache2-utils
 )
 
 missing=()

@@ -36,6 +36,11 @@ pub struct Cluster {
 impl Cluster {
     /// `n` hosts with running daemons, not yet in a swarm.
     pub fn daemons(n: usize) -> Result<Self> {
+        Self::daemons_with(n, &[])
+    }
+
+    /// The same, with these flags for each daemon.
+    pub fn daemons_with(n: usize, flags: &[&str]) -> Result<Self> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let lan = Lan::new()?;
         let client = Namespace::new("client")?;
@@ -47,6 +52,7 @@ impl Cluster {
         let client_port = lan.plug(&client)?;
         let mut cluster = Self { hosts, client, client_port, lan, dir, _turn: turn };
         for host in &mut cluster.hosts {
+            host.flags = flags.iter().map(|f| (*f).to_owned()).collect();
             host.start()?;
         }
         Ok(cluster)

@@ -42,6 +42,8 @@ pub struct Host {
     pub ns: Namespace,
     /// Its place on the segment.
     pub port: Port,
+    /// Further flags of the daemon.
+    pub flags: Vec<String>,
     dir: PathBuf,
     daemon: Option<Child>,
 }
@@ -53,7 +55,7 @@ impl Host {
         let port = lan.plug(&ns)?;
         let dir = root.join(name);
         fs::create_dir_all(&dir)?;
-        Ok(Self { name: name.into(), ns, port, dir, daemon: None })
+        Ok(Self { name: name.into(), ns, port, flags: Vec::new(), dir, daemon: None })
     }
 
     /// Its IPv4 address.
@@ -130,6 +132,7 @@ impl Host {
             .arg(self.exec_root())
             .args(["--host", &self.socket(), "--log-level"])
             .arg(std::env::var("RN_TEST_LOG").unwrap_or_else(|_| "info".into()))
+            .args(&self.flags)
             .env_remove("RN_HOST")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

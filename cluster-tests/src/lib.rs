@@ -5,6 +5,7 @@
 //! * [`cluster`]: several hosts that have met.
 //! * [`image`]: the images that tasks run, made from Debian packages and this build's own test server.
 //! * [`probe`]: connections and queries from inside a namespace, without a fork for each.
+//! * [`registry`]: Debian's docker-registry in a namespace, and what it takes to push to it.
 //! * [`wait`]: waiting for a condition, with the last reason it did not hold.
 //! * [`inventory`]: what a machine holds (links, mounts, cgroups, …), to prove that nothing is left behind.
 //!
@@ -16,6 +17,7 @@ pub mod image;
 pub mod inventory;
 pub mod lan;
 pub mod probe;
+pub mod registry;
 pub mod wait;
 
 pub use cluster::Cluster;

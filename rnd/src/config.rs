@@ -1,6 +1,6 @@
 //! Settings: flags as dockerd's, and `daemon.json` with the same names as keys.
 
-use std::{collections::BTreeMap, io, path::PathBuf};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -42,6 +42,12 @@ pub struct Flags {
     /// Advertise address of swarm init and swarm join when they name none
     #[arg(long, value_name = "IP|INTERFACE")]
     pub swarm_default_advertise_addr: Option<String>,
+    /// Registry that may be spoken to without TLS, besides those on loopback addresses; may be repeated
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]|SUBNET")]
+    pub insecure_registries: Vec<String>,
+    /// Serve metrics for Prometheus here, at /metrics
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics_addr: Option<SocketAddr>,
 }
 
 /// How log lines look.
@@ -68,6 +74,8 @@ struct File {
     log_format: Option<LogFormat>,
     labels: Option<Vec<String>>,
     swarm_default_advertise_addr: Option<String>,
+    insecure_registries: Option<Vec<String>>,
+    metrics_addr: Option<SocketAddr>,
 }
 
 /// Settings in force.
@@ -89,6 +97,10 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// Advertise address when a command names none.
     pub default_advertise_addr: Option<String>,
+    /// Registries, `host[:port]`, and subnets that may be spoken to without TLS.
+    pub insecure_registries: Vec<String>,
+    /// Where metrics are served.
+    pub metrics_addr: Option<SocketAddr>,
 }
 
 impl Config {
@@ -127,6 +139,7 @@ impl Config {
         one("log-format", flags.log_format.is_some(), file.log_format.is_some());
         let advertise = file.swarm_default_advertise_addr.is_some();
         one("swarm-default-advertise-addr", flags.swarm_default_advertise_addr.is_some(), advertise);
+        one("metrics-addr", flags.metrics_addr.is_some(), file.metrics_addr.is_some());
         if !twice.is_empty() {
             bail!(
                 "set both as a flag and in the configuration file: {}; remove one of the two",
@@ -154,6 +167,12 @@ impl Config {
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
             labels,
             default_advertise_addr: flags.swarm_default_advertise_addr.or(file.swarm_default_advertise_addr),
+            insecure_registries: flags
+                .insecure_registries
+                .into_iter()
+                .chain(file.insecure_registries.unwrap_or_default())
+                .collect(),
+            metrics_addr: flags.metrics_addr.or(file.metrics_addr),
         })
     }
 }

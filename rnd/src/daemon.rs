@@ -8,15 +8,19 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::RwLock,
 };
-use worker::runtime::{LogLimits, ShimConfig, ShimRuntime};
+use worker::runtime::{LogLimits, RegistryConfig, ShimConfig, ShimRuntime};
 
 use crate::{
     config::Config,
     front,
     machine::Machine,
+    metrics,
     paths::Paths,
     swarm::{Grounds, Member},
 };
+
+/// Certificate authorities of registries, as `/etc/docker/certs.d`.
+const CERTS: &str = "/etc/rn/certs.d";
 
 /// Where this node stands.
 pub enum Standing {
@@ -61,12 +65,20 @@ pub async fn run(config: Config) -> Result<()> {
         daemon_id: daemon_id.clone(),
         shim: ShimConfig::find_shim(),
         log: LogLimits::default(),
+        registries: RegistryConfig { insecure: config.insecure_registries.clone(), certs_dir: CERTS.into() },
     })
     .await?;
     let runtime = Arc::new(runtime);
     let socket = config.socket.clone();
     let pidfile = config.pidfile.clone();
-    let grounds = Grounds { config, paths, machine, daemon_id, runtime: runtime.clone() };
+    let grounds = Grounds {
+        config,
+        paths,
+        machine,
+        daemon_id,
+        runtime: runtime.clone(),
+        events: runtime.events().clone(),
+    };
     let standing = match grounds.resume().await {
         Ok(Some(member)) => Standing::Active(Box::new(member)),
         Ok(None) => Standing::Inactive,
@@ -82,6 +94,9 @@ pub async fn run(config: Config) -> Result<()> {
         started_at: proto::model::Timestamp::now().0,
     });
     let serving = front::serve(daemon.clone(), &socket)?;
+    if let Some(addr) = daemon.grounds.config.metrics_addr {
+        tokio::spawn(metrics::serve(daemon.clone(), addr).await?);
+    }
     tracing::info!(socket = %socket.display(), "ready");
     let result = tokio::select! {
         _ = term.recv() => Ok(()),

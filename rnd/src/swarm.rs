@@ -22,12 +22,13 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use worker::{
     kernel::facts::HostFacts,
-    runtime::Runtime,
+    runtime::{Events, Runtime},
     worker::{Worker, WorkerConfig},
 };
 
 use crate::{
     config::Config,
+    local,
     machine::{self, Machine},
     paths::{Paths, write_atomically},
     renewal,
@@ -80,6 +81,8 @@ pub struct Grounds {
     pub daemon_id: String,
     /// Containers.
     pub runtime: Arc<dyn Runtime>,
+    /// Where its users hear what happens.
+    pub events: Arc<Events>,
 }
 
 fn internal(error: anyhow::Error) -> ApiError {
@@ -235,7 +238,9 @@ impl Grounds {
                 advertise_addr: membership.advertise_addr,
                 loops: Default::default(),
             };
-            Some(Manager::start(config, start).await?)
+            let manager = Manager::start(config, start).await?;
+            tokio::spawn(local::events::follow(manager.store().changes(), self.events.clone()));
+            Some(manager)
         } else {
             None
         };

@@ -22,7 +22,7 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What stopped a step.
-enum Failure {
+pub(super) enum Failure {
     /// The task ends in this state.
     Ends(TaskState, String),
     /// The same again, later.
@@ -32,10 +32,10 @@ enum Failure {
 type Step = Result<(), Failure>;
 
 pub(super) struct Actor {
-    deps: Arc<Deps>,
+    pub(super) deps: Arc<Deps>,
     /// The newest assignment; the last one there was, once it is no longer assigned.
-    task: Arc<Task>,
-    wish: watch::Receiver<Option<Arc<Task>>>,
+    pub(super) task: Arc<Task>,
+    pub(super) wish: watch::Receiver<Option<Arc<Task>>>,
     container: Option<ContainerRecord>,
     state: Option<watch::Receiver<ContainerState>>,
     network: Option<TaskNetwork>,
@@ -178,6 +178,7 @@ impl Actor {
                 self.status.err = err;
                 let message = match state {
                     TaskState::Rejected => "preparing",
+                    TaskState::Shutdown => "shutdown",
                     _ => "starting",
                 };
                 self.report(state, message);
@@ -190,7 +191,7 @@ impl Actor {
     }
 
     /// Reports a state. What was reported never falls: a task that a reboot has set back is reported again when it runs.
-    fn report(&mut self, state: TaskState, message: &str) {
+    pub(super) fn report(&mut self, state: TaskState, message: &str) {
         if state < self.status.state {
             return;
         }
@@ -203,11 +204,11 @@ impl Actor {
     async fn prepare(&mut self) -> Step {
         self.report(TaskState::Accepted, "accepted");
         self.report(TaskState::Preparing, "preparing");
+        let _image = self.image().await?;
         // Bounded: a node that gets a hundred tasks at once makes some of them at a time.
         let deps = self.deps.clone();
         let Ok(_permit) = deps.making.acquire().await else { return Ok(()) };
         let spec = &self.task.spec.container;
-        deps.runtime.resolve_image(&spec.image).await.map_err(|e| self.no_image(e))?;
         let id = ContainerId::random();
         let rejected = |why: String| Failure::Ends(TaskState::Rejected, why);
         self.maybe_network = true;
@@ -242,19 +243,6 @@ impl Actor {
         self.found = false;
         self.report(TaskState::Ready, "prepared");
         Ok(())
-    }
-
-    fn no_image(&self, error: RuntimeError) -> Failure {
-        let why = match error {
-            RuntimeError::NoSuchImage(image) => {
-                let host = &self.deps.node.hostname;
-                format!(
-                    "No such image: {image}; bring it onto that node first, on {host}: rnctl import ROOTFS.tar {image}"
-                )
-            }
-            other => other.to_string(),
-        };
-        Failure::Ends(TaskState::Rejected, why)
     }
 
     async fn adopt(&mut self) -> Step {
