@@ -187,14 +187,16 @@ fn a_registry_with_passwords() -> Result<()> {
     ensure!(ok && text.contains("Login Succeeded"), "{text}");
 
     // Without --with-registry-auth nodes have no password.
-    let (ok, text) =
-        run(&["service", "create", "-d", "--name", "web", "--mode", "global", "-p", "8081:80", &name])?;
+    let (ok, text) = run(&["service", "create", "-d", "--name", "web", "--mode", "global", &name])?;
     ensure!(ok && text.contains("could not be accessed on a registry"), "{text}");
     wait_error(&cluster, "web", &["pull access denied", "--with-registry-auth"])?;
     let (ok, text) = run(&["service", "update", "-d", "--with-registry-auth", "--image", &name, "web"])?;
     ensure!(ok, "{text}");
     cluster.wait_running("web", 2)?;
-    cluster.wait_answers(8081)?;
+    for host in &cluster.hosts {
+        let container = cluster.container(host, "web")?;
+        ensure!(host.exec(&container, &["cat", "/www/version"])? == "one");
+    }
     ensure!(image_of(&cluster, "web")?.contains("@sha256:"));
     // Nobody is shown the password, and it is nowhere on a disk in clear.
     let shown = manager.rnctl(&["inspect", "web"])?;

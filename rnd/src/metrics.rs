@@ -107,7 +107,9 @@ struct Numbers(Registry);
 
 impl Numbers {
     fn one(&mut self, name: &str, help: &str, value: impl TryInto<i64>) {
-        self.many(name, help, [(Labels::new(), value)]);
+        let gauge: Gauge = Gauge::default();
+        gauge.set(value.try_into().unwrap_or(i64::MAX));
+        self.0.register(name, help, gauge);
     }
 
     fn many<V: TryInto<i64>>(

@@ -53,14 +53,11 @@ impl Actor {
     }
 
     fn no_image(&self, error: RuntimeError) -> Failure {
-        let why = match error {
-            RuntimeError::NoSuchImage { image, why } if why.is_empty() => format!("No such image: {image}"),
-            other => other.to_string(),
-        };
+        let why = error.to_string();
         let host = &self.deps.node.hostname;
         Failure::Ends(
             TaskState::Rejected,
-            format!("{why}; without a registry, bring it onto {host} first: rnctl load or rnctl import"),
+            format!("{why}; it can be brought onto {host} by hand too: rnctl load or rnctl import"),
         )
     }
 }

@@ -81,8 +81,7 @@ pub fn error(error: OciDistributionError, image: &Reference, username: Option<&s
         OciDistributionError::RequestError(error) => {
             return RuntimeError::Registry {
                 message: format!(
-                    "registry {registry} cannot be reached: {}; check that it runs and that this node may use it, or bring the \
-                     image onto the node: rnctl load -i archive.tar",
+                    "registry {registry} cannot be reached: {}; check that it runs and that this node may use it",
                     innermost(&error)
                 ),
                 denied: false,
