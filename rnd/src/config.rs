@@ -48,6 +48,10 @@ pub struct Flags {
     /// Serve metrics for Prometheus here, at /metrics
     #[arg(long, value_name = "IP:PORT")]
     pub metrics_addr: Option<SocketAddr>,
+    /// Let traffic of tasks through forward chains of other firewalls (ufw, firewalld, dockerd) that drop what they do not know
+    /// [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub firewall_compat: Option<bool>,
 }
 
 /// How log lines look.
@@ -76,6 +80,7 @@ struct File {
     swarm_default_advertise_addr: Option<String>,
     insecure_registries: Option<Vec<String>>,
     metrics_addr: Option<SocketAddr>,
+    firewall_compat: Option<bool>,
 }
 
 /// Settings in force.
@@ -101,6 +106,8 @@ pub struct Config {
     pub insecure_registries: Vec<String>,
     /// Where metrics are served.
     pub metrics_addr: Option<SocketAddr>,
+    /// Other firewalls' forward chains are opened for tasks.
+    pub firewall_compat: bool,
 }
 
 impl Config {
@@ -140,6 +147,7 @@ impl Config {
         let advertise = file.swarm_default_advertise_addr.is_some();
         one("swarm-default-advertise-addr", flags.swarm_default_advertise_addr.is_some(), advertise);
         one("metrics-addr", flags.metrics_addr.is_some(), file.metrics_addr.is_some());
+        one("firewall-compat", flags.firewall_compat.is_some(), file.firewall_compat.is_some());
         if !twice.is_empty() {
             bail!(
                 "set both as a flag and in the configuration file: {}; remove one of the two",
@@ -173,6 +181,7 @@ impl Config {
                 .chain(file.insecure_registries.unwrap_or_default())
                 .collect(),
             metrics_addr: flags.metrics_addr.or(file.metrics_addr),
+            firewall_compat: flags.firewall_compat.or(file.firewall_compat).unwrap_or(true),
         })
     }
 }
