@@ -54,7 +54,7 @@ pub fn config(layers: &[&[u8]], cmd: &str) -> Vec<u8> {
     let diff_ids: Vec<String> = layers.iter().map(|l| digest(l)).collect();
     serde_json::json!({
         "architecture": Platform::own().architecture, "os": "linux", "created": "2024-05-06T07:08:09Z",
-        "config": {"Cmd": ["sh", "-c", cmd], "Env": ["PATH=/bin"], "Labels": {"tier": cmd.get(..4)}},
+        "config": {"Cmd": ["sh", "-c", cmd], "Env": ["PATH=/bin"], "Labels": {"tier": cmd}},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     })
     .to_string()
