@@ -94,8 +94,20 @@ fn a_service_runs_what_its_registry_has() -> Result<()> {
     let one = registry.push("team/web", "1", &layers(dir.path(), "one")?, &config)?;
     let name = registry.name("team/web:1");
     let manager = cluster.manager();
-    manager
-        .rnctl(&["service", "create", "-d", "--name", "web", "--mode", "global", "-p", "8080:80", &name])?;
+    manager.rnctl(&[
+        "service",
+        "create",
+        "-d",
+        "--name",
+        "web",
+        "--replicas",
+        "2",
+        "--replicas-max-per-node",
+        "1",
+        "-p",
+        "8080:80",
+        &name,
+    ])?;
     let pinned = format!("{name}@{}", one.digest);
     ensure!(
         image_of(&cluster, "web")? == pinned,
