@@ -6,7 +6,7 @@ pub const DEFAULT_REGISTRY: &str = "docker.io";
 /// The registry that an image's name begins with. Docker's rule: the first component is one if it looks like a host.
 pub fn registry(image: &str) -> &str {
     match image.split_once('/') {
-        Some((first, _)) if first == "index.docker.io" => DEFAULT_REGISTRY,
+        Some(("index.docker.io", _)) => DEFAULT_REGISTRY,
         Some((first, _)) if first == "localhost" || first.contains(['.', ':']) => first,
         _ => DEFAULT_REGISTRY,
     }
