@@ -5,6 +5,7 @@
 //! * [`cluster`]: several hosts that have met.
 //! * [`image`]: the images that tasks run, made from Debian packages and this build's own test server.
 //! * [`probe`]: connections and queries from inside a namespace, without a fork for each.
+//! * [`registry`]: Debian's docker-registry in a namespace, and what it takes to push to it.
 //! * [`storm`]: many clients at once, every request accounted for.
 //! * [`updates`]: a service that is replaced under a [`storm`].
 //! * [`wait`]: waiting for a condition, with the last reason it did not hold.
@@ -18,6 +19,7 @@ pub mod image;
 pub mod inventory;
 pub mod lan;
 pub mod probe;
+pub mod registry;
 pub mod storm;
 pub mod updates;
 pub mod wait;

@@ -15,6 +15,7 @@ pub mod bootstrap;
 pub mod ca;
 pub mod control_loop;
 pub mod dispatcher;
+pub mod events;
 pub mod ipam;
 pub mod keys;
 pub mod leader;

@@ -5,7 +5,7 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, error:
 use std::ffi::OsString;
 
 use crate::{
-    cmd::{container, exec, image, inspect, network, node, service, swarm, system},
+    cmd::{container, events, exec, image, inspect, login, network, node, service, swarm, system},
     connect::DEFAULT_HOST,
     exit::Failure,
 };
@@ -72,6 +72,18 @@ pub enum Command {
     Images(image::ListArgs),
     /// Remove images from this machine
     Rmi(image::RemoveArgs),
+    /// Bring in the images of an archive, as docker save writes it, or an OCI one
+    Load(image::LoadArgs),
+    /// Pull an image from its registry onto this machine
+    Pull(image::PullArgs),
+    /// Give an image another name
+    Tag(image::TagArgs),
+    /// Keep the credentials for a registry, once it accepts them
+    Login(login::LoginArgs),
+    /// Forget the credentials for a registry
+    Logout(login::LogoutArgs),
+    /// Print what happens on this machine and, on a manager, in the swarm
+    Events(events::EventsArgs),
     /// Show what the daemon knows about itself and its swarm
     Info(system::InfoArgs),
     /// Show the versions of client and daemon

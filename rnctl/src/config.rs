@@ -38,7 +38,7 @@ impl Config {
 }
 
 /// `$RN_CONFIG/config.json`, else `~/.rn/config.json`.
-fn path() -> Option<PathBuf> {
+pub fn path() -> Option<PathBuf> {
     let dir = match std::env::var_os("RN_CONFIG") {
         Some(dir) => PathBuf::from(dir),
         None => PathBuf::from(std::env::var_os("HOME")?).join(".rn"),

@@ -10,6 +10,7 @@ mod cli;
 mod cmd;
 mod config;
 mod connect;
+mod credentials;
 mod exit;
 mod output;
 mod parse;

@@ -1,6 +1,6 @@
 //! Settings: flags as dockerd's, and `daemon.json` with the same names as keys.
 
-use std::{collections::BTreeMap, io, path::PathBuf};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -50,6 +50,12 @@ pub struct Flags {
     /// Shortest --cert-expiry; below an hour for tests only
     #[arg(long, value_name = "DURATION", hide = true, default_value = "1h")]
     pub min_cert_expiry: String,
+    /// Registry that may be spoken to without TLS, besides those on loopback addresses; may be repeated
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]|SUBNET")]
+    pub insecure_registries: Vec<String>,
+    /// Serve metrics for Prometheus here, at /metrics
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics_addr: Option<SocketAddr>,
     /// Let traffic of tasks through forward chains of other firewalls (ufw, firewalld, dockerd) that drop what they do not know
     /// [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -81,6 +87,8 @@ struct File {
     labels: Option<Vec<String>>,
     swarm_default_advertise_addr: Option<String>,
     network_key_rotation: Option<String>,
+    insecure_registries: Option<Vec<String>>,
+    metrics_addr: Option<SocketAddr>,
     firewall_compat: Option<bool>,
 }
 
@@ -107,6 +115,10 @@ pub struct Config {
     pub network_key_rotation: Millis,
     /// Shortest life of certificates that may be asked for.
     pub min_cert_expiry: Millis,
+    /// Registries, `host[:port]`, and subnets that may be spoken to without TLS.
+    pub insecure_registries: Vec<String>,
+    /// Where metrics are served.
+    pub metrics_addr: Option<SocketAddr>,
     /// Other firewalls' forward chains are opened for tasks.
     pub firewall_compat: bool,
 }
@@ -149,6 +161,7 @@ impl Config {
         let rotation = file.network_key_rotation.is_some();
         one("network-key-rotation", flags.network_key_rotation.is_some(), rotation);
         one("swarm-default-advertise-addr", flags.swarm_default_advertise_addr.is_some(), advertise);
+        one("metrics-addr", flags.metrics_addr.is_some(), file.metrics_addr.is_some());
         one("firewall-compat", flags.firewall_compat.is_some(), file.firewall_compat.is_some());
         if !twice.is_empty() {
             bail!(
@@ -185,6 +198,12 @@ impl Config {
                 "" => Limits::default().min_cert_expiry,
                 text => duration("min-cert-expiry", text)?,
             },
+            insecure_registries: flags
+                .insecure_registries
+                .into_iter()
+                .chain(file.insecure_registries.unwrap_or_default())
+                .collect(),
+            metrics_addr: flags.metrics_addr.or(file.metrics_addr),
             firewall_compat: flags.firewall_compat.or(file.firewall_compat).unwrap_or(true),
         })
     }

@@ -9,15 +9,19 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::RwLock,
 };
-use worker::runtime::{LogLimits, ShimConfig, ShimRuntime};
+use worker::runtime::{LogLimits, RegistryConfig, ShimConfig, ShimRuntime};
 
 use crate::{
     config::Config,
     front,
     machine::Machine,
+    metrics,
     paths::Paths,
     swarm::{Grounds, Member},
 };
+
+/// Certificate authorities of registries, as `/etc/docker/certs.d`.
+const CERTS: &str = "/etc/rn/certs.d";
 
 /// Where this node stands.
 pub enum Standing {
@@ -104,12 +108,20 @@ pub async fn run(config: Config) -> Result<()> {
         daemon_id: daemon_id.clone(),
         shim: ShimConfig::find_shim(),
         log: LogLimits::default(),
+        registries: RegistryConfig { insecure: config.insecure_registries.clone(), certs_dir: CERTS.into() },
     })
     .await?;
     let runtime = Arc::new(runtime);
     let socket = config.socket.clone();
     let pidfile = config.pidfile.clone();
-    let grounds = Grounds { config, paths, machine, daemon_id, runtime: runtime.clone() };
+    let grounds = Grounds {
+        config,
+        paths,
+        machine,
+        daemon_id,
+        runtime: runtime.clone(),
+        events: runtime.events().clone(),
+    };
     let standing = grounds.standing(None).await;
     let daemon = Arc::new(Daemon {
         grounds,
@@ -119,6 +131,9 @@ pub async fn run(config: Config) -> Result<()> {
     });
     let serving = front::serve(daemon.clone(), &socket)?;
     let moving = tokio::spawn(daemon.clone().follow_addresses());
+    if let Some(addr) = daemon.grounds.config.metrics_addr {
+        tokio::spawn(metrics::serve(daemon.clone(), addr).await?);
+    }
     tracing::info!(socket = %socket.display(), "ready");
     let result = tokio::select! {
         _ = term.recv() => Ok(()),

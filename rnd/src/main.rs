@@ -2,6 +2,7 @@
 //!
 //! * [`config`]: flags and `daemon.json`. [`paths`]: where everything lies.
 //! * [`daemon`]: start, serve, stop. [`swarm`]: init, join, leave, and what is remembered of them.
+//! * [`metrics`]: numbers for Prometheus.
 //! * [`local`]: what the daemon answers about itself. [`front`]: the socket, which passes the user's API to the manager.
 
 mod config;
@@ -9,6 +10,7 @@ mod daemon;
 mod front;
 mod local;
 mod machine;
+mod metrics;
 mod paths;
 mod swarm;
 

@@ -20,7 +20,7 @@ use crate::{
     agent::{Agent, AgentConfig, AgentStatus, Assigned, WorkerDir},
     dataplane::DataPlane,
     desired::Underlay,
-    dns::{DnsServer, Forwarder, UpstreamConfig},
+    dns::{DnsCounts, DnsServer, Forwarder, UpstreamConfig},
     gossip::{Gossip, GossipConfig, Timing},
     kernel::{LinuxKernel, facts::HostFacts},
     plan::names::{Marks, Names},
@@ -76,6 +76,7 @@ pub struct Worker {
     stop: CancellationToken,
     agent: JoinSet<()>,
     work: JoinSet<()>,
+    dns_counts: Arc<DnsCounts>,
 }
 
 impl Worker {
@@ -172,6 +173,7 @@ impl Worker {
 
         let forwarder = Arc::new(Forwarder::new(UpstreamConfig::default()));
         let dns = DnsServer::new(reconciler.table(), forwarder);
+        let dns_counts = dns.counts();
         let dataplane =
             DataPlane::start(reconciler.clone(), dns, config.runtime.clone(), assigned.subscribe()).await;
         let supervisor = Supervisor::new(SupervisorConfig {
@@ -198,6 +200,7 @@ impl Worker {
             stop,
             agent,
             work,
+            dns_counts,
         })
     }
 
@@ -229,6 +232,11 @@ impl Worker {
     /// How the node's network stands.
     pub fn network_status(&self) -> Arc<reconciler::Status> {
         self.reconciler.status().borrow().clone()
+    }
+
+    /// What its resolver has done.
+    pub fn dns_counts(&self) -> &DnsCounts {
+        &self.dns_counts
     }
 
     /// What gossip knows.

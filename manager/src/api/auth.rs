@@ -80,6 +80,13 @@ pub const ROLES: &[(&str, Access)] = {
         ("Local/ContainerLogs", LocalOnly),
         ("Local/Exec", LocalOnly),
         ("Local/ListLocalNetworks", LocalOnly),
+        ("Local/Load", LocalOnly),
+        ("Local/TagImage", LocalOnly),
+        ("Local/PruneImages", LocalOnly),
+        ("Local/PullImage", LocalOnly),
+        ("Local/ResolveImage", LocalOnly),
+        ("Local/Login", LocalOnly),
+        ("Local/Events", LocalOnly),
     ]
 };
 

@@ -7,7 +7,7 @@ use proto::{
 };
 use tonic::{Request, Response, Status};
 
-use super::Api;
+use super::{Api, conceal};
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -73,7 +73,7 @@ impl Control for Api {
 
     async fn create_service(&self, request: Request<pb::CreateServiceRequest>) -> Reply<pb::Service> {
         let spec = ServiceSpec::try_from(given("spec", request.into_inner().spec)?)?;
-        Ok(Response::new(self.new_service(spec).await?.into()))
+        Ok(Response::new(conceal::service(&self.new_service(spec).await?)))
     }
 
     async fn list_services(&self, _: Request<pb::ListServicesRequest>) -> Reply<pb::ListServicesReply> {
@@ -84,17 +84,19 @@ impl Control for Api {
 
     async fn get_service(&self, request: Request<pb::GetRequest>) -> Reply<pb::Service> {
         let service = self.fresh().await?.find_service(&request.get_ref().key)?;
-        Ok(Response::new(pb::Service::from(&*service)))
+        Ok(Response::new(conceal::service(&service)))
     }
 
     async fn update_service(&self, request: Request<pb::UpdateServiceRequest>) -> Reply<pb::Service> {
         let request = request.into_inner();
         let version = Revision(request.version);
         if request.rollback {
-            return Ok(Response::new(self.roll_service_back(&request.key, version).await?.into()));
+            let service = self.roll_service_back(&request.key, version).await?;
+            return Ok(Response::new(conceal::service(&service)));
         }
         let spec = ServiceSpec::try_from(given("spec", request.spec)?)?;
-        Ok(Response::new(self.set_service(&request.key, version, spec).await?.into()))
+        let service = self.set_service(&request.key, version, spec).await?;
+        Ok(Response::new(conceal::service(&service)))
     }
 
     async fn remove_service(&self, request: Request<pb::RemoveRequest>) -> Reply<pb::RemoveReply> {
@@ -104,11 +106,11 @@ impl Control for Api {
     async fn list_tasks(&self, request: Request<pb::ListTasksRequest>) -> Reply<pb::ListTasksReply> {
         let state = self.fresh().await?;
         let tasks = super::tasks::list(&state, request.get_ref())?;
-        Ok(Response::new(pb::ListTasksReply { tasks: tasks.iter().map(|t| pb::Task::from(&**t)).collect() }))
+        Ok(Response::new(pb::ListTasksReply { tasks: tasks.iter().map(|t| conceal::task(t)).collect() }))
     }
 
     async fn get_task(&self, request: Request<pb::GetRequest>) -> Reply<pb::Task> {
         let task = self.fresh().await?.find_task(&request.get_ref().key)?;
-        Ok(Response::new(pb::Task::from(&*task)))
+        Ok(Response::new(conceal::task(&task)))
     }
 }

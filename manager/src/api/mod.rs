@@ -5,6 +5,7 @@
 
 pub mod auth;
 mod cluster;
+mod conceal;
 mod control;
 pub mod forward;
 pub mod membership;

@@ -6,7 +6,7 @@ use proto::{
     pb,
 };
 
-use super::{Api, validate};
+use super::{Api, conceal, validate};
 use crate::store::{command::Command, state::State};
 
 impl Api {
@@ -38,6 +38,7 @@ impl Api {
     ) -> Result<Service, ApiError> {
         let state = self.fresh().await?;
         let service = state.find_service(key)?;
+        let spec = conceal::with_known_auth(spec, &service.spec);
         let spec = Box::new(validate::service::update(&state, &service, spec)?);
         self.propose(Command::SetServiceSpec { id: service.id.clone(), expect: version, spec }).await?;
         Ok((*self.store.read().find_service(service.id.as_str())?).clone())
@@ -76,7 +77,7 @@ pub(super) fn entry(state: &State, service: &Service) -> pb::ServiceEntry {
         ServiceMode::Replicated(n) => n,
         ServiceMode::Global => count(wanted().count()),
     };
-    pb::ServiceEntry { service: Some(pb::Service::from(service)), running: count(running), desired }
+    pb::ServiceEntry { service: Some(conceal::service(service)), running: count(running), desired }
 }
 
 fn count(n: usize) -> u64 {

@@ -8,8 +8,8 @@
 use std::cmp::Reverse;
 
 use proto::model::{
-    FailureAction, Millis, PortConfig, PublishMode, Service, Task, TaskState, Timestamp, UpdateConfig,
-    UpdateOrder, UpdateState, UpdateStatus,
+    ContainerSpec, FailureAction, Millis, PortConfig, PublishMode, Service, Task, TaskState, Timestamp,
+    UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
 };
 
 use super::{
@@ -27,12 +27,22 @@ pub(super) fn is_task_spec_changed(task: &Task, service: &Service) -> bool {
         return false;
     }
     let (old, new) = (&task.spec, &service.spec.task);
-    old.container != new.container
+    is_container_changed(task, &new.container)
         || old.limits != new.limits
         || old.reservations != new.reservations
         || old.restart != new.restart
         || old.networks != new.networks
         || old.force_update != new.force_update
+}
+
+/// Who may pull the image matters to a task that does not have it yet.
+fn is_container_changed(task: &Task, new: &ContainerSpec) -> bool {
+    let old = &task.spec.container;
+    let pulled = (TaskState::Ready..=TaskState::Running).contains(&task.status.state);
+    match pulled && old.pull_auth != new.pull_auth {
+        true => *old != ContainerSpec { pull_auth: old.pull_auth.clone(), ..new.clone() },
+        false => old != new,
+    }
 }
 
 /// Whether a task must be replaced to do what the service's spec says. Replicas, labels, update settings, and placement

@@ -11,7 +11,8 @@ use std::{
 use proto::model::{
     Cluster, ClusterSpec, Condition, Network, NetworkAllocation, NetworkId, NetworkKey, Node,
     NodeDescription, NodeId, NodeSpec, NodeStatus, Revision, Role, RootRotation, Service, ServiceAllocation,
-    ServiceId, ServiceSpec, Task, TaskAllocation, TaskId, TaskState, TaskStatus, Timestamp, UnlockKey, UpdateStatus,
+    ServiceId, ServiceSpec, Task, TaskAllocation, TaskId, TaskState, TaskStatus, Timestamp, UnlockKey,
+    UpdateStatus,
 };
 
 /// One raft entry: commands that are applied one after the other, each with its own outcome.

@@ -36,6 +36,9 @@ use proto::model::{Millis, NodeId, Revision};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// What each entry has changed, one after the other.
+pub type Changes = broadcast::Receiver<Arc<Vec<Change>>>;
+
 pub use self::{
     change::{Change, Edit},
     command::{Command, Outcome, Rejected},
@@ -159,7 +162,7 @@ impl Store {
     }
 
     /// Every change of every entry, in order. A reader that gets `Lagged` starts over from [`Self::read`].
-    pub fn changes(&self) -> broadcast::Receiver<Arc<Vec<Change>>> {
+    pub fn changes(&self) -> Changes {
         self.inner.published.changes()
     }
 

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use proto::model::{
-    FailureAction, Millis, ServiceId, ServiceMode, TaskState, UpdateConfig, UpdateOrder, UpdateState,
+    FailureAction, Millis, RegistryAuth, ServiceId, ServiceMode, TaskState, UpdateConfig, UpdateOrder,
+    UpdateState,
 };
 
 use super::{
@@ -60,6 +61,8 @@ fn what_does_not_concern_a_task_does_not_replace_it() {
         s.labels.insert("a".into(), "b".into());
         s.update = None;
         s.task.placement.constraints = vec!["node.platform.os==linux".into()];
+        // They have the image.
+        s.task.container.pull_auth = Some(RegistryAuth { username: "me".into(), ..RegistryAuth::default() });
     });
     world.run();
     assert_eq!(world.live(&id), before);

@@ -77,6 +77,18 @@ impl TryFrom<pb::DnsConfig> for model::DnsConfig {
     }
 }
 
+impl From<model::RegistryAuth> for pb::RegistryAuth {
+    fn from(m: model::RegistryAuth) -> Self {
+        Self { server: m.server, username: m.username, password: m.password }
+    }
+}
+
+impl From<pb::RegistryAuth> for model::RegistryAuth {
+    fn from(p: pb::RegistryAuth) -> Self {
+        Self { server: p.server, username: p.username, password: p.password }
+    }
+}
+
 impl From<model::ContainerSpec> for pb::ContainerSpec {
     fn from(m: model::ContainerSpec) -> Self {
         Self {
@@ -102,6 +114,7 @@ impl From<model::ContainerSpec> for pb::ContainerSpec {
             healthcheck: m.healthcheck.map(Into::into),
             sysctls: m.sysctls,
             ulimits: into_all(m.ulimits),
+            pull_auth: m.pull_auth.map(Into::into),
         }
     }
 }
@@ -133,6 +146,7 @@ impl TryFrom<pb::ContainerSpec> for model::ContainerSpec {
             healthcheck: p.healthcheck.map(Into::into),
             sysctls: p.sysctls,
             ulimits: into_all(p.ulimits),
+            pull_auth: p.pull_auth.map(Into::into),
         })
     }
 }

@@ -69,6 +69,11 @@ fn task_spec() -> TaskSpec {
             }),
             sysctls: labels(),
             ulimits: vec![Ulimit { name: "nofile".into(), soft: 1, hard: -1 }],
+            pull_auth: Some(RegistryAuth {
+                server: "reg.example:5000".into(),
+                username: "me".into(),
+                password: "secret".into(),
+            }),
         },
         limits: Resources { nano_cpus: 1, memory_bytes: 2, pids: 3 },
         reservations: Resources { nano_cpus: 4, memory_bytes: 5, pids: 0 },

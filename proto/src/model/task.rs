@@ -128,6 +128,26 @@ pub struct DnsConfig {
     pub options: Vec<String>,
 }
 
+/// Who pulls an image.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RegistryAuth {
+    /// The registry, `host[:port]`; nobody else is shown the password.
+    pub server: String,
+    /// The user.
+    pub username: String,
+    /// The password, or a token in its place.
+    pub password: String,
+}
+
+impl fmt::Debug for RegistryAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryAuth")
+            .field("server", &self.server)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContainerSpec {
@@ -175,6 +195,8 @@ pub struct ContainerSpec {
     pub sysctls: BTreeMap<String, String>,
     /// Limits.
     pub ulimits: Vec<Ulimit>,
+    /// Who pulls the image; none = anybody may.
+    pub pull_auth: Option<RegistryAuth>,
 }
 
 /// Amounts; 0 = not set.

@@ -1,9 +1,11 @@
 //! The commands. Each file holds the flags of its commands beside what they do.
 
 pub mod container;
+pub mod events;
 pub mod exec;
 pub mod image;
 pub mod inspect;
+pub mod login;
 pub mod network;
 pub mod node;
 pub mod service;
@@ -39,6 +41,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         }
         // Connects once it knows that the words make sense.
         Command::Service(command) => return service::run(host, command).await,
+        Command::Logout(args) => return login::logout(&args),
         _ => {}
     }
     let rn = Daemon::connect(host).await?;
@@ -55,8 +58,13 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Import(args) => image::import(&rn, args).await,
         Command::Images(args) => image::list(&rn, args).await,
         Command::Rmi(args) => image::remove(&rn, args).await,
+        Command::Load(args) => image::load(&rn, args).await,
+        Command::Pull(args) => image::pull(&rn, args).await,
+        Command::Tag(args) => image::tag(&rn, args).await,
+        Command::Login(args) => login::login(&rn, args).await,
+        Command::Events(args) => events::run(&rn, args).await,
         Command::Info(args) => system::info(&rn, args).await,
-        Command::Service(_) | Command::Version(_) | Command::Completion { .. } => Ok(()),
+        Command::Service(_) | Command::Version(_) | Command::Logout(_) | Command::Completion { .. } => Ok(()),
     }
 }
 

@@ -11,6 +11,7 @@ impl Filters {
     pub fn parse(given: &[String], known: &[&str]) -> Result<Self, Failure> {
         let mut filters = Vec::new();
         for text in given {
+            // `label!=x` is the filter `label!`.
             let Some((key, value)) = text.split_once('=') else {
                 return Err(Failure::local(format!(
                     "invalid argument {text:?} for \"-f, --filter\": bad format of filter (expected name=value)"
@@ -26,7 +27,8 @@ impl Filters {
         Ok(Self(filters))
     }
 
-    fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+    /// The values of a key.
+    pub fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 

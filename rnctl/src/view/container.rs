@@ -6,7 +6,7 @@ use proto::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Object, capitalized, label_list, strings};
+use super::{Object, capitalized, label_list, service::image, strings};
 use crate::output::{
     ellipsis,
     listing::{Listing, Row},
@@ -40,7 +40,7 @@ pub fn row(container: &Container, no_trunc: bool, now: Timestamp) -> Row {
     let networks: Vec<&str> = container.networks.iter().map(|n| n.name.as_str()).collect();
     Object::default()
         .with("ID", if no_trunc { &container.id } else { short_id(&container.id) })
-        .with("Image", container.image.as_str())
+        .with("Image", if no_trunc { &container.image } else { image(&container.image) })
         .with("Command", format!("{command:?}"))
         .with("CreatedAt", time::long(Timestamp(container.created_at)))
         .with("RunningFor", time::ago(Timestamp(container.created_at), now))

@@ -1,5 +1,7 @@
 //! Images.
 
+use std::collections::BTreeMap;
+
 use proto::{model::Timestamp, pb::Image};
 use serde_json::{Value, json};
 
@@ -18,37 +20,65 @@ pub const LISTING: Listing = Listing {
         ("Repository", "REPOSITORY"),
         ("Tag", "TAG"),
         ("ID", "IMAGE ID"),
+        ("Digest", "DIGEST"),
         ("CreatedSince", "CREATED"),
         ("CreatedAt", "CREATED AT"),
         ("Size", "SIZE"),
     ],
 };
 
-/// The lines of `image ls`: one for each tag.
-pub fn rows(image: &Image, no_trunc: bool, now: Timestamp) -> Vec<Row> {
+/// `image ls --digests`.
+pub const LISTING_DIGESTS: Listing = Listing {
+    table: "{{.Repository}}\\t{{.Tag}}\\t{{.Digest}}\\t{{.ID}}\\t{{.CreatedSince}}\\t{{.Size}}",
+    ..LISTING
+};
+
+/// The labels of an image.
+pub fn labels(image: &Image) -> BTreeMap<String, String> {
+    let config: Value = serde_json::from_str(&image.config_json).unwrap_or_default();
+    let labels = config.pointer("/config/Labels").and_then(Value::as_object);
+    let text =
+        |(name, value): (&String, &Value)| (name.clone(), value.as_str().unwrap_or_default().to_owned());
+    labels.into_iter().flatten().map(text).collect()
+}
+
+/// The lines of `image ls`: one for each tag, and with `digests` for each digest of it; one for each repository without a tag.
+pub fn rows(image: &Image, no_trunc: bool, digests: bool, now: Timestamp) -> Vec<Row> {
     let created = Timestamp(image.created_at);
-    let line = |repository: &str, tag: &str| {
+    let line = |repository: &str, tag: &str, digest: &str| {
         Object::default()
             .with("Repository", repository)
             .with("Tag", tag)
+            .with("Digest", digest)
             .with("ID", if no_trunc { &image.id } else { short_id(&image.id) })
             .with("CreatedSince", time::ago(created, now))
             .with("CreatedAt", time::long(created))
             .with("Size", units::decimal(image.size))
             .build()
     };
-    if image.tags.is_empty() {
-        return vec![line("<none>", "<none>")];
+    let by_repository: Vec<(&str, &str)> = image.digests.iter().filter_map(|d| d.split_once('@')).collect();
+    let mut rows = Vec::new();
+    for reference in &image.tags {
+        let (repository, tag) = split(reference);
+        let known: Vec<&str> =
+            by_repository.iter().filter(|(r, _)| digests && *r == repository).map(|(_, d)| *d).collect();
+        match known.is_empty() {
+            true => rows.push(line(repository, tag, NONE)),
+            false => rows.extend(known.into_iter().map(|digest| line(repository, tag, digest))),
+        }
     }
-    image
-        .tags
-        .iter()
-        .map(|reference| {
-            let (repository, tag) = split(reference);
-            line(repository, tag)
-        })
-        .collect()
+    let tagged = |repository: &str| image.tags.iter().any(|tag| split(tag).0 == repository);
+    for (repository, digest) in by_repository.iter().filter(|(repository, _)| !tagged(repository)) {
+        rows.push(line(repository, NONE, if digests { digest } else { NONE }));
+    }
+    if rows.is_empty() {
+        rows.push(line(NONE, NONE, NONE));
+    }
+    rows
 }
+
+/// What there is not.
+const NONE: &str = "<none>";
 
 /// `repository:tag`; a colon before the last slash belongs to a registry's port.
 pub fn split(reference: &str) -> (&str, &str) {
@@ -65,6 +95,7 @@ pub fn inspect(image: &Image) -> Row {
     Object::default()
         .with("Id", image.id.as_str())
         .with("RepoTags", image.tags.clone())
+        .with("RepoDigests", image.digests.clone())
         .with("Created", time::rfc3339(Timestamp(image.created_at)))
         .some("Comment", config.pointer("/history/0/comment").cloned().unwrap_or_default())
         .some("Architecture", part("architecture"))
@@ -88,7 +119,7 @@ mod tests {
             size: 4_266_000,
             ..Image::default()
         };
-        let rows = rows(&image, false, Timestamp(61_000));
+        let rows = rows(&image, false, false, Timestamp(61_000));
         let text = LISTING.render(&rows, &Default::default()).unwrap_or_default();
         assert_eq!(
             text,

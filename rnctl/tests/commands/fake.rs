@@ -282,6 +282,8 @@ impl Logs for Fake {
 #[tonic::async_trait]
 impl Local for Fake {
     type ContainerLogsStream = Flow<pb::LogChunk>;
+    type PullImageStream = Flow<pb::PullProgress>;
+    type EventsStream = Flow<pb::Event>;
     type ExecStream = Flow<pb::ExecReply>;
 
     async fn version(&self, _: Request<pb::VersionRequest>) -> Reply<pb::VersionReply> {
@@ -392,7 +394,17 @@ impl Local for Fake {
         Err(ApiError::not_found(format!("no such image: {}", request.into_inner().key)).into())
     }
 
+    async fn resolve_image(&self, _: Request<pb::ResolveImageRequest>) -> Reply<pb::ResolveImageReply> {
+        ok(pb::ResolveImageReply::default())
+    }
+
     unused! {
+        load(Streaming<pb::LoadRequest>) -> pb::LoadReply;
+        tag_image(pb::TagImageRequest) -> pb::TagImageReply;
+        prune_images(pb::PruneImagesRequest) -> pb::PruneImagesReply;
+        pull_image(pb::PullImageRequest) -> Flow<pb::PullProgress>;
+        login(pb::RegistryAuth) -> pb::LoginReply;
+        events(pb::EventsRequest) -> Flow<pb::Event>;
         swarm_leave(pb::SwarmLeaveRequest) -> pb::SwarmLeaveReply;
         swarm_unlock(pb::SwarmUnlockRequest) -> pb::SwarmUnlockReply;
         list_images(pb::ListImagesRequest) -> pb::ListImagesReply;

@@ -1,6 +1,7 @@
 //! What the daemon answers about itself, its containers and its images.
 
 mod containers;
+pub mod events;
 mod exec;
 mod images;
 mod info;
@@ -164,6 +165,8 @@ fn refused(error: RuntimeError) -> Status {
 #[tonic::async_trait]
 impl local_server::Local for Local {
     type ContainerLogsStream = BoxStream<'static, Result<pb::LogChunk, Status>>;
+    type PullImageStream = BoxStream<'static, Result<pb::PullProgress, Status>>;
+    type EventsStream = BoxStream<'static, Result<pb::Event, Status>>;
     type ExecStream = BoxStream<'static, Result<pb::ExecReply, Status>>;
 
     async fn version(&self, _: Request<pb::VersionRequest>) -> Reply<pb::VersionReply> {
@@ -202,9 +205,35 @@ impl local_server::Local for Local {
     }
 
     async fn remove_image(&self, request: Request<pb::RemoveImageRequest>) -> Reply<pb::RemoveImageReply> {
-        let pb::RemoveImageRequest { key, force } = request.into_inner();
-        let removed = self.daemon.runtime.remove_image(&key, force).await.map_err(refused)?;
-        Ok(Response::new(pb::RemoveImageReply { untagged: removed.untagged, deleted: removed.deleted }))
+        self.remove_image(request.into_inner()).await
+    }
+
+    async fn load(&self, request: Request<Streaming<pb::LoadRequest>>) -> Reply<pb::LoadReply> {
+        self.load_images(request.into_inner()).await
+    }
+
+    async fn tag_image(&self, request: Request<pb::TagImageRequest>) -> Reply<pb::TagImageReply> {
+        self.tag_image(request.into_inner())
+    }
+
+    async fn prune_images(&self, request: Request<pb::PruneImagesRequest>) -> Reply<pb::PruneImagesReply> {
+        self.prune_images(request.into_inner()).await
+    }
+
+    async fn pull_image(&self, request: Request<pb::PullImageRequest>) -> Reply<Self::PullImageStream> {
+        self.pull_image(request.into_inner())
+    }
+
+    async fn resolve_image(&self, request: Request<pb::ResolveImageRequest>) -> Reply<pb::ResolveImageReply> {
+        self.resolve_image(request.into_inner()).await
+    }
+
+    async fn login(&self, request: Request<pb::RegistryAuth>) -> Reply<pb::LoginReply> {
+        self.login(request.into_inner()).await
+    }
+
+    async fn events(&self, request: Request<pb::EventsRequest>) -> Reply<Self::EventsStream> {
+        Ok(Response::new(events::stream(self.daemon.runtime.events(), request.into_inner())))
     }
 
     async fn inspect_image(&self, request: Request<pb::GetRequest>) -> Reply<pb::Image> {

@@ -35,12 +35,13 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 use worker::{
-    runtime::Runtime,
+    runtime::{Events, Runtime},
     worker::{Worker, WorkerConfig},
 };
 
 use crate::{
     config::Config,
+    local,
     machine::{self, Machine},
     paths::{Paths, write_atomically},
 };
@@ -92,6 +93,8 @@ pub struct Grounds {
     pub daemon_id: String,
     /// Containers.
     pub runtime: Arc<dyn Runtime>,
+    /// Where its users hear what happens.
+    pub events: Arc<Events>,
 }
 
 fn internal(error: anyhow::Error) -> ApiError {
@@ -305,6 +308,7 @@ impl Grounds {
             (LoopSettings { key_rotation: self.config.network_key_rotation }, self.limits()),
             places.hints(),
             files.unlock().cloned(),
+            self.events.clone(),
         );
         // After a restart the keeper goes on trying, while the node serves as the worker that it is too.
         let again = matches!(start, Start::Again);

@@ -14,8 +14,10 @@ use manager::{
     store::{Store, rewrap},
 };
 use proto::error::ApiError;
+use worker::runtime::Events;
 
 use super::Membership;
+use crate::local;
 
 /// See the module. Clones are the same seat.
 #[derive(Clone)]
@@ -30,6 +32,8 @@ struct Inner {
     hints: Hints,
     /// What unwraps the state's key.
     unlock: Mutex<Option<UnlockKey>>,
+    /// Where what changes in the manager's store is told.
+    events: Arc<Events>,
     place: Mutex<Place>,
     /// Held by who takes the seat or leaves it, so that only one does.
     moving: tokio::sync::Mutex<()>,
@@ -52,9 +56,21 @@ impl Seat {
         (loops, limits): (LoopSettings, Limits),
         hints: Hints,
         unlock: Option<UnlockKey>,
+        events: Arc<Events>,
     ) -> Self {
         let (place, moving, unlock) = (Mutex::default(), tokio::sync::Mutex::default(), Mutex::new(unlock));
-        Self(Arc::new(Inner { dir, identity, membership, loops, limits, hints, unlock, place, moving }))
+        Self(Arc::new(Inner {
+            dir,
+            identity,
+            membership,
+            loops,
+            limits,
+            hints,
+            unlock,
+            events,
+            place,
+            moving,
+        }))
     }
 
     fn place(&self) -> MutexGuard<'_, Place> {
@@ -171,6 +187,8 @@ impl Seat {
         };
         match Manager::start(config, start).await {
             Ok(manager) => {
+                // Ends with the manager, and holds nothing of its database.
+                tokio::spawn(local::events::follow(manager.store().changes(), inner.events.clone()));
                 *self.place() = Place::Taken(manager);
                 Ok(())
             }

@@ -13,7 +13,7 @@ pub mod cache;
 pub mod server;
 pub mod upstream;
 
-pub use server::{DnsServer, DnsSockets, Requester};
+pub use server::{Counts as DnsCounts, DnsServer, DnsSockets, Requester};
 pub use upstream::{Forwarder, UpstreamConfig};
 
 /// Life of our own answers in seconds. Swarm's 600 make resolvers that cache keep addresses of tasks long gone.

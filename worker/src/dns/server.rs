@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -80,8 +80,18 @@ struct Sandbox {
     turn: AtomicUsize,
 }
 
+/// Requests since the daemon started.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Answered from what this node knows, refusals among them.
+    pub answered: AtomicU64,
+    /// Passed on to the host's name servers.
+    pub forwarded: AtomicU64,
+}
+
 /// The node's resolver.
 pub struct DnsServer {
+    counts: Arc<Counts>,
     table: Arc<ArcSwap<ServiceTable>>,
     forwarder: Arc<Forwarder>,
     attached: Mutex<HashMap<TaskId, CancellationToken>>,
@@ -90,7 +100,12 @@ pub struct DnsServer {
 impl DnsServer {
     /// A resolver that answers from whatever `table` holds at the moment.
     pub fn new(table: Arc<ArcSwap<ServiceTable>>, forwarder: Arc<Forwarder>) -> Self {
-        Self { table, forwarder, attached: Mutex::default() }
+        Self { counts: Arc::default(), table, forwarder, attached: Mutex::default() }
+    }
+
+    /// What it has done so far.
+    pub fn counts(&self) -> Arc<Counts> {
+        self.counts.clone()
     }
 
     /// Serves a sandbox's sockets until [`Self::detach`]; replaces what was attached for the task before.
@@ -105,7 +120,12 @@ impl DnsServer {
         if let Some(old) = old {
             old.cancel();
         }
-        let service = Service { table: self.table.clone(), forwarder: self.forwarder.clone(), sandbox };
+        let service = Service {
+            counts: self.counts.clone(),
+            table: self.table.clone(),
+            forwarder: self.forwarder.clone(),
+            sandbox,
+        };
         tokio::spawn(stop.clone().run_until_cancelled_owned(serve_udp(service.clone(), Arc::new(udp))));
         tokio::spawn(stop.run_until_cancelled_owned(serve_tcp(service, tcp)));
         Ok(())
@@ -133,6 +153,7 @@ impl Drop for DnsServer {
 
 #[derive(Clone)]
 struct Service {
+    counts: Arc<Counts>,
     table: Arc<ArcSwap<ServiceTable>>,
     forwarder: Arc<Forwarder>,
     sandbox: Arc<Sandbox>,
@@ -146,6 +167,16 @@ enum Now {
 
 impl Service {
     fn now(&self, request: &Message) -> Now {
+        let now = self.decide(request);
+        let count = match &now {
+            Now::Reply(_) => &self.counts.answered,
+            Now::Forward => &self.counts.forwarded,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        now
+    }
+
+    fn decide(&self, request: &Message) -> Now {
         let query = match answer::question(request) {
             Ok(query) => query,
             Err(code) => return Now::Reply(answer::reply(request, code)),

@@ -11,8 +11,13 @@ pub enum RuntimeError {
     #[error("No such container: {0}")]
     NoSuchContainer(String),
     /// No image has this name or id.
-    #[error("No such image: {0}")]
-    NoSuchImage(String),
+    #[error("No such image: {image}{}{why}", if why.is_empty() { "" } else { ": " })]
+    NoSuchImage {
+        /// The name.
+        image: String,
+        /// Why it could not be had from its registry; empty if that was not tried.
+        why: String,
+    },
     /// The request itself is wrong.
     #[error("{0}")]
     Invalid(String),
@@ -34,17 +39,23 @@ pub enum RuntimeError {
         /// The state it would have to be in.
         wanted: &'static str,
     },
-    /// An image cannot go while something needs it.
-    #[error("conflict: unable to remove image {image}: {why}")]
-    ImageInUse {
-        /// Which.
-        image: String,
-        /// Who needs it.
-        why: String,
+    /// An image cannot go while something needs it; the text is complete.
+    #[error("{0}")]
+    Conflict(String),
+    /// A registry does not answer as it should; the text is complete.
+    #[error("{message}")]
+    Registry {
+        /// What is wrong.
+        message: String,
+        /// Credentials are missing or wrong.
+        denied: bool,
     },
     /// The archive is not what was expected.
-    #[error("cannot import the archive: {0}")]
+    #[error("cannot use the archive: {0}")]
     BadArchive(String),
+    /// An image's manifest, configuration or layer is not what it says it is; the text is complete.
+    #[error("{0}")]
+    BadImage(String),
     /// The container could not be made or run.
     #[error("{0}")]
     Create(String),
@@ -67,6 +78,15 @@ pub enum RuntimeError {
 }
 
 impl RuntimeError {
+    /// No image has this name, and no registry was asked.
+    pub fn no_such_image(key: &str) -> Self {
+        let image = match key.parse::<super::Reference>() {
+            Ok(reference) if !key.starts_with("sha256:") => reference.to_string(),
+            _ => key.to_owned(),
+        };
+        RuntimeError::NoSuchImage { image, why: String::new() }
+    }
+
     /// An I/O error with what was tried, e.g. `"read", path`.
     pub fn io(verb: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let what = format!("{verb} {}", path.display());
@@ -79,10 +99,13 @@ impl From<RuntimeError> for ApiError {
         let message = error.to_string();
         match error {
             RuntimeError::NoSuchContainer(_) => ApiError::not_found(message).help("rnctl ps -a lists this node's containers"),
-            RuntimeError::NoSuchImage(name) => ApiError::not_found(message)
-                .help(format!("bring it onto this node first: rnctl import rootfs.tar {name} (rnctl images lists what is here)")),
-            RuntimeError::Invalid(_) | RuntimeError::BadArchive(_) => ApiError::invalid(message),
-            RuntimeError::NameInUse { .. } | RuntimeError::ImageInUse { .. } => ApiError::conflict(message),
+            RuntimeError::NoSuchImage { image, .. } => ApiError::not_found(message).help(format!(
+                "rnctl images lists what is here; bring it: rnctl pull {image}, rnctl load -i archive.tar, or rnctl import rootfs.tar {image}"
+            )),
+            RuntimeError::Registry { denied: true, .. } => ApiError::denied(message),
+            RuntimeError::Registry { denied: false, .. } => ApiError::unavailable(message),
+            RuntimeError::Invalid(_) | RuntimeError::BadArchive(_) | RuntimeError::BadImage(_) => ApiError::invalid(message),
+            RuntimeError::NameInUse { .. } | RuntimeError::Conflict(_) => ApiError::conflict(message),
             RuntimeError::WrongState { .. } => ApiError::precondition(message),
             RuntimeError::Create(_) | RuntimeError::Shim { .. } | RuntimeError::Io { .. } => ApiError::internal(message),
         }

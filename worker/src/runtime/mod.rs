@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 mod bundle;
 mod error;
+mod events;
 mod health;
 mod image;
 mod logs;
@@ -30,8 +31,13 @@ mod terminal;
 mod users;
 
 pub use error::RuntimeError;
+pub use events::{Event, Events};
 pub use health::{Health, HealthCheck, ImageHealthcheck, Tracker};
-pub use image::{Image, ImageConfig, ImageDocument, ImageStore, ImportOptions, Reference, Removed};
+pub use image::{
+    Chunks, Hold as ImageHold, Image, ImageConfig, ImageDocument, ImageStore, ImportOptions, Loaded,
+    PruneFilter, Reference, Removed, Users,
+    registry::{Credentials, LayerStep, Platform, Progress, Pulled, Registries, RegistryConfig, Resolved},
+};
 pub use shim::{ShimConfig, ShimRuntime};
 pub use shim_wire::{ExitStatus, LogLimits, Stream};
 pub use signals::parse as parse_signal;
@@ -250,6 +256,16 @@ pub struct ExecSession {
 pub trait Runtime: Send + Sync + 'static {
     /// The image that a reference (`name[:tag]`, id or prefix of one) names.
     async fn resolve_image(&self, reference: &str) -> Result<Image>;
+
+    /// The same, brought here from its registry if it is not here, and kept from removal as long as the second part lives.
+    async fn ensure_image(
+        &self,
+        reference: &str,
+        _credentials: Option<Credentials>,
+        _progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<(Image, Option<ImageHold>)> {
+        self.resolve_image(reference).await.map(|image| (image, None))
+    }
 
     /// Makes a container ready to start, or leaves nothing behind.
     async fn create(&self, config: ContainerConfig) -> Result<Container>;

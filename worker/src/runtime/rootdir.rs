@@ -36,18 +36,46 @@ pub fn read(root: &Path, path: &str) -> io::Result<Option<String>> {
 pub fn read_layered(layers_dir: &Path, layers: &[PathBuf], path: &str) -> io::Result<Option<String>> {
     for layer in layers {
         let root = layers_dir.join(layer);
-        let hidden = root.join(path.trim_start_matches('/'));
-        if hidden
-            .symlink_metadata()
-            .is_ok_and(|there| there.file_type().is_char_device() && there.rdev() == 0)
-        {
-            return Ok(None);
-        }
         if let Some(text) = read(&root, path)? {
             return Ok(Some(text));
         }
+        if hides_below(&root, path) {
+            return Ok(None);
+        }
     }
     Ok(None)
+}
+
+/// Whether a layer hides what the layers below it have under this path: by a whiteout of it or of a directory above, or by an
+/// opaque directory above.
+fn hides_below(root: &Path, path: &str) -> bool {
+    let mut here = root.to_owned();
+    for part in Path::new(path.trim_start_matches('/')) {
+        here.push(part);
+        let Ok(there) = here.symlink_metadata() else { return false };
+        if there.file_type().is_char_device() && there.rdev() == 0 {
+            return true;
+        }
+        if !there.is_dir() || is_opaque(&here) {
+            return true;
+        }
+    }
+    false
+}
+
+fn is_opaque(dir: &Path) -> bool {
+    let Ok(path) = CString::new(dir.as_os_str().as_bytes()) else { return false };
+    let mut value = [0_u8; 1];
+    // SAFETY: both names are NUL-terminated and the length is the buffer's.
+    let got = unsafe {
+        libc::lgetxattr(
+            path.as_ptr(),
+            c"trusted.overlay.opaque".as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    got == 1 && value == *b"y"
 }
 
 fn open(root: &File, path: &str) -> io::Result<File> {

@@ -27,7 +27,7 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What stopped a step.
-enum Failure {
+pub(super) enum Failure {
     /// The task ends in this state.
     Ends(TaskState, String),
     /// The same again, later.
@@ -37,10 +37,10 @@ enum Failure {
 type Step = Result<(), Failure>;
 
 pub(super) struct Actor {
-    deps: Arc<Deps>,
+    pub(super) deps: Arc<Deps>,
     /// The newest assignment; the last one there was, once it is no longer assigned.
-    task: Arc<Task>,
-    wish: watch::Receiver<Option<Arc<Task>>>,
+    pub(super) task: Arc<Task>,
+    pub(super) wish: watch::Receiver<Option<Arc<Task>>>,
     container: Option<ContainerRecord>,
     state: Option<watch::Receiver<ContainerState>>,
     network: Option<TaskNetwork>,
@@ -200,6 +200,7 @@ impl Actor {
                 self.status.err = err;
                 let message = match state {
                     TaskState::Rejected => "preparing",
+                    TaskState::Shutdown => "shutdown",
                     _ => "starting",
                 };
                 self.report(state, message);
@@ -212,7 +213,7 @@ impl Actor {
     }
 
     /// Reports a state. What was reported never falls: a task that a reboot has set back is reported again when it runs.
-    fn report(&mut self, state: TaskState, message: &str) {
+    pub(super) fn report(&mut self, state: TaskState, message: &str) {
         if state < self.status.state {
             return;
         }
@@ -225,12 +226,12 @@ impl Actor {
     async fn prepare(&mut self) -> Step {
         self.report(TaskState::Accepted, "accepted");
         self.report(TaskState::Preparing, "preparing");
+        let _image = self.image().await?;
         // Bounded: a node that gets a hundred tasks at once makes some of them at a time.
         let deps = self.deps.clone();
         let Ok(_permit) = deps.making.acquire().await else { return Ok(()) };
         let rejected = |why: String| Failure::Ends(TaskState::Rejected, why);
         let spec = self.expanded().map_err(rejected)?;
-        deps.runtime.resolve_image(&spec.image).await.map_err(|e| self.no_image(e))?;
         let id = ContainerId::random();
         self.maybe_network = true;
         let network = deps.network.up(&self.task, &id).await.map_err(|e| rejected(e.to_string()))?;
@@ -274,19 +275,6 @@ impl Actor {
         let service = assigned.services.get(&self.task.service_id);
         let labels = service.map(|s| s.spec.labels.clone()).unwrap_or_default();
         Context::of(&self.task, node, labels).container(spec)
-    }
-
-    fn no_image(&self, error: RuntimeError) -> Failure {
-        let why = match error {
-            RuntimeError::NoSuchImage(image) => {
-                let host = &self.deps.node.hostname;
-                format!(
-                    "No such image: {image}; bring it onto that node first, on {host}: rnctl import ROOTFS.tar {image}"
-                )
-            }
-            other => other.to_string(),
-        };
-        Failure::Ends(TaskState::Rejected, why)
     }
 
     async fn adopt(&mut self) -> Step {

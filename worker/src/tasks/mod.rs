@@ -1,11 +1,12 @@
 //! The tasks of this node: one supervisor each, from assignment to the end.
 //!
 //! * [`lifecycle`]: pure: what to do next. `actor`: does it, and reports. [`Supervisor`]: one actor per task.
-//! * `announce`: a task's endpoints in the gossip. [`logs`]: the output of tasks.
+//! * `image`: a task's image, pulled if need be. `announce`: a task's endpoints in the gossip. [`logs`]: the output of tasks.
 
 mod actor;
 mod announce;
 mod health;
+mod image;
 pub mod lifecycle;
 pub mod logs;
 mod supervisor;

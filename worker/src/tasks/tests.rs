@@ -102,7 +102,7 @@ impl FakeRuntime {
 impl Runtime for FakeRuntime {
     async fn resolve_image(&self, reference: &str) -> RuntimeResult<Image> {
         if reference == "missing" {
-            return Err(RuntimeError::NoSuchImage(reference.into()));
+            return Err(RuntimeError::NoSuchImage { image: reference.into(), why: String::new() });
         }
         Ok(fake_image(reference))
     }
@@ -193,6 +193,7 @@ impl Runtime for FakeRuntime {
 fn fake_image(reference: &str) -> Image {
     Image {
         id: "sha256:0".into(),
+        digests: Vec::new(),
         tags: vec![reference.into()],
         created_at: 0,
         size: 0,

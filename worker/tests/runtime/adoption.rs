@@ -29,6 +29,7 @@ async fn daemon_role() {
         daemon_id: id.to_owned(),
         shim: lab::shim(),
         log: LogLimits::default(),
+        registries: Default::default(),
     };
     let runtime = ShimRuntime::open(config).await.unwrap();
     for (name, script) in [

@@ -38,7 +38,7 @@ async fn images_come_and_go() {
     lab.runtime.wait(&id).await.unwrap();
     assert_eq!(lab.log(&id).await, "hi\n");
 
-    assert!(matches!(lab.runtime.remove_image("other:1", false).await, Err(RuntimeError::ImageInUse { .. })));
+    assert!(matches!(lab.runtime.remove_image("other:1", false).await, Err(RuntimeError::Conflict(_))));
     lab.runtime.delete(&id, false).await.unwrap();
     let removed = lab.runtime.remove_image("other:1", false).await.unwrap();
     assert_eq!((removed.untagged, removed.deleted), (words(&["other:1"]), vec![other]));

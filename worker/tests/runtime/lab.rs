@@ -13,7 +13,7 @@ use futures::StreamExt;
 use proto::model::{ContainerId, ContainerSpec, Resources};
 use tokio::sync::mpsc;
 use worker::runtime::{
-    ContainerConfig, ExecConfig, ExecIo, ImportOptions, LogLimits, LogOptions, Runtime, ShimConfig,
+    Chunks, ContainerConfig, ExecConfig, ExecIo, ImportOptions, LogLimits, LogOptions, Runtime, ShimConfig,
     ShimRuntime, Stream,
 };
 
@@ -86,7 +86,7 @@ pub fn busybox_tar() -> Vec<u8> {
 }
 
 /// Feeds an import.
-pub fn chunks(bytes: Vec<u8>) -> mpsc::Receiver<std::io::Result<Bytes>> {
+pub fn chunks(bytes: Vec<u8>) -> Chunks {
     let (sender, receiver) = mpsc::channel(4);
     tokio::spawn(async move {
         for chunk in Bytes::from(bytes).chunks(60_000) {
@@ -95,7 +95,7 @@ pub fn chunks(bytes: Vec<u8>) -> mpsc::Receiver<std::io::Result<Bytes>> {
             }
         }
     });
-    receiver
+    receiver.into()
 }
 
 /// One daemon's directories; cleans up behind itself.
@@ -124,6 +124,7 @@ impl Lab {
             daemon_id,
             shim: shim(),
             log,
+            registries: Default::default(),
         };
         let runtime = Arc::new(ShimRuntime::open(config.clone()).await.unwrap());
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod adoption;
+mod archives;
 mod images;
 mod lab;
+mod registry;
 
 use std::{
     fs,
@@ -187,7 +189,7 @@ async fn what_cannot_run_says_so_and_leaves_nothing() {
     }
     let mut wrong = lab.sh("true");
     wrong.spec.image = "nothing".to_owned();
-    assert!(matches!(lab.runtime.create(wrong).await, Err(RuntimeError::NoSuchImage(_))));
+    assert!(matches!(lab.runtime.create(wrong).await, Err(RuntimeError::NoSuchImage { .. })));
     let mut wrong = lab.sh("true");
     wrong.netns = "/no/such/netns".into();
     println!("a missing namespace: {}", lab.runtime.create(wrong).await.unwrap_err());

@@ -6,7 +6,7 @@ use proto::{
     pb,
 };
 
-use super::{WaitFlags, flags, progress};
+use super::{WaitFlags, flags, image::ImageFlags, progress};
 use crate::{connect::Daemon, exit::Failure, output, parse::keyval};
 
 /// Flags of `service create`.
@@ -49,6 +49,8 @@ pub struct CreateArgs {
     #[command(flatten)]
     pub unsupported: flags::Unsupported,
     #[command(flatten)]
+    pub image: ImageFlags,
+    #[command(flatten)]
     pub wait: WaitFlags,
     /// The image, then the command and its arguments
     #[arg(value_names = ["IMAGE", "COMMAND"], num_args = 1.., required = true, trailing_var_arg = true,
@@ -57,8 +59,11 @@ pub struct CreateArgs {
 }
 
 impl CreateArgs {
-    /// The spec that is asked for. `environment` is the caller's.
-    pub fn spec(self, environment: &dyn Fn(&str) -> Option<String>) -> Result<ServiceSpec, Failure> {
+    /// The spec that is asked for, and how its image is resolved. `environment` is the caller's.
+    pub fn spec(
+        self,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(ServiceSpec, ImageFlags), Failure> {
         let usage = |message: String| Failure::usage("service create", message);
         self.unsupported.refuse()?;
         let mode = match (self.mode.as_str(), self.replicas) {
@@ -94,7 +99,7 @@ impl CreateArgs {
             mode: self.network.endpoint_mode.unwrap_or(flags::EndpointMode::Vip).into(),
             ports: self.network.publish.into_iter().flatten().collect(),
         };
-        Ok(ServiceSpec {
+        let spec = ServiceSpec {
             name: self.name.unwrap_or_else(random_name),
             labels: keyval::map(&self.label),
             task,
@@ -102,7 +107,8 @@ impl CreateArgs {
             update: self.update.config(None),
             rollback: self.rollback.config(None),
             endpoint,
-        })
+        };
+        Ok((spec, self.image))
     }
 }
 
@@ -138,7 +144,15 @@ fn random_name() -> String {
 }
 
 /// Runs `service create`.
-pub async fn run(rn: &Daemon, spec: ServiceSpec, wait: WaitFlags) -> Result<(), Failure> {
+pub async fn run(
+    rn: &Daemon,
+    mut spec: ServiceSpec,
+    image: &ImageFlags,
+    wait: WaitFlags,
+) -> Result<(), Failure> {
+    let pinned = image.pin(rn, &spec.task.container.image, true).await?;
+    spec.task.container.image = pinned.image.unwrap_or(spec.task.container.image);
+    spec.task.container.pull_auth = pinned.auth;
     let request = pb::CreateServiceRequest { spec: Some(spec.into()) };
     let service = rn.control().create_service(request).await?.into_inner();
     output::line(&service.id);
@@ -164,7 +178,8 @@ mod tests {
     fn spec(line: &str) -> Result<ServiceSpec, String> {
         let words = std::iter::once("create".to_owned()).chain(crate::parse::shell::words(line)?);
         let line = Line::try_parse_from(words).map_err(|e| e.to_string())?;
-        line.args.spec(&|name| (name == "HOME").then(|| "/root".to_owned())).map_err(|e| e.to_string())
+        let spec = line.args.spec(&|name| (name == "HOME").then(|| "/root".to_owned()));
+        spec.map(|(spec, _)| spec).map_err(|e| e.to_string())
     }
 
     #[test]

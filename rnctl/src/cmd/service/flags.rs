@@ -461,12 +461,6 @@ macro_rules! unsupported {
         pub struct Unsupported {
             $(#[arg(long = $flag, hide = true, value_name = "VALUE", allow_hyphen_values = true)]
             $field: Vec<String>,)*
-            /// Accepted and without effect: images are resolved by name on each node.
-            #[arg(long, hide = true)]
-            no_resolve_image: bool,
-            /// Accepted and without effect: no image is pulled from a registry.
-            #[arg(long, hide = true)]
-            with_registry_auth: bool,
         }
 
         impl Unsupported {

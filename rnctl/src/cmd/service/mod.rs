@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod flags;
+mod image;
 pub mod list;
 pub mod logs;
 pub mod progress;
@@ -89,8 +90,8 @@ pub async fn run(host: &str, command: Command) -> Result<(), Failure> {
         Command::Create(args) => {
             // A spec that cannot be is refused before anyone is asked.
             let wait = args.wait;
-            let spec = args.spec(&|name| std::env::var(name).ok())?;
-            create::run(&rn.await?, spec, wait).await
+            let (spec, image) = args.spec(&|name| std::env::var(name).ok())?;
+            create::run(&rn.await?, spec, &image, wait).await
         }
         Command::Ls(args) => list::run(&rn.await?, args).await,
         Command::Ps(args) => ps::run(&rn.await?, args).await,

@@ -11,7 +11,11 @@ use proto::{
     },
 };
 
-use super::{Edit, WaitFlags, change, flags, progress};
+use super::{
+    Edit, WaitFlags, change, fetch, flags,
+    image::{ImageFlags, Pinned},
+    progress,
+};
 use crate::{
     cmd::get,
     connect::Daemon,
@@ -66,6 +70,8 @@ pub struct UpdateArgs {
     rollback_config: flags::RollbackFlags,
     #[command(flatten)]
     unsupported: flags::Unsupported,
+    #[command(flatten)]
+    image_flags: ImageFlags,
     #[command(flatten)]
     wait: WaitFlags,
 }
@@ -323,7 +329,23 @@ pub async fn run(rn: &Daemon, args: UpdateArgs) -> Result<(), Failure> {
     for network in &mut added.lists.network_add {
         network.target = rn.control().get_network(get(&network.target)).await?.into_inner().id;
     }
-    let service = change(rn, &added.service, |service| added.edit(service, &removed)).await?;
+    let pinned = match &added.image {
+        Some(image) => added.image_flags.pin(rn, image, true).await?,
+        None if added.image_flags.asks_again() => {
+            let now = fetch(rn, &added.service).await?.spec.task.container.image;
+            added.image_flags.pin(rn, &now, false).await?
+        }
+        None => Pinned::default(),
+    };
+    added.image = pinned.image;
+    let edit = |service: &Service| {
+        let mut edit = added.edit(service, &removed)?;
+        if let Edit::Spec(spec) = &mut edit {
+            spec.task.container.pull_auth.clone_from(&pinned.auth);
+        }
+        Ok(edit)
+    };
+    let service = change(rn, &added.service, edit).await?;
     follow(rn, &service, &added.service, added.wait).await
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::runtime::health::ImageHealthcheck;
@@ -86,10 +87,12 @@ pub struct ImageDocument {
     /// `linux`.
     pub os: String,
     /// Defaults for containers.
+    #[serde(deserialize_with = "null_is_empty")]
     pub config: ImageConfig,
     /// Layers.
     pub rootfs: RootfsDigests,
     /// Where they are from.
+    #[serde(deserialize_with = "null_is_empty")]
     pub history: Vec<History>,
 }
 
@@ -108,6 +111,12 @@ impl ImageDocument {
         }
     }
 
+    /// When it was made, ms since the epoch; none if it does not say.
+    pub fn created_at(&self) -> Option<u64> {
+        let at = DateTime::parse_from_rfc3339(&self.created).ok()?;
+        u64::try_from(at.timestamp_millis()).ok().filter(|at| *at > 0)
+    }
+
     /// Its text; what an image's id is the digest of.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
@@ -115,7 +124,7 @@ impl ImageDocument {
 }
 
 /// This machine's, in Go's words.
-fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -125,20 +134,7 @@ fn architecture() -> &'static str {
 
 /// Now, RFC 3339 in UTC, to the second.
 fn now_rfc3339() -> String {
-    rfc3339(super::now_millis() / 1000)
-}
-
-/// Seconds since the epoch as RFC 3339 (civil-from-days, Howard Hinnant's algorithm).
-fn rfc3339(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+    Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 #[cfg(test)]
@@ -146,13 +142,6 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use super::*;
-
-    #[test]
-    fn times_are_rfc3339() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
-        assert_eq!(rfc3339(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(rfc3339(1_795_557_600), "2026-11-24T22:00:00Z");
-    }
 
     #[test]
     fn a_document_of_docker_is_read() {
@@ -165,5 +154,6 @@ mod tests {
             document.config.entrypoint.is_empty() && document.config.exposed_ports.contains_key("80/tcp")
         );
         assert_eq!(document.rootfs.diff_ids.len(), 2);
+        assert_eq!(document.created_at(), Some(1_704_067_200_000));
     }
 }

@@ -4,12 +4,13 @@
 //! `unshare(CLONE_FS)`, so the rest of the process is not concerned). Whatever links it contains, nothing leads out.
 
 use std::{
+    collections::BTreeSet,
     ffi::CString,
     fs::{self, File, Permissions},
     io::{self, BufReader, Read},
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
-        fs::{PermissionsExt, lchown, symlink},
+        fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown, symlink},
     },
     path::{Component, Path, PathBuf},
 };
@@ -31,6 +32,8 @@ use crate::runtime::{Result, RuntimeError};
 /// Files by this prefix mean "what is below is gone" (OCI image specification, `layer.md`).
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
+/// Files by this prefix are notes that AUFS made for itself.
+const AUFS_NOTE: &str = ".wh..wh.";
 
 /// An unpacked layer.
 pub struct Layer {
@@ -47,14 +50,13 @@ impl Layer {
     }
 }
 
-/// Unpacks a tar, gzipped or not, into an empty directory.
-pub fn unpack(chunks: mpsc::Receiver<io::Result<Bytes>>, dir: &Path) -> Result<Layer> {
+/// Unpacks a tar, compressed or not, into an empty directory.
+pub fn unpack(input: impl Read + Send + 'static, dir: &Path) -> Result<Layer> {
     let dir = dir.to_owned();
     let thread = std::thread::Builder::new().name("unpack".to_owned()).spawn(move || {
         fs::set_permissions(&dir, Permissions::from_mode(0o755)).map_err(RuntimeError::io("chmod", &dir))?;
         confine(&dir).map_err(|error| RuntimeError::io("enter", &dir)(error.into()))?;
-        unpack_here(Chunks { chunks, rest: Bytes::new() })
-            .map_err(|error| RuntimeError::BadArchive(error.to_string()))
+        unpack_here(input).map_err(|error| RuntimeError::BadArchive(error.to_string()))
     });
     let thread = thread
         .map_err(|error| RuntimeError::Io { what: "start a thread".to_owned(), cause: error.to_string() })?;
@@ -68,9 +70,15 @@ fn confine(dir: &Path) -> nix::Result<()> {
 }
 
 /// What arrives from a channel, as a reader.
-struct Chunks {
+pub struct Chunks {
     chunks: mpsc::Receiver<io::Result<Bytes>>,
     rest: Bytes,
+}
+
+impl From<mpsc::Receiver<io::Result<Bytes>>> for Chunks {
+    fn from(chunks: mpsc::Receiver<io::Result<Bytes>>) -> Self {
+        Self { chunks, rest: Bytes::new() }
+    }
 }
 
 impl Read for Chunks {
@@ -89,33 +97,52 @@ impl Read for Chunks {
 }
 
 /// Digests what passes through.
-struct Digesting<R> {
+pub struct Digesting<R> {
     inner: R,
     digest: ring::digest::Context,
+    passed: u64,
+}
+
+impl<R> Digesting<R> {
+    /// Nothing has passed yet.
+    pub fn new(inner: R) -> Self {
+        Self { inner, digest: ring::digest::Context::new(&ring::digest::SHA256), passed: 0 }
+    }
+
+    /// `sha256:…` of what has passed.
+    pub fn finish(self) -> String {
+        format!("sha256:{}", super::hex(self.digest.finish().as_ref()))
+    }
 }
 
 impl<R: Read> Read for Digesting<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
+        self.passed += u64::try_from(count).unwrap_or_default();
         self.digest.update(buffer.get(..count).unwrap_or_default());
         Ok(count)
     }
 }
 
-fn unpack_here(mut input: impl Read) -> io::Result<Layer> {
+/// The content of what may be compressed: by gzip, zstd, or not at all.
+pub fn decompressed<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut magic = Vec::new();
-    input.by_ref().take(2).read_to_end(&mut magic)?;
-    let gzipped = magic == [0x1f, 0x8b];
-    let input = io::Cursor::new(magic).chain(input);
-    let input: Box<dyn Read> = match gzipped {
-        true => Box::new(flate2::read::MultiGzDecoder::new(BufReader::with_capacity(64 << 10, input))),
-        false => Box::new(input),
-    };
-    let mut input = Digesting { inner: input, digest: ring::digest::Context::new(&ring::digest::SHA256) };
+    input.by_ref().take(4).read_to_end(&mut magic)?;
+    let (gzip, zstd) = (magic.starts_with(&[0x1f, 0x8b]), magic == [0x28, 0xb5, 0x2f, 0xfd]);
+    let input = BufReader::with_capacity(64 << 10, io::Cursor::new(magic).chain(input));
+    Ok(match (gzip, zstd) {
+        (true, _) => Box::new(flate2::read::MultiGzDecoder::new(input)),
+        (_, true) => Box::new(zstd::stream::read::Decoder::with_buffer(input)?),
+        _ => Box::new(input),
+    })
+}
+
+fn unpack_here(input: impl Read) -> io::Result<Layer> {
+    let mut input = Digesting::new(decompressed(input)?);
 
     let mut size = 0;
     let mut entries = 0;
-    let mut directories = Vec::new();
+    let mut done = Done::default();
     let mut archive = Archive::new(BufReader::with_capacity(64 << 10, &mut input));
     for entry in archive.entries()? {
         let mut entry = entry?;
@@ -123,19 +150,29 @@ fn unpack_here(mut input: impl Read) -> io::Result<Layer> {
         let what = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         size += entry.size();
         entries += 1;
-        unpack_entry(&mut entry, &path, &mut directories).map_err(what)?;
+        unpack_entry(&mut entry, &path, &mut done).map_err(what)?;
     }
     let mut rest = archive.into_inner();
     io::copy(&mut rest, &mut io::sink())?;
-    if entries == 0 {
+    let read = input.passed;
+    // A layer that changes nothing is a tar of nothing but its end; something else has no end.
+    if entries == 0 && read < 1024 {
         return Err(io::Error::other("it is empty, or not a tar"));
     }
     // Last, since making entries in a directory changes its times.
-    for (path, mtime) in directories.iter().rev() {
+    for (path, mtime) in done.directories.iter().rev() {
         set_time(path, *mtime)?;
     }
-    let diff_id = format!("sha256:{}", super::hex(input.digest.finish().as_ref()));
-    Ok(Layer { diff_id, size })
+    Ok(Layer { diff_id: input.finish(), size })
+}
+
+/// What has to be known of earlier entries.
+#[derive(Default)]
+struct Done {
+    /// Directories with their times.
+    directories: Vec<(PathBuf, u64)>,
+    /// What this layer hides of those below.
+    hidden: BTreeSet<PathBuf>,
 }
 
 fn entry_path(entry: &Entry<'_, impl Read>) -> io::Result<PathBuf> {
@@ -153,27 +190,22 @@ fn entry_path(entry: &Entry<'_, impl Read>) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-fn unpack_entry(
-    entry: &mut Entry<'_, impl Read>,
-    path: &Path,
-    directories: &mut Vec<(PathBuf, u64)>,
-) -> io::Result<()> {
+fn unpack_entry(entry: &mut Entry<'_, impl Read>, path: &Path, done: &mut Done) -> io::Result<()> {
     let header = entry.header().clone();
     let kind = header.entry_type();
     if matches!(kind, EntryType::XGlobalHeader) {
         return Ok(());
     }
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
+    make_parents(path, done)?;
     if let Some(name) = path.file_name().and_then(|name| name.to_str())
         && let Some(hidden) = name.strip_prefix(WHITEOUT)
     {
         let parent = path.parent().unwrap_or(Path::new("/"));
         return match name {
-            OPAQUE => set_xattr(parent, b"trusted.overlay.opaque", b"y"),
-            // Our form of the same: what overlayfs itself writes.
-            _ => Ok(mknod(&parent.join(hidden), SFlag::S_IFCHR, Mode::empty(), 0)?),
+            OPAQUE => make_opaque(parent),
+            _ if name.starts_with(AUFS_NOTE) => Ok(()),
+            _ if matches!(hidden, "" | "." | "..") => Err(io::Error::other("a whiteout of nothing")),
+            _ => hide(parent.join(hidden), done),
         };
     }
     // Some programs leave fields that mean zero empty.
@@ -184,6 +216,10 @@ fn unpack_entry(
         EntryType::Directory => {
             if path.symlink_metadata().is_err() {
                 fs::create_dir(path)?;
+                if done.hidden.contains(path) {
+                    // It takes the place of what is below instead of being merged with it.
+                    make_opaque(path)?;
+                }
             }
         }
         EntryType::Symlink => {
@@ -223,11 +259,45 @@ fn unpack_entry(
     }
     let mtime = header.mtime().unwrap_or(0);
     if is_dir {
-        directories.push((path.to_owned(), mtime));
+        done.directories.push((path.to_owned(), mtime));
         Ok(())
     } else {
         set_time(path, mtime)
     }
+}
+
+/// Our form of a whiteout is the one that overlayfs itself writes. It concerns the layers below alone: what this layer has
+/// under that name stays, whichever comes first in the archive.
+fn hide(path: PathBuf, done: &mut Done) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(there) if there.is_dir() => make_opaque(&path)?,
+        Ok(_) => {}
+        Err(_) => mknod(&path, SFlag::S_IFCHR, Mode::empty(), 0)?,
+    }
+    done.hidden.insert(path);
+    Ok(())
+}
+
+fn make_opaque(dir: &Path) -> io::Result<()> {
+    set_xattr(dir, b"trusted.overlay.opaque", b"y")
+}
+
+/// Makes the directories above an entry that the archive does not mention, or not yet. A parent that was hidden and comes
+/// back with something in it must not show what is below.
+fn make_parents(path: &Path, done: &Done) -> io::Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    if let Ok(there) = parent.metadata()
+        && there.is_dir()
+    {
+        return Ok(());
+    }
+    make_parents(parent, done)?;
+    match parent.symlink_metadata() {
+        Ok(there) if there.file_type().is_char_device() && there.rdev() == 0 => fs::remove_file(parent)?,
+        _ => {}
+    }
+    fs::create_dir(parent)?;
+    if done.hidden.contains(parent) { make_opaque(parent) } else { Ok(()) }
 }
 
 /// A later entry of the same name replaces an earlier one; directories are merged.

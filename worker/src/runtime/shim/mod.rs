@@ -18,7 +18,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
 use proto::model::ContainerId;
 use shim_wire::{LOG_FILE, LogLimits, Reply, Request, Status};
@@ -29,14 +28,15 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
-    Container, ContainerConfig, ContainerDetail, ContainerRecord, ContainerState, ExecConfig, ExecSession,
-    Image, ImageStore, ImportOptions, LogLine, LogOptions, Removed, Result, Runtime, RuntimeError, bundle,
-    logs,
+    Container, ContainerConfig, ContainerDetail, ContainerRecord, ContainerState, Credentials, Event, Events,
+    ExecConfig, ExecSession, Image, ImageHold, ImageStore, LogLine, LogOptions, Progress, Registries,
+    RegistryConfig, Result, Runtime, RuntimeError, bundle, logs,
 };
 
 mod binary;
 mod client;
 mod exec;
+mod images;
 mod prepare;
 
 use binary::ShimBinary;
@@ -59,6 +59,8 @@ pub struct ShimConfig {
     pub shim: PathBuf,
     /// Limits of each container's log.
     pub log: LogLimits,
+    /// How registries are spoken to.
+    pub registries: RegistryConfig,
 }
 
 impl ShimConfig {
@@ -112,6 +114,8 @@ pub struct ShimRuntime {
     config: Arc<ShimConfig>,
     shim: ShimBinary,
     images: Arc<ImageStore>,
+    registries: Registries,
+    events: Arc<Events>,
     table: Arc<Mutex<Table>>,
     /// Held shared while a container is made from an image, exclusively while images or cgroups are removed.
     making: RwLock<()>,
@@ -136,37 +140,18 @@ impl ShimRuntime {
         })
         .await
         .map_err(panicked)??;
-        let runtime =
-            Self { config, shim, images: Arc::new(images), table: Arc::default(), making: RwLock::default() };
+        let images = Arc::new(images);
+        let runtime = Self {
+            registries: Registries::new(images.clone(), config.registries.clone()),
+            events: Arc::default(),
+            config,
+            shim,
+            images,
+            table: Arc::default(),
+            making: RwLock::default(),
+        };
         runtime.adopt().await?;
         Ok(runtime)
-    }
-
-    /// The images. Removal goes through [`ShimRuntime::remove_image`], which knows who needs them.
-    pub fn images(&self) -> &Arc<ImageStore> {
-        &self.images
-    }
-
-    /// Makes an image of a root file system archive that arrives in pieces; its id.
-    pub async fn import(
-        &self,
-        chunks: mpsc::Receiver<std::io::Result<Bytes>>,
-        options: ImportOptions,
-    ) -> Result<String> {
-        let _making = self.making.read().await;
-        let images = Arc::clone(&self.images);
-        spawn_blocking(move || images.import(chunks, &options)).await.map_err(panicked)?
-    }
-
-    /// Takes a name from an image, and deletes it with its last name; refused while a container needs it.
-    pub async fn remove_image(&self, key: &str, force: bool) -> Result<Removed> {
-        let _alone = self.making.write().await;
-        let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (id, entry) in &self.table().containers {
-            users.entry(entry.record.image_id.clone()).or_default().push(id.short().to_owned());
-        }
-        let (images, key) = (Arc::clone(&self.images), key.to_owned());
-        spawn_blocking(move || images.remove(&key, force, &users)).await.map_err(panicked)?
     }
 
     /// The container that a name, an id or a unique beginning of an id means.
@@ -186,6 +171,15 @@ impl ShimRuntime {
             }
             _ => Err(RuntimeError::NoSuchContainer(key.to_owned())),
         }
+    }
+
+    /// What happens to containers and images, and whatever else the daemon publishes there.
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
+    fn tell(&self, action: &str, record: &ContainerRecord) {
+        self.events.publish(container_event(action, record));
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -233,14 +227,16 @@ impl ShimRuntime {
                 let _ = fs::remove_dir_all(&dir);
                 continue;
             };
-            let state = self.watch_over(&record.id).await;
-            self.table().containers.insert(record.id.clone(), Entry { record: Arc::new(record), state });
+            let record = Arc::new(record);
+            let state = self.watch_over(&record).await;
+            self.table().containers.insert(record.id.clone(), Entry { record, state });
         }
         Ok(())
     }
 
     /// Follows a container's state from now on.
-    async fn watch_over(&self, id: &ContainerId) -> watch::Sender<ContainerState> {
+    async fn watch_over(&self, record: &Arc<ContainerRecord>) -> watch::Sender<ContainerState> {
+        let id = &record.id;
         let (dir, run_dir) = (self.config.dir(id.as_str()), self.config.run_dir(id.as_str()));
         let (first, watcher) = match client::Watch::open(&run_dir).await {
             Ok((first, watcher)) => (ContainerState::from(first), Some(watcher)),
@@ -249,6 +245,7 @@ impl ShimRuntime {
         let (state, _) = watch::channel(first);
         if let Some(mut watcher) = watcher {
             let (sender, shim) = (state.clone(), self.shim.clone());
+            let (events, record) = (self.events.clone(), record.clone());
             tokio::spawn(async move {
                 loop {
                     let next = match watcher.next().await {
@@ -256,6 +253,9 @@ impl ShimRuntime {
                         None => shim.ended(&dir).await,
                     };
                     let over = matches!(next, ContainerState::Exited(_));
+                    if let ContainerState::Exited(end) = &next {
+                        events.publish(container_event("die", &record).with("exitCode", end.code));
+                    }
                     sender.send_replace(next);
                     if over {
                         break;
@@ -275,6 +275,13 @@ impl From<Status> for ContainerState {
             Status::Exited(status) => ContainerState::Exited(status),
         }
     }
+}
+
+/// As Docker's: labels are attributes too.
+fn container_event(action: &str, record: &ContainerRecord) -> Event {
+    let mut event = Event::local("container", action, record.id.as_str());
+    event.attributes.extend(record.labels.clone());
+    event.with("image", &record.image).with("name", &record.name)
 }
 
 /// A name that is taken while its container is being made.
@@ -322,6 +329,15 @@ impl Runtime for ShimRuntime {
         self.images.resolve(reference)
     }
 
+    async fn ensure_image(
+        &self,
+        reference: &str,
+        credentials: Option<Credentials>,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<(Image, Option<ImageHold>)> {
+        self.bring_image(reference, credentials, progress).await.map(|(image, hold)| (image, Some(hold)))
+    }
+
     async fn create(&self, config: ContainerConfig) -> Result<Container> {
         let _making = self.making.read().await;
         let reservation = Reservation::take(&self.table, &config.name)?;
@@ -348,7 +364,8 @@ impl Runtime for ShimRuntime {
                 return Err(error);
             }
         };
-        let state = self.watch_over(&id).await;
+        let state = self.watch_over(&record).await;
+        self.tell("create", &record);
         let now = state.borrow().clone();
         self.table().containers.insert(id, Entry { record: Arc::clone(&record), state });
         drop(reservation);
@@ -356,7 +373,7 @@ impl Runtime for ShimRuntime {
     }
 
     async fn start(&self, id: &ContainerId) -> Result<i32> {
-        let (_, state) = self.record(id)?;
+        let (record, state) = self.record(id)?;
         let ContainerState::Created { pid } = state else {
             return Err(RuntimeError::WrongState {
                 id: id.short().to_owned(),
@@ -366,13 +383,17 @@ impl Runtime for ShimRuntime {
         };
         let mut watch = self.watch(id)?;
         self.ask(id, Request::Start, Vec::new()).await?;
+        self.tell("start", &record);
         // Who calls `start` and then `list` should see it started.
         let _ = watch.wait_for(|state| !matches!(state, ContainerState::Created { .. })).await;
         Ok(pid)
     }
 
     async fn signal(&self, id: &ContainerId, signal: i32) -> Result<()> {
-        self.ask(id, Request::Signal { signal }, Vec::new()).await.map(drop)
+        let (record, _) = self.record(id)?;
+        self.ask(id, Request::Signal { signal }, Vec::new()).await?;
+        self.events.publish(container_event("kill", &record).with("signal", signal));
+        Ok(())
     }
 
     fn watch(&self, id: &ContainerId) -> Result<watch::Receiver<ContainerState>> {
@@ -382,7 +403,7 @@ impl Runtime for ShimRuntime {
     }
 
     async fn delete(&self, id: &ContainerId, force: bool) -> Result<()> {
-        let (_, state) = self.record(id)?;
+        let (record, state) = self.record(id)?;
         if state.pid().is_some() {
             if !force {
                 return Err(RuntimeError::WrongState {
@@ -414,6 +435,7 @@ impl Runtime for ShimRuntime {
             table.containers.remove(id);
             table.containers.is_empty()
         };
+        self.tell("destroy", &record);
         if none_left && let Ok(_alone) = self.making.try_write() {
             prepare::remove_empty_groups(&format!("rn/{}", self.config.daemon_id));
         }

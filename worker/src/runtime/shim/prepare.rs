@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
 };
 
@@ -56,11 +56,12 @@ pub fn prepare(
             )));
         }
     }
-    for name in ["bundle", "upper", "work", "rootfs"] {
+    for name in ["bundle", "lower", "upper", "work", "rootfs"] {
         fs::create_dir_all(dir.join(name)).map_err(RuntimeError::io("create", &dir.join(name)))?;
     }
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o710)).map_err(RuntimeError::io("chmod", &dir))?;
     like_image_root(layers_dir, image, &dir.join("upper"))?;
+    let lower = short_names(layers_dir, image, &dir.join("lower"))?;
     let write = |name: &str, text: &[u8]| {
         fs::write(dir.join(name), text).map_err(RuntimeError::io("write", &dir.join(name)))
     };
@@ -77,8 +78,8 @@ pub fn prepare(
         run_dir: place.run_dir(id),
         cgroup,
         rootfs: Rootfs {
-            layers_dir: layers_dir.to_owned(),
-            lower: image.layers.clone(),
+            layers_dir: dir.join("lower"),
+            lower,
             upper: dir.join("upper"),
             work: dir.join("work"),
             target: dir.join("rootfs"),
@@ -109,6 +110,17 @@ pub fn prepare(
         tty: config.spec.tty,
         health: health::effective(config.spec.healthcheck.as_ref(), image_config.healthcheck.as_ref()),
     })
+}
+
+/// Links to the layers, in `dir`, of a few characters each: the names of a hundred layers have to fit into one mount.
+fn short_names(layers_dir: &Path, image: &Image, dir: &Path) -> Result<Vec<PathBuf>> {
+    let link = |(n, layer): (usize, &PathBuf)| {
+        let name = PathBuf::from(n.to_string());
+        let path = dir.join(&name);
+        symlink(layers_dir.join(layer), &path).map_err(RuntimeError::io("create", &path))?;
+        Ok(name)
+    };
+    image.layers.iter().enumerate().map(link).collect()
 }
 
 /// The merged root directory takes its owner and mode from the upper layer.

@@ -1,16 +1,24 @@
-//! `import`, `image ls`, `image rm`, `image inspect`.
+//! `image`: what is on this machine, and how it comes and goes.
+
+mod archive;
+mod prune;
+mod pull;
 
 use clap::{Args, Subcommand};
-use futures::StreamExt;
 use proto::{model::Timestamp, pb};
-use tokio::io::AsyncReadExt;
+
+pub use archive::{ImportArgs, LoadArgs, import, load};
+pub use pull::{PullArgs, pull};
 
 use super::get;
 use crate::{
     connect::Daemon,
     exit::Failure,
     output::{self, complain, filter::Filters, listing::ListFlags},
-    view::{self, image::LISTING},
+    view::{
+        self,
+        image::{LISTING, LISTING_DIGESTS},
+    },
 };
 
 /// Commands about images.
@@ -26,6 +34,14 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Make an image from an archive of a root file system
     Import(ImportArgs),
+    /// Bring in the images of an archive, as docker save writes it, or an OCI one
+    Load(LoadArgs),
+    /// Pull an image from its registry
+    Pull(PullArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Remove the images that nothing needs
+    Prune(prune::PruneArgs),
 }
 
 /// Flags of `image ls`.
@@ -37,9 +53,12 @@ pub struct ListArgs {
     /// As Docker's; every image is shown anyway
     #[arg(short, long, hide = true)]
     all: bool,
-    /// Show only some: reference=, dangling=true|false
+    /// Show only some: reference=, dangling=true|false, label=, before=IMAGE, since=IMAGE
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
+    /// Print the digests that registries give
+    #[arg(long)]
+    digests: bool,
     /// Print whole ids
     #[arg(long)]
     no_trunc: bool,
@@ -69,25 +88,6 @@ pub struct InspectArgs {
     format: Option<String>,
 }
 
-/// Flags of `import`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  rnctl import rootfs.tar hello:1
-  tar -C rootfs -c . | rnctl import -c 'CMD [\"/bin/httpd\", \"-f\"]' - hello:1")]
-pub struct ImportArgs {
-    /// Archive (tar, may be compressed with gzip); '-' is standard input
-    file: String,
-    /// The image's name; without one it has only an id
-    #[arg(value_name = "NAME[:TAG]", default_value = "", hide_default_value = true)]
-    reference: String,
-    /// Dockerfile instruction: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, WORKDIR; may be repeated
-    #[arg(short, long, value_name = "INSTRUCTION")]
-    change: Vec<String>,
-    /// A note that stays with the image
-    #[arg(short, long, default_value = "", hide_default_value = true)]
-    message: String,
-}
-
 /// Runs an `image` command.
 pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
     match command {
@@ -95,25 +95,40 @@ pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
         Command::Rm(args) => remove(rn, args).await,
         Command::Inspect(args) => inspect(rn, args).await,
         Command::Import(args) => import(rn, args).await,
+        Command::Load(args) => load(rn, args).await,
+        Command::Pull(args) => pull(rn, args).await,
+        Command::Tag(args) => tag(rn, args).await,
+        Command::Prune(args) => prune::run(rn, args).await,
     }
 }
 
 /// `image ls` and `images`.
 pub async fn list(rn: &Daemon, args: ListArgs) -> Result<(), Failure> {
-    let filters = Filters::parse(&args.filter, &["reference", "dangling"])?;
+    let filters = Filters::parse(&args.filter, &["reference", "dangling", "label", "before", "since"])?;
     let mut images = rn.local().list_images(pb::ListImagesRequest {}).await?.into_inner().images;
     images.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.tags.cmp(&b.tags)));
+    let mut bounds = (u64::MAX, 0);
+    for key in filters.values("before") {
+        bounds.0 = bounds.0.min(rn.local().inspect_image(get(key)).await?.into_inner().created_at);
+    }
+    for key in filters.values("since") {
+        bounds.1 = bounds.1.max(rn.local().inspect_image(get(key)).await?.into_inner().created_at);
+    }
     let now = Timestamp::now();
     let named = |repository: &str, tag: &str, wanted: &str| {
         let (name, wanted_tag) = view::image::split(wanted);
-        repository == name && (!wanted.contains(':') || tag == wanted_tag)
+        wildcard(name, repository) && (!wanted.contains(':') || wildcard(wanted_tag, tag))
     };
     let mut rows = Vec::new();
     for image in &images {
-        if !filters.any("dangling", |v| (v == "true") == image.tags.is_empty()) {
+        if !filters.any("dangling", |v| (v == "true" || v == "1") == image.tags.is_empty())
+            || !filters.labels("label", &view::image::labels(image))
+            || (filters.has("before") && image.created_at >= bounds.0)
+            || (filters.has("since") && image.created_at <= bounds.1)
+        {
             continue;
         }
-        for row in view::image::rows(image, args.no_trunc, now) {
+        for row in view::image::rows(image, args.no_trunc, args.digests, now) {
             let field = |k: &str| row.get(k).and_then(|v| v.as_str()).unwrap_or_default();
             let (repository, tag) = (field("Repository"), field("Tag"));
             if args.reference.as_deref().is_none_or(|r| named(repository, tag, r))
@@ -123,7 +138,43 @@ pub async fn list(rn: &Daemon, args: ListArgs) -> Result<(), Failure> {
             }
         }
     }
-    LISTING.print(&rows, &args.list)
+    // As Docker's: an id is printed once for each of its names with -q too.
+    if args.digests { LISTING_DIGESTS } else { LISTING }.print(&rows, &args.list)
+}
+
+/// Shell patterns with `*` and `?`; `*` does not cross a slash.
+fn wildcard(pattern: &str, text: &str) -> bool {
+    let (mut pattern, text) = (pattern.chars(), text);
+    match pattern.next() {
+        None => text.is_empty(),
+        Some('*') => {
+            let rest = pattern.as_str();
+            let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+            let reach = text.find('/').unwrap_or(text.len());
+            ends.filter(|at| *at <= reach).any(|at| wildcard(rest, text.get(at..).unwrap_or_default()))
+        }
+        Some(wanted) => {
+            let mut rest = text.chars();
+            rest.next().is_some_and(|c| c == wanted || (wanted == '?' && c != '/'))
+                && wildcard(pattern.as_str(), rest.as_str())
+        }
+    }
+}
+
+/// Flags of `image tag`.
+#[derive(Debug, Args)]
+pub struct TagArgs {
+    /// The image, by name or id
+    source: String,
+    /// Its further name
+    #[arg(value_name = "NAME[:TAG]")]
+    target: String,
+}
+
+/// `image tag` and `tag`.
+pub async fn tag(rn: &Daemon, args: TagArgs) -> Result<(), Failure> {
+    rn.local().tag_image(pb::TagImageRequest { source: args.source, target: args.target }).await?;
+    Ok(())
 }
 
 /// `image rm` and `rmi`.
@@ -162,62 +213,23 @@ async fn inspect(rn: &Daemon, args: InspectArgs) -> Result<(), Failure> {
     Failure::all(failures)
 }
 
-/// One message of the stream. Far below gRPC's limit of 4 MiB, and large enough that the cost of a message does not show.
-const CHUNK: usize = 256 * 1024;
+#[cfg(test)]
+mod tests {
+    use super::wildcard;
 
-/// `import`.
-pub async fn import(rn: &Daemon, args: ImportArgs) -> Result<(), Failure> {
-    if args.file.contains("://") {
-        return Err(Failure::local(format!("cannot import {}: only files and '-' are supported", args.file))
-            .with_help(format!("fetch it first: curl -L {} | rnctl import - NAME[:TAG]", args.file)));
-    }
-    let mut source: Box<dyn tokio::io::AsyncRead + Send + Unpin> = if args.file == "-" {
-        Box::new(tokio::io::stdin())
-    } else {
-        let file = tokio::fs::File::open(&args.file).await;
-        Box::new(file.map_err(|e| Failure::local(format!("cannot read {}: {e}", args.file)))?)
-    };
-    let first = pb::ImportRequest {
-        reference: args.reference,
-        message: args.message,
-        changes: args.change,
-        data: Vec::new(),
-    };
-    // An error while reading must not look like the end of the archive: it is sent back here and the stream breaks off.
-    let (broken, mut breaks) = tokio::sync::mpsc::channel(1);
-    let (sender, chunks) = tokio::sync::mpsc::channel(4);
-    tokio::spawn(async move {
-        let mut next = Some(first);
-        loop {
-            let message = match next.take() {
-                Some(first) => first,
-                None => {
-                    let mut data = vec![0; CHUNK];
-                    match source.read(&mut data).await {
-                        Ok(0) => return,
-                        Ok(n) => {
-                            data.truncate(n);
-                            pb::ImportRequest { data, ..pb::ImportRequest::default() }
-                        }
-                        Err(e) => {
-                            let _ = broken.send(e).await;
-                            return std::future::pending().await;
-                        }
-                    }
-                }
-            };
-            if sender.send(message).await.is_err() {
-                return;
-            }
+    #[test]
+    fn patterns() {
+        for (pattern, text, want) in [
+            ("web", "web", true),
+            ("web", "webs", false),
+            ("w*", "web", true),
+            ("*", "a/b", false),
+            ("*/b", "a/b", true),
+            ("*b*", "abc", true),
+            ("w?b", "web", true),
+            ("", "", true),
+        ] {
+            assert_eq!(wildcard(pattern, text), want, "{pattern} {text}");
         }
-    });
-    let stream = tokio_stream::wrappers::ReceiverStream::new(chunks).boxed();
-    let mut local = rn.local();
-    let reply = tokio::select! {
-        reply = local.import(stream) => reply?.into_inner(),
-        Some(e) = breaks.recv() => return Err(Failure::local(format!("cannot read {}: {e}", args.file))),
-    };
-    let id = if reply.id.contains(':') { reply.id } else { format!("sha256:{}", reply.id) };
-    output::line(&id);
-    Ok(())
+    }
 }
