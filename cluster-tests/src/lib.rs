@@ -6,13 +6,17 @@
 //! * [`image`]: the images that tasks run, made from Debian packages and this build's own test server.
 //! * [`probe`]: connections and queries from inside a namespace, without a fork for each.
 //! * [`wait`]: waiting for a condition, with the last reason it did not hold.
+//! * [`interrupt`]: an interrupt as an error, so that everything is torn down.
+//! * [`bench`]: what the benchmark programs (`benches/`) share.
 //! * [`inventory`]: what a machine holds (links, mounts, cgroups, …), to prove that nothing is left behind.
 //!
 //! Nothing here reads rn's own structures: only what a user or a peer could see.
 
+pub mod bench;
 pub mod cluster;
 pub mod host;
 pub mod image;
+pub mod interrupt;
 pub mod inventory;
 pub mod lan;
 pub mod probe;

@@ -1,6 +1,7 @@
 //! The server that test tasks run: HTTP/1.1 with keep-alive on TCP, an echo on UDP, both on [::]:80 (or the port given).
 //!
-//! Every answer is the host name and the client's address. On SIGTERM it ends as a well-behaved server does: no new
+//! Every answer is the host name and the client's address; `/bytes/N` answers N bytes, `/slow/MS` after a while, `/since` with the
+//! time at which the process began, in microseconds of the epoch. On SIGTERM it ends as a well-behaved server does: no new
 //! connections, `Connection: close` on what is still asked, idle connections closed, then out.
 //!
 //! `rn-testd get HOST:PORT` is the client.
@@ -8,8 +9,11 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-    time::Duration,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result};
@@ -22,7 +26,10 @@ extern "C" fn on_term(_: libc::c_int) {
     ENDING.store(true, Ordering::SeqCst);
 }
 
+static SINCE: OnceLock<u128> = OnceLock::new();
+
 fn main() -> Result<()> {
+    SINCE.get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros()));
     if std::env::args().nth(1).as_deref() == Some("get") {
         return get(&std::env::args().nth(2).context("rn-testd get HOST:PORT")?);
     }
@@ -110,6 +117,9 @@ fn serve(stream: TcpStream, peer: SocketAddr, host: &str) -> Result<()> {
         }
         let body = match size {
             Some(n) => vec![b'x'; n],
+            None if path.path == "/since" => {
+                format!("{}\n", SINCE.get().copied().unwrap_or_default()).into_bytes()
+            }
             None => format!("{host} {}\n", plain(peer.ip())).into_bytes(),
         };
         let connection = if ending { "close" } else { "keep-alive" };
