@@ -23,7 +23,7 @@ use cluster_tests::{
         queries::{self, Type},
         table::{Aim, Samples, Table, Unit},
         task::Task,
-        watch::Watch,
+        watch::{Seen, Watch},
     },
     probe::Http,
     wait,
@@ -91,7 +91,7 @@ fn creates(cluster: &Cluster, table: &mut Table) -> Result<()> {
         ])?;
         let mut last = start;
         for watch in watches {
-            last = last.max(watch.join()?.0);
+            last = last.max(watch.join()?.at);
         }
         answers.push_time(last.duration_since(start)?);
         cluster.wait_running("web", 10)?;
@@ -124,6 +124,7 @@ fn starts(cluster: &Cluster, table: &mut Table) -> Result<()> {
     let vip = wait::until("web has a virtual address", wait::SHORT, || tasks[0].resolve("web", true))?;
 
     let [mut names, mut virt, mut mesh, mut all] = [(); 4].map(|()| Samples::new(Unit::Time));
+    let mut stalled = Vec::new();
     for _ in 0..STARTS {
         let looking = Looking::start(cluster, &tasks, vip);
         cluster.manager().rnctl(&["service", "scale", "-d", "web=1"])?;
@@ -132,6 +133,7 @@ fn starts(cluster: &Cluster, table: &mut Table) -> Result<()> {
         virt.push(seen.vip);
         mesh.push(seen.mesh);
         all.push(seen.names.max(seen.vip).max(seen.mesh));
+        stalled.extend(seen.stalled);
         cluster.manager().rnctl(&["service", "scale", "-d", "web=0"])?;
         wait_gone(cluster, "web")?;
         wait::until("the old task's name is gone everywhere", wait::SHORT, || {
@@ -145,14 +147,17 @@ fn starts(cluster: &Cluster, table: &mut Table) -> Result<()> {
     table.figure("task's process starts -> reached by VIP from every node", &virt, Aim::None);
     table.figure("task's process starts -> reached by mesh through every node", &mesh, Aim::None);
     table.figure("task ready -> in DNS and kernel of every node: all of these", &all, Aim::Below(0.1));
+    table.note(&format!("looks neither answered nor refused meanwhile: {}", stalled.len()));
+    stalled.iter().take(5).for_each(|look| table.note(look));
     Ok(())
 }
 
 /// Seconds from the start of the task's process to the last node's sight of it.
-struct Seen {
+struct Programmed {
     names: f64,
     vip: f64,
     mesh: f64,
+    stalled: Vec<String>,
 }
 
 /// Looks for the one task of `web`, from everywhere.
@@ -185,22 +190,23 @@ impl Looking {
         }
     }
 
-    fn join(self) -> Result<Seen> {
-        let names = last(self.names)?.0;
-        let (vip, since) = last(self.vip)?;
-        let (mesh, _) = last(self.mesh)?;
-        let began = UNIX_EPOCH + Duration::from_micros(since.trim().parse()?);
+    fn join(self) -> Result<Programmed> {
+        let (names, vip, mesh) = (last(self.names)?, last(self.vip)?, last(self.mesh)?);
+        let began = UNIX_EPOCH + Duration::from_micros(vip.value.trim().parse()?);
         let after = |moment: SystemTime| match moment.duration_since(began) {
             Ok(after) => after.as_secs_f64(),
             Err(before) => -before.duration().as_secs_f64(),
         };
-        Ok(Seen { names: after(names), vip: after(vip), mesh: after(mesh) })
+        let stalled = [names.stalled, vip.stalled, mesh.stalled].concat();
+        Ok(Programmed { names: after(names.at), vip: after(vip.at), mesh: after(mesh.at), stalled })
     }
 }
 
-/// The last moment of all, and what was seen then.
-fn last<T: Send + 'static>(watches: Vec<Watch<T>>) -> Result<(SystemTime, T)> {
+/// The last sight of all, with the stalled looks of each.
+fn last<T: Send + 'static>(watches: Vec<Watch<T>>) -> Result<Seen<T>> {
     let mut all = watches.into_iter().map(Watch::join).collect::<Result<Vec<_>>>()?;
-    all.sort_by_key(|(moment, _)| *moment);
-    all.pop().context("nobody looked")
+    all.sort_by_key(|seen| seen.at);
+    let stalled = all.iter_mut().flat_map(|seen| std::mem::take(&mut seen.stalled)).collect();
+    let last = all.pop().context("nobody looked")?;
+    Ok(Seen { stalled, ..last })
 }

@@ -27,16 +27,17 @@ pub fn of(pid: i32) -> Result<Memory> {
     Ok(Memory { rss: field("Rss")?, pss: field("Pss")?, anonymous: field("Anonymous")? })
 }
 
-/// Processes of a program that belong to what lies below `dir`.
+/// Processes whose command line names a program and something below `dir`.
 pub fn processes(program: &str, dir: &Path) -> Result<Vec<i32>> {
     let dir = dir.display().to_string();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
         // A process may end while we look.
-        let Ok(exe) = fs::read_link(entry.path().join("exe")) else { continue };
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if exe.ends_with(program) && String::from_utf8_lossy(&command).contains(&dir) {
+        let command = String::from_utf8_lossy(&command);
+        let first = command.split('\0').next().unwrap_or_default();
+        if Path::new(first).ends_with(program) && command.contains(&dir) {
             found.push(pid);
         }
     }
