@@ -168,7 +168,7 @@ impl Worker {
         .map_err(|e| internal(&e))?;
 
         let forwarder = Arc::new(Forwarder::new(UpstreamConfig::default()));
-        let dns = DnsServer::new(reconciler.table(), forwarder);
+        let dns = DnsServer::new(reconciler.table(), forwarder).map_err(|e| internal(&e))?;
         let dataplane =
             DataPlane::start(reconciler.clone(), dns, config.runtime.clone(), assigned.subscribe()).await;
         let supervisor = Supervisor::new(SupervisorConfig {
