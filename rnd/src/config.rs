@@ -42,6 +42,10 @@ pub struct Flags {
     /// Advertise address of swarm init and swarm join when they name none
     #[arg(long, value_name = "IP|INTERFACE")]
     pub swarm_default_advertise_addr: Option<String>,
+    /// Let traffic of tasks through forward chains of other firewalls (ufw, firewalld, dockerd) that drop what they do not know
+    /// [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub firewall_compat: Option<bool>,
 }
 
 /// How log lines look.
@@ -68,6 +72,7 @@ struct File {
     log_format: Option<LogFormat>,
     labels: Option<Vec<String>>,
     swarm_default_advertise_addr: Option<String>,
+    firewall_compat: Option<bool>,
 }
 
 /// Settings in force.
@@ -89,6 +94,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// Advertise address when a command names none.
     pub default_advertise_addr: Option<String>,
+    /// Other firewalls' forward chains are opened for tasks.
+    pub firewall_compat: bool,
 }
 
 impl Config {
@@ -127,6 +134,7 @@ impl Config {
         one("log-format", flags.log_format.is_some(), file.log_format.is_some());
         let advertise = file.swarm_default_advertise_addr.is_some();
         one("swarm-default-advertise-addr", flags.swarm_default_advertise_addr.is_some(), advertise);
+        one("firewall-compat", flags.firewall_compat.is_some(), file.firewall_compat.is_some());
         if !twice.is_empty() {
             bail!(
                 "set both as a flag and in the configuration file: {}; remove one of the two",
@@ -154,6 +162,7 @@ impl Config {
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
             labels,
             default_advertise_addr: flags.swarm_default_advertise_addr.or(file.swarm_default_advertise_addr),
+            firewall_compat: flags.firewall_compat.or(file.firewall_compat).unwrap_or(true),
         })
     }
 }

@@ -288,6 +288,7 @@ impl Grounds {
             data_path_addr: membership.data_path_addr,
             data_path_port: membership.data_path_port,
             shared_namespace: false,
+            firewall_compat: self.config.firewall_compat,
             search: machine::search_domains(),
             runtime: self.runtime.clone(),
         })

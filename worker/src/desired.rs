@@ -120,6 +120,8 @@ pub struct LocalFacts {
     pub bridge_filtered: bool,
     /// The supervisor has said which sandboxes live on. Until then, after a start, nothing is removed.
     pub settled: bool,
+    /// Other people's forward chains that drop what they do not know get rules that let ours through.
+    pub firewall_compat: bool,
 }
 
 /// A remote endpoint's link-layer address on an overlay.
@@ -253,6 +255,8 @@ pub struct NodeDesired {
     pub netns_dir: PathBuf,
     /// What is ours and not wanted may be removed.
     pub settled: bool,
+    /// Other people's forward chains are opened for ours.
+    pub firewall_compat: bool,
     /// Where VXLAN goes.
     pub underlay: Underlay,
     /// The gateway bridge's subnets.
@@ -305,6 +309,7 @@ impl NodeDesired {
             underlay: local.underlay.clone(),
             gateway: local.gateway,
             marks: local.marks,
+            firewall_compat: local.firewall_compat,
             mesh: mesh(assigned, view, local, &table),
             overlays,
             sandboxes,

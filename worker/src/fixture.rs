@@ -52,6 +52,7 @@ impl World {
                 port_conflicts: Default::default(),
                 bridge_filtered: false,
                 settled: true,
+                firewall_compat: true,
             },
         };
         world.network("ingress", 4096, &["10.0.0.0/24", "fd00:1::/64"], true);

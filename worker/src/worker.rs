@@ -56,6 +56,8 @@ pub struct WorkerConfig {
     pub data_path_port: Port,
     /// Another rn daemon lives in the same network namespace: names of devices and tables differ from the well-known ones.
     pub shared_namespace: bool,
+    /// Let our flows through other people's forward chains that drop what they do not know.
+    pub firewall_compat: bool,
     /// Search domains of the host.
     pub search: Vec<String>,
     /// Containers.
@@ -158,6 +160,7 @@ impl Worker {
                 underlay,
                 marks: Marks::default(),
                 gateway_subnet: None,
+                firewall_compat: config.firewall_compat,
             },
             Arc::new(LinuxKernel::new()),
             assigned.subscribe(),

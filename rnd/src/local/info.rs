@@ -55,6 +55,7 @@ impl Local {
             Standing::Active(member) => {
                 let network = member.worker.network_status();
                 warnings.extend(network.port_conflicts.iter().map(ToString::to_string));
+                warnings.extend(network.dropping.iter().map(ToString::to_string));
                 warnings.extend(network.failed.iter().map(|u| format!("network: {}: {}", u.key, u.error)));
                 let agent = member.worker.status();
                 let session = member.worker.session();

@@ -124,6 +124,17 @@ impl Display for Step {
                 let head = script.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or_default();
                 write!(f, "{} -f - # {head} ...", In(ns, "nft"))
             }
+            Step::OpenChain { ns, family, table, chain, links, mark } => {
+                write!(f, "{} insert rule {family} {table} {chain}", In(ns, "nft"))?;
+                write!(f, " iifname and oifname {} counter accept comment {mark}", links.join(", "))
+            }
+            Step::CloseChain { ns, family, table, chain, mark } => {
+                write!(
+                    f,
+                    "{} delete rule {family} {table} {chain} # those with comment {mark}",
+                    In(ns, "nft")
+                )
+            }
             Step::DeleteTable { ns, family, table } => {
                 write!(f, "{} delete table {family} {table}", In(ns, "nft"))
             }

@@ -17,7 +17,7 @@ use proto::model::{Mac, SubnetAddr};
 use super::{
     Kernel, KernelError, Observed, Scope, Step,
     error::Cause,
-    observed::{Link, LinkKind, NsObserved, Table, Wanted},
+    observed::{BaseChain, Link, LinkKind, NsObserved, Table, Wanted},
     ruleset::{Element, ElementChange, Family, Ruleset},
     step::{Ns, PortFlags, Route, VethEnd, Vxlan},
 };
@@ -311,6 +311,17 @@ impl Model {
         Ok(())
     }
 
+    fn base_chain(
+        &mut self,
+        ns: &Ns,
+        (family, table): (Family, &str),
+        chain: &str,
+    ) -> Result<&mut BaseChain, Cause> {
+        let table = self.ns(ns)?.tables.get_mut(&(family, table.to_owned()));
+        let chain = table.and_then(|t| t.base_chains.iter_mut().find(|c| c.name == chain));
+        chain.ok_or_else(|| errno(libc::ENOENT))
+    }
+
     fn update_elements(
         &mut self,
         ns: &Ns,
@@ -403,6 +414,15 @@ impl Model {
             }
             Step::ApplyRuleset { ns, ruleset } => self.apply_ruleset(ns, ruleset)?,
             Step::RunNft { ns, script } => self.run_nft(ns, script)?,
+            Step::OpenChain { ns, family, table, chain, links, mark } => {
+                let chain = self.base_chain(ns, (*family, table), chain)?;
+                *chain.marks.entry(mark.clone()).or_default() += 2 * links.len();
+            }
+            Step::CloseChain { ns, family, table, chain, mark } => {
+                if let Ok(chain) = self.base_chain(ns, (*family, table), chain) {
+                    chain.marks.remove(mark);
+                }
+            }
             Step::DeleteTable { ns, family, table } => {
                 self.ns(ns)?.tables.remove(&(*family, table.clone()));
             }

@@ -194,6 +194,12 @@ impl LinuxKernel {
             Step::SetSysctl { ns, key, value } => sysctl::set(&*at(ns)?, &[(key, value)]),
             Step::ApplyRuleset { ns, ruleset } => self.apply_ruleset(&*at(ns)?, ruleset),
             Step::RunNft { ns, script } => nft::run(&*at(ns)?, script),
+            Step::OpenChain { ns, family, table, chain, links, mark } => {
+                nft::forward::open(&*at(ns)?, (*family, table, chain), links, mark)
+            }
+            Step::CloseChain { ns, family, table, chain, mark } => {
+                nft::forward::close(&*at(ns)?, (*family, table, chain), mark)
+            }
             Step::DeleteTable { ns, family, table } => nft::delete_table(&*at(ns)?, *family, table),
             Step::UpdateElements { ns, family, table, changes } => {
                 nft::update_elements(&*at(ns)?, *family, table, changes)

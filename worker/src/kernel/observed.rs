@@ -154,6 +154,9 @@ pub struct Table {
     pub elements: Option<BTreeMap<String, BTreeSet<Element>>>,
 }
 
+/// Number of the forward hook (`NF_INET_FORWARD`).
+pub const FORWARD: u32 = 2;
+
 /// A chain on a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseChain {
@@ -161,10 +164,12 @@ pub struct BaseChain {
     pub name: String,
     /// `filter`, `nat` or `route`.
     pub kind: String,
-    /// Number of the hook (`NF_INET_*`): 2 is forward.
+    /// Number of the hook (`NF_INET_*`), such as [`FORWARD`].
     pub hook: u32,
     /// Lower comes first.
     pub priority: i32,
-    /// What falls through is dropped.
-    pub policy_drop: bool,
+    /// What falls through is dropped: by policy or, on the forward hook, by the last rule.
+    pub drops: bool,
+    /// On the forward hook: how many of its rules let something of ours through, by mark.
+    pub marks: BTreeMap<String, usize>,
 }

@@ -309,6 +309,10 @@ pub enum Step {
     ApplyRuleset { ns: Ns, ruleset: Ruleset },
     /// Runs an `nft` script as it is: for tables that are laid down once and then left to the administrator.
     RunNft { ns: Ns, script: String },
+    /// Lets through, in somebody else's chain, what comes from or goes to these links: two rules each, with a mark.
+    OpenChain { ns: Ns, family: Family, table: String, chain: String, links: Vec<String>, mark: String },
+    /// Takes the rules with the mark out of somebody else's chain.
+    CloseChain { ns: Ns, family: Family, table: String, chain: String, mark: String },
     /// Deletes a table.
     DeleteTable { ns: Ns, family: Family, table: String },
     /// Changes elements of a table's sets and maps, all in one transaction: afterwards what `del` names is absent, and what
@@ -346,6 +350,8 @@ impl Step {
             | Step::SetSysctl { ns, .. }
             | Step::ApplyRuleset { ns, .. }
             | Step::RunNft { ns, .. }
+            | Step::OpenChain { ns, .. }
+            | Step::CloseChain { ns, .. }
             | Step::DeleteTable { ns, .. }
             | Step::UpdateElements { ns, .. }
             | Step::FlushConntrack { ns, .. } => vec![ns.clone()],
@@ -363,6 +369,7 @@ impl Step {
                 | Step::DelRule { .. }
                 | Step::DelFdb { .. }
                 | Step::DelNeigh { .. }
+                | Step::CloseChain { .. }
                 | Step::DeleteTable { .. }
                 | Step::FlushConntrack { .. }
         )

@@ -5,11 +5,11 @@ use std::{
     net::IpAddr,
 };
 
-use proto::model::{Port, Protocol};
+use proto::model::{Mac, Port, Protocol};
 
 use super::rulesets::{RESOLVER, chain, slots_for};
 use crate::{
-    desired::{DnsPorts, Mesh, NodeDesired},
+    desired::{DnsPorts, Mesh, MeshPeer, NodeDesired},
     kernel::{Element, ElementChange, Part, Verdict},
     services::NetworkTable,
 };
@@ -101,7 +101,7 @@ pub fn host_ports(desired: &NodeDesired) -> Elements {
     out
 }
 
-/// Published ports, tasks here and the marks of other nodes.
+/// Published ports, tasks here, the marks of other nodes, and which of those nodes' own addresses must not reach which task.
 pub fn mesh(mesh: &Mesh) -> Elements {
     let mut out = Elements::new();
     for (key, to) in &mesh.ports {
@@ -130,8 +130,13 @@ pub fn mesh(mesh: &Mesh) -> Elements {
     }
     for peer in mesh.peers.values() {
         put(&mut out, "node_mark", Element::map([Part::Mac(peer.mac)], [Part::U32(peer.mark)]));
-        for addr in &peer.host_addrs {
-            put(&mut out, of_family(addr.is_ipv4(), "node4", "node6"), Element::key([Part::from(*addr)]));
+    }
+    let nodes: BTreeMap<Mac, &MeshPeer> = mesh.peers.values().map(|peer| (peer.mac, peer)).collect();
+    for (task, mac) in &mesh.remote_tasks {
+        let hosts = nodes.get(mac).into_iter().flat_map(|peer| &peer.host_addrs);
+        for host in hosts.filter(|host| host.is_ipv4() == task.is_ipv4()) {
+            let key = [Part::from(*host), Part::from(*task)];
+            put(&mut out, of_family(task.is_ipv4(), "returning4", "returning6"), Element::key(key));
         }
     }
     out

@@ -5,7 +5,7 @@
 //!
 //! * [`names`]: what our things are called, and the mesh's packet marks.
 //! * [`rulesets`]: the nftables tables; [`elements`]: what changes in them.
-//! * `gateway`, `mesh`, `overlay`, `sandbox`: one file per thing that is planned.
+//! * `gateway`, `mesh`, `overlay`, `sandbox`, `firewall`: one file per thing that is planned.
 //!
 //! Elements are compared with what is *known* to have been put into a table ([`Known`]), and read back from the kernel only
 //! when that is not known or when it is time to check, since a dump of all tables grows with services x sandboxes.
@@ -26,6 +26,7 @@ use crate::{
 
 mod diff;
 pub mod elements;
+pub mod firewall;
 mod gateway;
 mod mesh;
 pub mod names;
@@ -58,6 +59,8 @@ pub enum UnitKey {
     Sandbox(TaskId),
     /// The administrator's table.
     User,
+    /// Our rules in other people's forward chains.
+    Firewall,
 }
 
 impl fmt::Display for UnitKey {
@@ -69,6 +72,7 @@ impl fmt::Display for UnitKey {
             UnitKey::Overlay(id) => write!(f, "overlay {id}"),
             UnitKey::Sandbox(id) => write!(f, "sandbox of task {id}"),
             UnitKey::User => f.write_str("administrator's table"),
+            UnitKey::Firewall => f.write_str("other firewalls"),
         }
     }
 }
@@ -168,6 +172,9 @@ impl Focus {
         }
         let gone = old.sandboxes.keys().any(|id| !new.sandboxes.contains_key(id))
             || old.overlays.keys().any(|id| !new.overlays.contains_key(id));
+        if old.mesh.is_some() != new.mesh.is_some() || old.sandboxes.is_empty() != new.sandboxes.is_empty() {
+            keys.insert(UnitKey::Firewall);
+        }
         if gone || old.settled != new.settled {
             keys.insert(UnitKey::Leftovers);
         }
@@ -194,7 +201,7 @@ pub fn scope(desired: &NodeDesired, known: &Known, focus: &Focus) -> Scope {
         let table = desired.names.mesh_table.as_str();
         look(&Ns::Host, mesh::sysctls(desired), &[(Family::Inet, table), (Family::Netdev, table)]);
     }
-    if focus.looks_at(&UnitKey::User) || focus.looks_at(&UnitKey::Leftovers) {
+    if [UnitKey::User, UnitKey::Firewall, UnitKey::Leftovers].iter().any(|key| focus.looks_at(key)) {
         look(&Ns::Host, vec![], &[]);
     }
     for (id, overlay) in &desired.overlays {
@@ -255,6 +262,9 @@ pub fn plan(desired: &NodeDesired, observed: &Observed, known: &Known, focus: &F
     }
     if focus.looks_at(&UnitKey::User) {
         units.push(planner.user_table());
+    }
+    if focus.looks_at(&UnitKey::Firewall) {
+        units.push(firewall::plan(&mut planner));
     }
     Plan { units }
 }

@@ -135,6 +135,8 @@ pub fn gateway(names: &Names, subnets: &GatewaySubnets) -> Ruleset {
 }
 
 /// The routing mesh (see `plan/mesh.rs` for the way of a packet).
+///
+/// `refuse` answers TCP with a reset: what ICMP says is limited to about one a second for each asker.
 pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks) -> Ruleset {
     let (gw, dev) = (&names.gateway_bridge, &names.mesh_device);
     let (entered, came, mask) = (marks.entered(), marks.came(), marks.mask());
@@ -149,8 +151,8 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks) 
  map task4 { typeof ip daddr : ip daddr; }
  map task6 { typeof ip6 daddr : ip6 daddr; }
  map node_mark { typeof ether saddr : meta mark; }
- set node4 { typeof ip saddr; }
- set node6 { typeof ip6 saddr; }
+ set returning4 { typeof ip saddr . ip daddr; }
+ set returning6 { typeof ip6 saddr . ip6 daddr; }
 ",
     );
     let set = format!(
@@ -163,14 +165,14 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks) 
  chain six-{n} {{ {set} dnat ip6 to meta l4proto . th dport . numgen random mod {n} map @backend6\n }}\n"
         );
     }
-    // Another node as a client: if the task is on that very node, it would see a packet of its own come in from outside.
+    // A node asks another one, and the task chosen is back on the first: that would see a packet of its own come in from outside.
     let own = |v4: bool| mesh.addrs.iter().find(|a| a.is_ipv4() == v4);
     let mut snat = String::new();
     if let Some(own) = own(true) {
         let _ = writeln!(
             snat,
             "  ct mark & {mask:#010x} == {entered:#010x} ip saddr {{ 127.0.0.0/8, {} }} snat ip to {own}
-  oifname \"{dev}\" ct mark & {mask:#010x} == {entered:#010x} ip saddr @node4 snat ip to {own}",
+  oifname \"{dev}\" ct mark & {mask:#010x} == {entered:#010x} ip saddr . ip daddr @returning4 snat ip to {own}",
             subnets.v4
         );
     }
@@ -178,7 +180,7 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks) 
         let _ = writeln!(
             snat,
             "  ct mark & {mask:#010x} == {entered:#010x} ip6 saddr {} snat ip6 to {own}
-  oifname \"{dev}\" ct mark & {mask:#010x} == {entered:#010x} ip6 saddr @node6 snat ip6 to {own}",
+  oifname \"{dev}\" ct mark & {mask:#010x} == {entered:#010x} ip6 saddr . ip6 daddr @returning6 snat ip6 to {own}",
             subnets.v6
         );
     }
@@ -214,11 +216,15 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks) 
   type nat hook output priority -100
   jump choose
  }}
+ chain refuse {{
+  meta l4proto tcp reject with tcp reset
+  reject
+ }}
  chain in {{
   type filter hook input priority 0
   iifname \"{dev}\" ct state new meta l4proto != {{ icmp, ipv6-icmp }} drop
-  meta nfproto ipv4 meta l4proto . th dport @idle4 ct status & dnat == 0 reject
-  meta nfproto ipv6 meta l4proto . th dport @idle6 ct status & dnat == 0 reject
+  meta nfproto ipv4 meta l4proto . th dport @idle4 ct status & dnat == 0 jump refuse
+  meta nfproto ipv6 meta l4proto . th dport @idle6 ct status & dnat == 0 jump refuse
  }}
  chain forward {{
   type filter hook forward priority mangle

@@ -6,7 +6,10 @@ use crate::{
     desired::DnsPorts,
     fixture::{World, id},
     gossip::EndpointState,
-    kernel::{FakeKernel, Kernel, Link, LinkKind, NsObserved, observed::Table},
+    kernel::{
+        FakeKernel, Kernel, Link, LinkKind, NsObserved,
+        observed::{BaseChain, FORWARD, Table},
+    },
     services::ServiceTable,
 };
 
@@ -62,9 +65,22 @@ fn foreign() -> NsObserved {
     ];
     NsObserved {
         links: links.into(),
-        tables: [((Family::Inet, "filter".to_owned()), Table::default())].into(),
+        tables: [((Family::Inet, "filter".to_owned()), firewall_table())].into(),
         ..NsObserved::default()
     }
+}
+
+/// A firewall that forwards only what it knows.
+fn firewall_table() -> Table {
+    let chain = BaseChain {
+        name: "FORWARD".into(),
+        kind: "filter".into(),
+        hook: FORWARD,
+        priority: 0,
+        drops: true,
+        marks: [("rn:another-daemon:forward".to_owned(), 4)].into(),
+    };
+    Table { chains: ["FORWARD".to_owned()].into(), base_chains: vec![chain], ..Table::default() }
 }
 
 fn kernel() -> FakeKernel {
@@ -83,7 +99,10 @@ fn foreign_is_untouched(kernel: &FakeKernel) {
         for (name, link) in foreign().links {
             assert_eq!(host.links.get(&name), Some(&link));
         }
-        assert!(host.tables.contains_key(&(Family::Inet, "filter".to_owned())));
+        let mut wall = host.tables[&(Family::Inet, "filter".to_owned())].clone();
+        let ours = wall.base_chains[0].marks.remove("rn:daemon-a:forward");
+        assert!(matches!(ours, None | Some(4)), "two rules for each of our devices, or none");
+        assert_eq!(wall, firewall_table());
     });
 }
 

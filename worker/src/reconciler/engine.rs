@@ -18,7 +18,10 @@ use crate::{
     desired::{DnsPorts, LocalFacts, LocalSandbox, NodeDesired},
     gossip::PeerView,
     kernel::{ConntrackFilter, IpFamily, Kernel, Ns, Observed, Scope, Step, facts::bridge_filtered},
-    plan::{self, Focus, Known, Plan, Unit, UnitKey},
+    plan::{
+        self, Focus, Known, Plan, Unit, UnitKey,
+        firewall::{self, Dropping},
+    },
     services::ServiceTable,
 };
 
@@ -53,6 +56,7 @@ pub(super) struct Engine {
     /// The inputs of the last table.
     inputs: Option<(Arc<Assigned>, Arc<PeerView>)>,
     failed: BTreeMap<UnitKey, String>,
+    dropping: Vec<Dropping>,
     additive_until: Option<Instant>,
     /// The last pass left things in tables that are not in its answer.
     blind: bool,
@@ -75,6 +79,7 @@ impl Engine {
             port_conflicts: BTreeSet::new(),
             bridge_filtered: bridge_filtered(),
             settled: false,
+            firewall_compat: config.firewall_compat,
         };
         Ok(Self {
             kernel,
@@ -85,6 +90,7 @@ impl Engine {
             last: None,
             inputs: None,
             failed: BTreeMap::new(),
+            dropping: Vec::new(),
             additive_until: None,
             blind: false,
             passes: 0,
@@ -174,6 +180,7 @@ impl Engine {
             repairs: self.repairs,
             failed: failed.collect(),
             port_conflicts: self.ports.conflicts(),
+            dropping: self.dropping.clone(),
             ..Status::default()
         }
     }
@@ -194,6 +201,9 @@ impl Engine {
         }
         let focus = self.focus(&desired, depth);
         let plan = self.look(&desired, &focus).map(|observed| {
+            if let Some(host) = observed.ns(&Ns::Host) {
+                self.dropping = firewall::dropping(&desired, host);
+            }
             let plan = plan::plan(&desired, &observed, &self.known, &focus);
             if warm { plan } else { plan.without_removals() }
         });
@@ -282,7 +292,7 @@ impl Engine {
                 };
                 keys.extend(self.failed.keys().cloned());
                 if depth == Depth::Light {
-                    keys.extend([UnitKey::Gateway, UnitKey::Mesh, UnitKey::User]);
+                    keys.extend([UnitKey::Gateway, UnitKey::Mesh, UnitKey::User, UnitKey::Firewall]);
                     keys.extend(desired.overlays.keys().cloned().map(UnitKey::Overlay));
                 }
                 Focus::Units(keys)
@@ -363,7 +373,7 @@ impl Engine {
                     out.extend(desired.sandboxes.get(id).iter().flat_map(|s| s.networks()).cloned());
                 }
                 UnitKey::Mesh => out.extend(desired.mesh.as_ref().map(|m| m.id.clone())),
-                UnitKey::Gateway | UnitKey::Leftovers | UnitKey::User => {}
+                UnitKey::Gateway | UnitKey::Leftovers | UnitKey::User | UnitKey::Firewall => {}
             }
         }
         out
@@ -374,7 +384,7 @@ fn units(desired: &NodeDesired, focus: &Focus) -> Vec<UnitKey> {
     match focus {
         Focus::Units(keys) => keys.iter().cloned().collect(),
         Focus::All(_) => {
-            let fixed = [UnitKey::Gateway, UnitKey::Mesh, UnitKey::User];
+            let fixed = [UnitKey::Gateway, UnitKey::Mesh, UnitKey::User, UnitKey::Firewall];
             let overlays = desired.overlays.keys().cloned().map(UnitKey::Overlay);
             let sandboxes = desired.sandboxes.keys().cloned().map(UnitKey::Sandbox);
             fixed.into_iter().chain(overlays).chain(sandboxes).collect()

@@ -30,6 +30,7 @@ use crate::{
     kernel::Kernel,
     plan::{
         UnitKey,
+        firewall::Dropping,
         names::{Marks, Names},
     },
     services::ServiceTable,
@@ -66,6 +67,8 @@ pub struct Config {
     pub marks: Marks,
     /// The gateway bridge's IPv4 subnet; none = the first that this machine does not use.
     pub gateway_subnet: Option<ipnet::Ipv4Net>,
+    /// Let our flows through other people's forward chains that drop what they do not know.
+    pub firewall_compat: bool,
 }
 
 /// A task that is to have a sandbox, with its overlays.
@@ -161,6 +164,8 @@ pub struct Status {
     pub failed: Vec<UnitStatus>,
     /// Published ports that somebody else holds.
     pub port_conflicts: Vec<PortConflict>,
+    /// Other people's forward chains that drop what they do not know.
+    pub dropping: Vec<Dropping>,
     /// Time of the last pass.
     pub last_pass: Duration,
 }

@@ -100,6 +100,7 @@ impl Host {
             underlay: Underlay { addr: host.underlay(), ..host.world.local.underlay.clone() },
             marks: Marks::default(),
             gateway_subnet: None,
+            firewall_compat: true,
         };
         host.engine = host.within(|_| Some(Engine::new(config, Arc::new(LinuxKernel::new())).unwrap()));
         host.within(|host| {
@@ -237,7 +238,7 @@ fn world(node: &str) -> World {
 }
 
 fn cluster(test: &str) -> (Host, Host, Lan) {
-    let lan = Lan::new(test, &["a", "b", "client"]);
+    let lan = Lan::new(test, &["a", "b", "c", "client"]);
     let (mut a, mut b) = (Host::new(&lan, "a", world("a")), Host::new(&lan, "b", world("b")));
     a.pass(Depth::Changes);
     b.pass(Depth::Changes);
@@ -254,10 +255,10 @@ fn the_mesh_keeps_the_clients_address() {
     let (a, _b, lan) = cluster("mesh");
     let client = lan.ns("client");
     for (to, own) in [
-        ("10.77.0.1:8080", "10.77.0.3"),
-        ("10.77.0.2:8080", "10.77.0.3"),
-        ("[fd77::1]:8080", "fd77::3"),
-        ("[fd77::2]:8080", "fd77::3"),
+        ("10.77.0.1:8080", "10.77.0.4"),
+        ("10.77.0.2:8080", "10.77.0.4"),
+        ("[fd77::1]:8080", "fd77::4"),
+        ("[fd77::2]:8080", "fd77::4"),
     ] {
         both(&format!("tcp outside client -> {to}"), own, || tcp(&client, to));
         both(&format!("udp outside client -> {to}"), own, || udp(&client, to));
@@ -270,7 +271,11 @@ fn the_mesh_keeps_the_clients_address() {
     both("udp the node itself -> 127.0.0.1", "10.0.0.1", || udp(&node, "127.0.0.1:8080"));
     both("tcp a task here -> its node", "10.0.0.1", || tcp(&task, "10.77.0.1:8080"));
     both("tcp a task here -> its node, v6", "fd00:1::1", || tcp(&task, "[fd77::1]:8080"));
-    both("tcp a task here -> the other node", "10.77.0.1", || tcp(&task, "10.77.0.2:8080"));
+    // Led back to its own node, the flow bears the ingress address of the node it asked; elsewhere the asker's own.
+    let answers = |ns: &Ns| (0..40).map(|_| tcp(ns, "10.77.0.2:8080").unwrap()).collect::<BTreeSet<_>>();
+    let expected = BTreeSet::from(["web1 10.0.0.2".to_owned(), "web2 10.77.0.1".to_owned()]);
+    assert_eq!(answers(&task), expected, "a task here -> the other node");
+    assert_eq!(answers(&node), expected, "the node itself -> the other node");
 
     let began = Instant::now();
     for (what, refused) in [
@@ -318,8 +323,8 @@ fn tasks_reach_services_the_world_and_their_resolver_but_not_each_other() {
     assert!(began.elapsed() < Duration::from_millis(500), "refused at once");
 
     serve(&lan.ns("client"), "world", 90);
-    assert_eq!(tcp(&task, "10.77.0.3:90").unwrap(), "world 10.77.0.1", "masqueraded");
-    assert_eq!(tcp(&task, "[fd77::3]:90").unwrap(), "world fd77::1", "masqueraded");
+    assert_eq!(tcp(&task, "10.77.0.4:90").unwrap(), "world 10.77.0.1", "masqueraded");
+    assert_eq!(tcp(&task, "[fd77::4]:90").unwrap(), "world fd77::1", "masqueraded");
 
     let web1: TaskId = id("web1");
     let sandbox = a.engine.as_ref().unwrap().info(&web1).unwrap();
@@ -366,7 +371,7 @@ fn what_is_in_place_is_left_alone_and_what_is_broken_is_repaired() {
     assert!(tcp(&client, "10.77.0.1:8080").is_err());
     a.pass(Depth::Light);
     nothing_to_do(&mut a);
-    both("after the host's tables were flushed", "10.77.0.3", || tcp(&client, "10.77.0.1:8080"));
+    both("after the host's tables were flushed", "10.77.0.4", || tcp(&client, "10.77.0.1:8080"));
 
     let overlay = a.netns_dir().join("ov-app");
     let inside = format!("nsenter --net={}", overlay.display());
@@ -383,7 +388,7 @@ fn what_is_in_place_is_left_alone_and_what_is_broken_is_repaired() {
         host.pass(Depth::Changes);
     }
     for _ in 0..12 {
-        assert_eq!(tcp(&client, "10.77.0.1:8080").unwrap(), "web2 10.77.0.3");
+        assert_eq!(tcp(&client, "10.77.0.1:8080").unwrap(), "web2 10.77.0.4");
         assert_eq!(udp(&task, "10.0.1.2:80").unwrap(), "web2 10.0.1.13");
     }
     let (web1, app, ingress) = (id::<TaskId>("web1"), id("app"), id("ingress"));
@@ -400,8 +405,53 @@ fn what_is_in_place_is_left_alone_and_what_is_broken_is_repaired() {
     a.engine.as_mut().unwrap().dismiss(&cli1);
     a.pass(Depth::Changes);
     assert!(!overlay.exists());
-    assert_eq!(tcp(&client, "10.77.0.1:8080").unwrap(), "web2 10.77.0.3");
+    assert_eq!(tcp(&client, "10.77.0.1:8080").unwrap(), "web2 10.77.0.4");
     nothing_to_do(&mut a);
+}
+
+/// As ufw or dockerd leave a machine: what nobody has allowed is not forwarded.
+#[test]
+fn other_firewalls_that_drop_are_opened_for_us_alone() {
+    if !root() {
+        return;
+    }
+    let (mut a, _b, lan) = cluster("wall");
+    let (client, task) = (lan.ns("client"), a.task_ns("cli1"));
+    serve(&client, "world", 90);
+    let wall = "nft add table FAMILY filter; nft 'add chain FAMILY filter FORWARD { type filter hook forward priority 0; policy drop; }'";
+    let walls = "nft add table inet rejecting; nft 'add chain inet rejecting last { type filter hook forward priority 10; }'; \
+                 nft add rule inet rejecting last counter reject with icmpx admin-prohibited";
+    for line in [wall.replace("FAMILY", "ip"), wall.replace("FAMILY", "ip6"), walls.to_owned()] {
+        a.sh(&line);
+    }
+    // A task here answers from behind the forward hook; so does one on another node.
+    let blocked = (0..4).filter(|_| tcp(&client, "10.77.0.1:8080").is_err()).count();
+    assert_eq!(blocked, 4, "the walls stand");
+    a.pass(Depth::Light);
+    both("tcp, through other firewalls", "10.77.0.4", || tcp(&client, "10.77.0.1:8080"));
+    both("tcp, through other firewalls, v6", "fd77::4", || tcp(&client, "[fd77::1]:8080"));
+    assert_eq!(tcp(&task, "10.77.0.4:90").unwrap(), "world 10.77.0.1", "out");
+    assert_eq!(a.engine.as_ref().unwrap().status().dropping.len(), 3);
+    let plan = a.within(|host| host.engine.as_ref().unwrap().dry_run());
+    assert!(plan.is_empty(), "a second pass has nothing to do");
+
+    // A firewall that is loaded anew is opened again; one that has become open gets back what is its own.
+    a.sh("nft flush chain ip filter FORWARD");
+    assert!(tcp(&client, "10.77.0.1:8080").is_err());
+    a.pass(Depth::Light);
+    both("tcp, after a reload", "10.77.0.4", || tcp(&client, "10.77.0.1:8080"));
+    a.sh("nft 'chain ip filter FORWARD { policy accept; }'; nft flush chain inet rejecting last");
+    a.pass(Depth::Light);
+    let rules = a.within(|_| {
+        let listed = |args: &[&str]| Command::new("nft").args(args).output().unwrap().stdout;
+        [
+            listed(&["list", "chain", "ip", "filter", "FORWARD"]),
+            listed(&["list", "chain", "inet", "rejecting", "last"]),
+            listed(&["list", "chain", "ip6", "filter", "FORWARD"]),
+        ]
+        .map(|text| String::from_utf8_lossy(&text).matches("rn:daemon-a:forward").count())
+    });
+    assert_eq!(rules, [0, 0, 4]);
 }
 
 /// Says how long each kind of step took.

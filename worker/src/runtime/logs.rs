@@ -8,7 +8,7 @@ use std::{
         fd::{AsFd, FromRawFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::MetadataExt},
     },
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use nix::{
@@ -45,8 +45,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(dir: &'a Path, since: u64, lines: &'a mpsc::Sender<Result<LogLine>>) -> io::Result<Self> {
-        let file = generations(dir).into_iter().next_back().map(File::open).transpose()?;
-        Ok(Self { dir, since, lines, file, rest: Vec::new() })
+        Ok(Self { dir, since, lines, file: generations(dir)?.pop(), rest: Vec::new() })
     }
 
     fn run(&mut self, options: &LogOptions) -> io::Result<()> {
@@ -74,9 +73,9 @@ impl<'a> Reader<'a> {
             let next = self.next_generation()?;
             self.read_file(tail)?;
             match next {
-                Some(path) => {
+                Some(file) => {
                     self.rest.clear();
-                    self.file = Some(File::open(path)?);
+                    self.file = Some(file);
                 }
                 None => return Ok(()),
             }
@@ -85,16 +84,14 @@ impl<'a> Reader<'a> {
 
     /// The file that follows the one being read. Asked *before* that is read to its end: a file that has a successor grows
     /// no more.
-    fn next_generation(&self) -> io::Result<Option<PathBuf>> {
-        let newest_first = generations(self.dir);
-        let Some(file) = &self.file else { return Ok(newest_first.into_iter().next_back()) };
-        let inode = file.metadata()?.ino();
-        let at = newest_first.iter().position(|path| path.metadata().is_ok_and(|there| there.ino() == inode));
-        Ok(match at {
-            Some(0) => None,
-            Some(n) => newest_first.into_iter().nth(n - 1),
-            None => newest_first.into_iter().next_back(),
-        })
+    fn next_generation(&self) -> io::Result<Option<File>> {
+        let mut newest_first = generations(self.dir)?;
+        // One that has been rotated away altogether is followed by the oldest that is left.
+        let Some(at) = self.file.as_ref().and_then(|file| position(&newest_first, file)) else {
+            return Ok(newest_first.pop());
+        };
+        newest_first.truncate(at);
+        Ok(newest_first.pop())
     }
 
     fn read_file(&mut self, tail: &mut Option<(usize, VecDeque<LogLine>)>) -> io::Result<()> {
@@ -161,11 +158,29 @@ fn send(lines: &mpsc::Sender<Result<LogLine>>, line: LogLine) -> io::Result<()> 
     lines.blocking_send(Ok(line)).map_err(|_| io::ErrorKind::BrokenPipe.into())
 }
 
-/// The log's files, the newest first.
-fn generations(dir: &Path) -> Vec<PathBuf> {
-    let numbered = (1..).map(|n| dir.join(format!("{LOG_FILE}.{n}"))).take_while(|path| path.exists());
-    let current = Some(dir.join(LOG_FILE)).filter(|path| path.exists());
-    current.into_iter().chain(numbered).collect()
+/// The log's files, opened, the newest first. None is missed while they are rotated: that renames the oldest first, each to the
+/// next number, so that going up meets a file once or twice, and at most one number without a file.
+fn generations(dir: &Path) -> io::Result<Vec<File>> {
+    let mut found = Vec::new();
+    let mut missing = 0;
+    let numbered = (1..).map(|n| dir.join(format!("{LOG_FILE}.{n}")));
+    for path in std::iter::once(dir.join(LOG_FILE)).chain(numbered) {
+        match File::open(path) {
+            Ok(file) if position(&found, &file).is_none() => found.push(file),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && missing > 1 => break,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => missing += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// Where among these is a file, under whatever name it was opened. What is open keeps its inode to itself.
+fn position(files: &[File], file: &File) -> Option<usize> {
+    let inode = |file: &File| file.metadata().map(|of| of.ino()).ok();
+    let wanted = inode(file)?;
+    files.iter().position(|there| inode(there) == Some(wanted))
 }
 
 /// A descriptor that becomes readable when something in the directory changes.

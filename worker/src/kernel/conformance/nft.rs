@@ -188,10 +188,7 @@ fn tables_of_others_are_seen_and_left_alone() {
         let table = &seen.ns(&Ns::Host).unwrap().tables[&(Family::Inet, "rn-user".to_owned())];
         assert_eq!(table.digest, None);
         let base = &table.base_chains[0];
-        assert_eq!(
-            (base.name.as_str(), base.hook, base.priority, base.policy_drop),
-            ("RN-USER", 2, -1, true)
-        );
+        assert_eq!((base.name.as_str(), base.hook, base.priority, base.drops), ("RN-USER", 2, -1, true));
     });
 }
 
@@ -245,5 +242,47 @@ chain translated {
             k.linux.execute(&lay(&b)).unwrap();
             assert_eq!(first, nft(&b));
         }
+    });
+}
+
+#[test]
+fn chains_of_others_are_opened_for_marked_links_and_closed_again() {
+    both(|k| {
+        let scripts = [
+            "table ip filter {\nchain FORWARD {\ntype filter hook forward priority 0; policy drop;\n}\n}\n",
+            "table inet other {\nchain last {\ntype filter hook forward priority 10;\n\
+             ct state established accept\nlog counter drop\n}\n}\n",
+        ];
+        k.run(&scripts.map(|script| Step::RunNft { ns: Ns::Host, script: script.into() }));
+        let list = |family, table| text("nft", &["-n", "list", "table", family, table]);
+        let before = [list("ip", "filter"), list("inet", "other")];
+        let places = [(Family::Ip, "filter", "FORWARD"), (Family::Inet, "other", "last")];
+        let opened = |mark: &str| {
+            let seen = k.linux.observe(&k.scope()).unwrap();
+            places.map(|(family, table, _)| {
+                let chain = &seen.ns(&Ns::Host).unwrap().tables[&(family, table.to_owned())].base_chains[0];
+                (chain.drops, chain.marks.get(mark).copied().unwrap_or_default())
+            })
+        };
+        assert_eq!(opened("rn:d1:forward"), [(true, 0); 2]);
+        for mark in ["rn:d1:forward", "rn:d2:forward"] {
+            for (family, table, chain) in places {
+                let (table, chain, mark) = (table.into(), chain.into(), mark.into());
+                let links = vec!["rn_gwbridge".into(), "rn-ingress".into()];
+                k.linux
+                    .execute(&Step::OpenChain { ns: Ns::Host, family, table, chain, links, mark })
+                    .unwrap();
+            }
+        }
+        assert_eq!(opened("rn:d1:forward"), [(true, 4); 2]);
+        assert_ne!(before, [list("ip", "filter"), list("inet", "other")]);
+        for (mark, left) in [("rn:d1:forward", 4), ("rn:d2:forward", 0)] {
+            for (family, table, chain) in places {
+                let (table, chain, mark) = (table.into(), chain.into(), mark.into());
+                k.linux.execute(&Step::CloseChain { ns: Ns::Host, family, table, chain, mark }).unwrap();
+            }
+            assert_eq!(opened("rn:d2:forward"), [(true, left); 2]);
+        }
+        assert_eq!(before, [list("ip", "filter"), list("inet", "other")]);
     });
 }

@@ -4,6 +4,7 @@
 //! laid down once is read back from the kernel and laid down from that the next time ([`Template`]).
 
 mod encode;
+pub(super) mod forward;
 mod observe;
 mod template;
 

@@ -15,9 +15,10 @@ use super::{
         ruleset::{DIGEST_PREFIX, Element, Family, Value},
     },
     encode::{self, Kind},
+    forward,
 };
 
-/// All tables, without elements: two dumps.
+/// All tables, without elements: two dumps, and one for each forward chain that is not ours.
 pub(in super::super) fn tables(ns: &Namespace) -> Result<BTreeMap<(Family, String), Table>, Cause> {
     let mut socket = ns.netfilter();
     let all = |kind| Message::new(kind, 0, &nfgen(AF_UNSPEC, 0));
@@ -42,6 +43,8 @@ pub(in super::super) fn tables(ns: &Namespace) -> Result<BTreeMap<(Family, Strin
         }
         table.base_chains.extend(base);
     }
+    drop(socket);
+    forward::look(ns, &mut tables)?;
     Ok(tables)
 }
 
@@ -67,7 +70,8 @@ fn chain(payload: &[u8]) -> (String, String, Option<BaseChain>) {
         kind,
         hook,
         priority,
-        policy_drop: policy == Some(NF_DROP),
+        drops: policy == Some(NF_DROP),
+        marks: BTreeMap::new(),
     });
     (table, name, base)
 }

@@ -42,6 +42,30 @@ fn copy(kind: u16, flags: u16, payload: &[u8], keep: impl Fn(u16) -> bool) -> Me
     m
 }
 
+/// A rule's expressions. They are taken as told, but for one that the kernel tells with an attribute which it then refuses: what
+/// writes an option of a header has no flags (`nft_exthdr_dump_set` and `nft_exthdr_tcp_set_init` in the kernel).
+fn expressions(rule: &mut Message, list: &[u8]) {
+    rule.nest(NFTA_RULE_EXPRESSIONS | NLA_F_NESTED, |rule| {
+        for (_, expression) in attrs(list, 0) {
+            let part = |wanted| attrs(expression, 0).find(|(kind, _)| *kind == wanted).map(|(_, v)| v);
+            let data = part(NFTA_EXPR_DATA).unwrap_or_default();
+            let writes = part(NFTA_EXPR_NAME).is_some_and(|name| text(name) == "exthdr")
+                && attrs(data, 0).any(|(kind, _)| kind == NFTA_EXTHDR_SREG);
+            if !writes {
+                rule.bytes(NFTA_LIST_ELEM | NLA_F_NESTED, expression);
+                continue;
+            }
+            rule.nest(NFTA_LIST_ELEM | NLA_F_NESTED, |rule| {
+                rule.text(NFTA_EXPR_NAME, "exthdr").nest(NFTA_EXPR_DATA | NLA_F_NESTED, |rule| {
+                    for (kind, value) in attrs(data, 0).filter(|(kind, _)| *kind != NFTA_EXTHDR_FLAGS) {
+                        rule.bytes(kind, value);
+                    }
+                });
+            });
+        }
+    });
+}
+
 impl Template {
     /// Reads a table that was just laid down; none if its text gives named sets elements, which cannot be told from those that
     /// have come since.
@@ -94,10 +118,16 @@ impl Template {
         }
 
         let rules = socket.dump(ask(NFT_MSG_GETRULE, NFTA_RULE_TABLE), |m| {
-            let keep = [NFTA_RULE_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_USERDATA];
+            let keep = [NFTA_RULE_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_USERDATA];
             let ours = ours(m.payload, NFTA_RULE_TABLE);
             let flags = NLM_F_CREATE | NLM_F_APPEND;
-            Ok(ours.then(|| copy(NFT_MSG_NEWRULE, flags, m.payload, |kind| keep.contains(&kind))))
+            Ok(ours.then(|| {
+                let mut rule = copy(NFT_MSG_NEWRULE, flags, m.payload, |kind| keep.contains(&kind));
+                if let Some(list) = find(m.payload, NFTA_RULE_EXPRESSIONS) {
+                    expressions(&mut rule, list);
+                }
+                rule
+            }))
         })?;
         Ok(Some(Self { chains, sets, elements, rules }))
     }
