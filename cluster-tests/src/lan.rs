@@ -58,11 +58,9 @@ impl Namespace {
         Path::new("/run/netns").join(&self.name)
     }
 
-    /// A command that will run inside. `nsenter` rather than `ip netns exec`, which hides the cgroup mounts.
+    /// A command that will run inside.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.path().display())).arg("--").arg(program);
-        command
+        command(&self.path(), program)
     }
 
     /// Runs `f` on a thread of its own inside the namespace.
@@ -77,6 +75,13 @@ impl Drop for Namespace {
             eprintln!("cannot delete a test namespace: {error:#}");
         }
     }
+}
+
+/// A command that will run inside the namespace at `path`. `nsenter` rather than `ip netns exec`, which hides the cgroup mounts.
+pub fn command(path: &Path, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={}", path.display())).arg("--").arg(program);
+    command
 }
 
 /// Runs `f` on a thread of its own inside the namespace at `path`.

@@ -9,13 +9,17 @@
 //! * [`storm`]: many clients at once, every request accounted for.
 //! * [`updates`]: a service that is replaced under a [`storm`].
 //! * [`wait`]: waiting for a condition, with the last reason it did not hold.
+//! * [`interrupt`]: an interrupt as an error, so that everything is torn down.
+//! * [`bench`]: what the benchmark programs (`benches/`) share.
 //! * [`inventory`]: what a machine holds (links, mounts, cgroups, …), to prove that nothing is left behind.
 //!
 //! Nothing here reads rn's own structures: only what a user or a peer could see.
 
+pub mod bench;
 pub mod cluster;
 pub mod host;
 pub mod image;
+pub mod interrupt;
 pub mod inventory;
 pub mod lan;
 pub mod probe;

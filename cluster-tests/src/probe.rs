@@ -47,7 +47,12 @@ pub struct Http {
 impl Http {
     /// Connects from the calling thread's namespace.
     pub fn connect(addr: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&addr, PATIENCE).context("connect")?;
+        Self::connect_within(addr, PATIENCE)
+    }
+
+    /// The same, when there is not that much time.
+    pub fn connect_within(addr: SocketAddr, limit: Duration) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&addr, limit).context("connect")?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;

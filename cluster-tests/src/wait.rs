@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
+use crate::interrupt;
+
 /// How often a condition is looked at.
 const PERIOD: Duration = Duration::from_millis(20);
 
@@ -11,6 +13,7 @@ const PERIOD: Duration = Duration::from_millis(20);
 pub fn until<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     loop {
+        interrupt::check()?;
         match attempt() {
             Ok(value) => return Ok(value),
             Err(reason) if start.elapsed() > limit => {

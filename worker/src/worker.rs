@@ -172,7 +172,7 @@ impl Worker {
         .map_err(|e| internal(&e))?;
 
         let forwarder = Arc::new(Forwarder::new(UpstreamConfig::default()));
-        let dns = DnsServer::new(reconciler.table(), forwarder);
+        let dns = DnsServer::new(reconciler.table(), forwarder).map_err(|e| internal(&e))?;
         let dns_counts = dns.counts();
         let dataplane =
             DataPlane::start(reconciler.clone(), dns, config.runtime.clone(), assigned.subscribe()).await;

@@ -5,7 +5,8 @@
 //! silent for a second is closed: at once would cross with a request that is on its way (nginx has `keepalive_min_timeout`
 //! for that).
 //!
-//! `GET /bytes/N` answers N bytes, `GET /slow/MS` after a while. `rn-testd get HOST:PORT` is the client. `FAIL=SECONDS` in the
+//! `GET /bytes/N` answers N bytes, `GET /slow/MS` after a while, `GET /since` with the time at which the process began, in
+//! microseconds of the epoch. `rn-testd get HOST:PORT` is the client. `FAIL=SECONDS` in the
 //! environment makes it end with code 3 after that time; `SICK=FILE` answers `/health` with 500 once that file exists.
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
         OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result};
@@ -44,7 +45,10 @@ extern "C" fn on_term(_: libc::c_int) {
     }
 }
 
+static SINCE: OnceLock<u128> = OnceLock::new();
+
 fn main() -> Result<()> {
+    SINCE.get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros()));
     if std::env::args().nth(1).as_deref() == Some("get") {
         return get(&std::env::args().nth(2).context("rn-testd get HOST:PORT")?);
     }
@@ -146,6 +150,9 @@ fn serve(stream: TcpStream, peer: SocketAddr, host: &str) -> Result<()> {
         }
         let body = match size {
             Some(n) => vec![b'x'; n],
+            None if path.path == "/since" => {
+                format!("{}\n", SINCE.get().copied().unwrap_or_default()).into_bytes()
+            }
             None => format!("{host} {}\n", plain(peer.ip())).into_bytes(),
         };
         let sick = path.path == "/health"

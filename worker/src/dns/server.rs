@@ -17,6 +17,7 @@ use proto::model::{NetworkId, TaskId};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
+    runtime::Handle,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -89,18 +90,25 @@ pub struct Counts {
     pub forwarded: AtomicU64,
 }
 
-/// The node's resolver.
+/// The node's resolver. It has a thread of its own: an answer takes microseconds, and is neither to wait for the daemon's other
+/// work nor to wake one thread after the other.
 pub struct DnsServer {
     counts: Arc<Counts>,
     table: Arc<ArcSwap<ServiceTable>>,
     forwarder: Arc<Forwarder>,
     attached: Mutex<HashMap<TaskId, CancellationToken>>,
+    thread: Handle,
+    ended: CancellationToken,
 }
 
 impl DnsServer {
-    /// A resolver that answers from whatever `table` holds at the moment.
-    pub fn new(table: Arc<ArcSwap<ServiceTable>>, forwarder: Arc<Forwarder>) -> Self {
-        Self { counts: Arc::default(), table, forwarder, attached: Mutex::default() }
+    /// A resolver that answers from whatever `table` holds at the moment; an error when its thread cannot be started.
+    pub fn new(table: Arc<ArcSwap<ServiceTable>>, forwarder: Arc<Forwarder>) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (thread, ended) = (runtime.handle().clone(), CancellationToken::new());
+        let end = ended.clone().cancelled_owned();
+        std::thread::Builder::new().name("dns".to_owned()).spawn(move || runtime.block_on(end))?;
+        Ok(Self { counts: Arc::default(), table, forwarder, attached: Mutex::default(), thread, ended })
     }
 
     /// What it has done so far.
@@ -112,6 +120,7 @@ impl DnsServer {
     pub fn attach(&self, task: TaskId, sockets: DnsSockets, requester: Requester) -> io::Result<()> {
         sockets.udp.set_nonblocking(true)?;
         sockets.tcp.set_nonblocking(true)?;
+        let _there = self.thread.enter();
         let udp = UdpSocket::from_std(sockets.udp)?;
         let tcp = TcpListener::from_std(sockets.tcp)?;
         let sandbox = Arc::new(Sandbox { requester, client: Client::default(), turn: AtomicUsize::new(0) });
@@ -148,6 +157,7 @@ impl Drop for DnsServer {
         for stop in self.lock().values() {
             stop.cancel();
         }
+        self.ended.cancel();
     }
 }
 
@@ -204,10 +214,14 @@ async fn serve_udp(service: Service, socket: Arc<UdpSocket>) {
         if socket.readable().await.is_err() {
             return;
         }
+        let mut empty = false;
         for _ in 0..BATCH {
             let (length, peer) = match socket.try_recv_from(&mut buffer) {
                 Ok(got) => got,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    empty = true;
+                    break;
+                }
                 // An ICMP error of an earlier reply: the next datagram may be fine.
                 Err(_) => continue,
             };
@@ -230,7 +244,10 @@ async fn serve_udp(service: Service, socket: Arc<UdpSocket>) {
                 }
             }
         }
-        tokio::task::yield_now().await;
+        // An empty socket waits anyway; a turn for others before that would only cost a round of the runtime.
+        if !empty {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

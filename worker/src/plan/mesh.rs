@@ -191,7 +191,7 @@ pub(super) fn plan(p: &mut Planner<'_>) -> Unit {
         |t| !fresh && t.chains.contains("egress"),
         &mut p.cache,
     ));
-    let ruleset = rulesets::mesh(names, &desired.gateway, mesh, desired.marks);
+    let ruleset = rulesets::mesh(names, &desired.gateway, mesh, desired.marks, desired.underlay.port);
     unit.known.push(d.table(&ruleset, inet, p.known, |_| true, &mut p.cache));
     unit
 }

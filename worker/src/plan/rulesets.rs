@@ -9,6 +9,8 @@
 
 use std::{fmt::Write, net::Ipv4Addr};
 
+use proto::model::Port;
+
 use super::names::{Marks, Names};
 use crate::{
     desired::{GatewaySubnets, Mesh},
@@ -137,7 +139,7 @@ pub fn gateway(names: &Names, subnets: &GatewaySubnets) -> Ruleset {
 /// The routing mesh (see `plan/mesh.rs` for the way of a packet).
 ///
 /// `refuse` answers TCP with a reset: what ICMP says is limited to about one a second for each asker.
-pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks) -> Ruleset {
+pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, vxlan: Port) -> Ruleset {
     let (gw, dev) = (&names.gateway_bridge, &names.mesh_device);
     let (entered, came, mask) = (marks.entered(), marks.came(), marks.mask());
     let others = !mask;
@@ -184,11 +186,17 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks) 
             subnets.v6
         );
     }
+    // Tunnels are not connections, and each direction would be one of its own: `martian` and `vxlan_out` leave them untracked.
     let _ = write!(
         body,
         " chain martian {{
   type filter hook prerouting priority -300
   iifname \"{dev}\" ip daddr 127.0.0.0/8 drop
+  udp dport {vxlan} fib daddr type local notrack
+ }}
+ chain vxlan_out {{
+  type filter hook output priority -300
+  udp dport {vxlan} notrack
  }}
  chain opener {{
   type filter hook prerouting priority mangle
