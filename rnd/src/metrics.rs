@@ -167,8 +167,8 @@ async fn collect(daemon: &Daemon) -> Registry {
     match &*daemon.standing.read().await {
         Standing::Active(member) => {
             worker_part(&mut numbers, &member.worker);
-            if let Some(manager) = &member.manager {
-                manager_part(&mut numbers, manager.store());
+            if let Some(store) = member.seat.store() {
+                manager_part(&mut numbers, &store);
             }
         }
         Standing::Inactive | Standing::Failed(_) => {}

@@ -86,6 +86,7 @@ async fn ours() -> [Vec<Duration>; 3] {
         underlay: world.local.underlay.clone(),
         marks: Marks::default(),
         gateway_subnet: None,
+        firewall_compat: false,
     };
     let (kernel, shutdown) = (Arc::new(LinuxKernel::new()), CancellationToken::new());
     let on_applied = Box::new(|_, _| {});

@@ -110,8 +110,8 @@ impl Table {
     /// A table with its head line.
     pub fn new() -> Self {
         println!(
-            "\n  {:<58} {:>12} {:>12}   {:<34} {:>7}   {}",
-            "figure", "median", "worst", "baseline (median)", "ratio", "aim"
+            "\n  {:<58} {:>12} {:>12}   {:<34} {:>7}   aim",
+            "figure", "median", "worst", "baseline (median)", "ratio"
         );
         Self { missed: 0, aims: 0 }
     }

@@ -41,7 +41,6 @@ use worker::{
 
 use crate::{
     config::Config,
-    local,
     machine::{self, Machine},
     paths::{Paths, write_atomically},
 };
