@@ -183,6 +183,7 @@ fn a_failing_update_rolls_itself_back() -> Result<()> {
     let mut args =
         vec!["--name", "web", "--replicas", "3", "--publish", "8080:80", "--restart-delay", "200ms"];
     args.extend(["--update-failure-action", "rollback", "--update-order", "start-first"]);
+    args.extend(["--update-delay", "1s"]);
     args.extend(["--rollback-parallelism", "0"]);
     args.extend(QUICK);
     cluster.service(&args)?;

@@ -295,6 +295,11 @@ impl Book {
         self.others().filter(|f| f.alive && f.networks.contains(network))
     }
 
+    /// Members of a network that are silent, but not given up yet.
+    pub(super) fn silent<'a>(&'a self, network: &'a NetworkId) -> impl Iterator<Item = &'a Arc<NodeFact>> {
+        self.others().filter(|f| !f.alive && f.networks.contains(network))
+    }
+
     /// This node's own records of a network.
     pub(super) fn own(&self, network: &NetworkId) -> Vec<Arc<EndpointRecord>> {
         let shelf = self.peers.get(&self.me).and_then(|p| p.shelves.get(network));

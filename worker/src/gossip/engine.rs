@@ -296,6 +296,15 @@ impl Engine {
             .await;
         self.book.change(&self.config.node.clone(), network, &change.task, seq, change.record.clone());
         let mut to: Vec<NodeId> = self.book.members(network).map(|f| f.node.clone()).collect();
+        let silent: Vec<NodeId> = self.book.silent(network).map(|f| f.node.clone()).collect();
+        // Who hears nobody is the one that is cut off, and may be heard again before it hears: it waits for them all. Others do
+        // not wait for the silent, and tell them all the same.
+        if to.is_empty() {
+            to = silent;
+        } else if !silent.is_empty() {
+            let id = self.outbox.number();
+            self.post(id, Some(network.clone()), vec![change.clone()], silent);
+        }
         to.push(self.config.node.clone());
         let id = self.outbox.number();
         let missing = self.post(id, Some(network.clone()), vec![change], to);

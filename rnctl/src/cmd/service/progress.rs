@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::model::{Service, ServiceMode, Task, TaskState, UpdateConfig, UpdateState};
+use proto::model::{Service, ServiceMode, Task, TaskSpec, TaskState, UpdateConfig, UpdateState};
 
 use crate::{
     cmd::{exec, tasks},
@@ -50,9 +50,15 @@ struct Progress {
 
 impl Progress {
     fn of(service: &Service, tasks: &[Task]) -> Self {
+        let going = service.update_status.as_ref().is_some_and(|u| u.state.is_going());
+        // Placement alone replaces no task that is in a good place: which ones are not, the update knows.
+        let in_place = |t: &Task| {
+            let placement = service.spec.task.placement.clone();
+            !going && TaskSpec { placement, ..t.spec.clone() } == service.spec.task
+        };
         let current = |t: &&Task| {
-            t.desired <= TaskState::Running
-                && (t.spec_version == service.spec_version || t.spec == service.spec.task)
+            let made_for_it = t.spec_version == service.spec_version || t.spec == service.spec.task;
+            t.desired <= TaskState::Running && (made_for_it || in_place(t))
         };
         // The furthest task of each place. A replaced one that failed is kept for its reason.
         let mut best: BTreeMap<(u64, String), &Task> = BTreeMap::new();
@@ -282,8 +288,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use proto::model::{
-        Condition, EndpointSpec, Meta, NodeId, Revision, ServiceId, ServiceSpec, TaskId, TaskSpec,
-        TaskStatus, Timestamp, UpdateStatus,
+        Condition, EndpointSpec, Meta, NodeId, Revision, ServiceId, ServiceSpec, TaskId, TaskStatus,
+        Timestamp, UpdateStatus,
     };
 
     use super::*;
@@ -374,6 +380,10 @@ mod tests {
         // Scaling changes the version of the spec, not the task's part of it.
         service.spec.task = old.spec.clone();
         assert!(Progress::of(&service, &[old.clone()]).converged());
+        // Nor does a constraint that holds where the task is.
+        service.spec.task.placement.constraints = vec!["node.role==worker".into()];
+        assert!(Progress::of(&service, &[old.clone()]).converged());
+        service.spec.task.placement.constraints.clear();
         let mut leaving = task(2, TaskState::Running);
         assert!(!Progress::of(&service, &[old.clone(), leaving.clone()]).converged());
         leaving.desired = TaskState::Remove;
