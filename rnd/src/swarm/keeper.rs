@@ -103,10 +103,10 @@ impl Keeper {
             self.files = self.files.clone().with_unlock(lock.clone());
         }
         let kept = memory.kept.as_ref().is_none_or(|kept| Arc::ptr_eq(kept, &me));
-        if relocked || !kept {
-            if let Err(error) = self.files.save(&me) {
-                tracing::error!(%error, "the certificate could not be kept");
-            }
+        if (relocked || !kept)
+            && let Err(error) = self.files.save(&me)
+        {
+            tracing::error!(%error, "the certificate could not be kept");
         }
         if relocked && me.role() == Role::Manager {
             match self.seat.lock(lock) {
