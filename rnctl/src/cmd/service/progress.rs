@@ -19,6 +19,9 @@ use crate::{
 
 const POLL: Duration = Duration::from_millis(100);
 
+/// A global service that has just been made has no tasks for a moment, and after that only if no node is for it.
+const FIRST_TASKS: Duration = Duration::from_secs(2);
+
 /// Above this many tasks only the total is shown (docker/cli `maxProgressBars`).
 const MAX_LINES: u64 = 20;
 
@@ -238,10 +241,18 @@ pub async fn wait(rn: &Daemon, id: &str, quiet: bool) -> Result<(), Failure> {
 async fn converge(rn: &Daemon, id: &str, quiet: bool) -> Result<(), Failure> {
     let mut display = Display::new(quiet);
     let mut stable: Option<Instant> = None;
+    let began = Instant::now();
     loop {
         let service = super::fetch(rn, id).await?;
         stopped(&service)?;
         let progress = Progress::of(&service, &tasks(rn, vec![id.to_owned()], Vec::new()).await?);
+        if progress.places.is_empty()
+            && service.spec.mode == ServiceMode::Global
+            && began.elapsed() < FIRST_TASKS
+        {
+            tokio::time::sleep(POLL).await;
+            continue;
+        }
         let monitor: Duration = service
             .spec
             .update
