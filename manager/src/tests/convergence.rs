@@ -144,7 +144,7 @@ proptest! {
                 .values()
                 .filter(|n| constraint::all_match(&service.spec.task.placement.constraints, n))
                 .count();
-            let paused = service.conditions.iter().any(|c| c.kind == "update");
+            let paused = service.update_status.as_ref().is_some_and(|u| u.state.is_paused());
             match service.spec.mode {
                 ServiceMode::Global => prop_assert_eq!(live.len(), labelled),
                 ServiceMode::Replicated(n) => prop_assert_eq!(live.len() as u64, n),
