@@ -255,7 +255,11 @@ fn down() -> Result<()> {
     for name in &left.namespaces {
         Command::new("ip").args(["netns", "del", name]).status()?;
     }
-    fs::remove_dir_all(&left.dir).with_context(|| format!("{}", left.dir.display()))?;
+    match fs::remove_dir_all(&left.dir) {
+        // Somebody has cleaned up already.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        removed => removed.with_context(|| format!("{}", left.dir.display()))?,
+    }
     fs::remove_file(STATE)?;
     println!("the demo's hosts are gone");
     Ok(())
