@@ -160,7 +160,7 @@ fn by_hand() -> Vec<Duration> {
         run("ip", &["-batch", "-"], &legs);
         let routes = "route add default via 10.1.9.254\nroute add default via fd91::fe\n";
         run("ip", &["-n", &ns, "-batch", "-"], &format!("{inside}{}", routes));
-        let table = "table inet vip { chain out { type nat hook output priority -100\n ip daddr 10.0.1.2 dnat ip to 10.0.1.11\n } }\n";
+        let table = "table inet vip { chain out { type nat hook output priority -100; ip daddr 10.0.1.2 dnat ip to 10.0.1.11;\n };\n}\n";
         run("nsenter", &[&format!("--net=/run/netns/{ns}"), "nft", "-f", "-"], table);
         times.push(began.elapsed());
     }
