@@ -182,7 +182,7 @@ fn worker_part(numbers: &mut Numbers, worker: &Worker) {
     numbers.one("agent_generation", "Raft index of the newest assignments", assigned.generation);
     numbers.one(
         "agent_synced",
-        "Whether a manager has confirmed them in this session",
+        "Whether a manager has confirmed them since the node connected",
         i64::from(worker.status().synced),
     );
     let network = worker.network_status();
