@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use socket2::{Domain, Socket, Type};
 
 use crate::lan::enter;
 
@@ -30,7 +31,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn parse(text: &str) -> Result<Self> {
+    /// Reads an answer.
+    pub fn parse(text: &str) -> Result<Self> {
         let mut words = text.split_whitespace();
         let task = words.next().context("empty answer")?.to_owned();
         let client = words.next().with_context(|| format!("no address in {text:?}"))?.parse()?;
@@ -52,7 +54,17 @@ impl Http {
 
     /// The same, when there is not that much time.
     pub fn connect_within(addr: SocketAddr, limit: Duration) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&addr, limit).context("connect")?;
+        Self::over(TcpStream::connect_timeout(&addr, limit).context("connect")?, addr)
+    }
+
+    /// Connects from this source port, which other connections of the caller may have too.
+    pub fn connect_from(port: u16, addr: SocketAddr) -> Result<Self> {
+        let socket = bound(port, addr, Type::STREAM)?;
+        socket.connect_timeout(&addr.into(), PATIENCE).context("connect")?;
+        Self::over(socket.into(), addr)
+    }
+
+    fn over(stream: TcpStream, addr: SocketAddr) -> Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
@@ -106,16 +118,35 @@ pub fn get_from(ns: &Path, addr: SocketAddr, path: &str) -> Result<String> {
     enter(ns, || get(addr, path))?
 }
 
-/// One datagram and its answer, on a new socket, from the calling thread's namespace.
-pub fn udp(addr: SocketAddr) -> Result<String> {
-    let any: SocketAddr = if addr.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
-    let socket = UdpSocket::bind(any)?;
+/// A socket for `addr` with this source port, which others may have too.
+fn bound(port: u16, addr: SocketAddr, kind: Type) -> Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), kind, None)?;
+    socket.set_reuse_address(true)?;
+    let any: SocketAddr =
+        if addr.is_ipv4() { ([0, 0, 0, 0], port).into() } else { ([0u16; 8], port).into() };
+    socket.bind(&any.into()).with_context(|| format!("bind {any}"))?;
+    Ok(socket)
+}
+
+/// A datagram socket for one server, with this source port, which others may have too.
+pub fn udp_from(port: u16, addr: SocketAddr) -> Result<UdpSocket> {
+    let socket: UdpSocket = bound(port, addr, Type::DGRAM)?.into();
     socket.connect(addr)?;
     socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+/// One datagram and its answer, on this socket.
+pub fn ask(socket: &UdpSocket) -> Result<String> {
     socket.send(b"who\n")?;
     let mut buffer = [0; 512];
     let n = socket.recv(&mut buffer).context("no answer")?;
     Ok(String::from_utf8_lossy(&buffer[..n]).into_owned())
+}
+
+/// One datagram and its answer, on a new socket, from the calling thread's namespace.
+pub fn udp(addr: SocketAddr) -> Result<String> {
+    ask(&udp_from(0, addr)?)
 }
 
 /// Answers of many connections, counted.

@@ -2,10 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Result, ensure};
-use cluster_tests::{Cluster, probe, wait};
+use anyhow::{Context, Result, ensure};
+use cluster_tests::{
+    Cluster,
+    lan::enter,
+    probe::{self, Answer, Http},
+    wait,
+};
 
 const CONNECTIONS: usize = 1000;
 
@@ -71,4 +76,42 @@ fn from_the_node_itself_and_from_tasks() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A machine that spreads its connections over the nodes, as load balancers in front do, uses one source port for several nodes
+/// at once. All of those connections may end at one task, which sees the same client address in each.
+#[test]
+fn one_source_port_through_every_node_at_once() -> Result<()> {
+    const PORT: u16 = 45_000;
+    let cluster = Cluster::with_image(3)?;
+    let here = ["--constraint", "node.hostname==host3"];
+    cluster.service(&[&["--name", "web", "--publish", "8080:80", "--publish", "8080:80/udp"], &here[..]].concat())?;
+    cluster.wait_running("web", 1)?;
+    cluster.wait_answers(8080)?;
+    let clients: [IpAddr; 2] = [cluster.client_port.v4.into(), cluster.client_port.v6.into()];
+    let answers = |text: &str, addr: SocketAddr, what: &str| -> Result<()> {
+        let client = Answer::parse(text)?.client;
+        ensure!(client == clients[usize::from(addr.is_ipv6())], "{what} to {addr}: the task saw {client}");
+        Ok(())
+    };
+    enter(&cluster.client.path(), || -> Result<()> {
+        let mut open = Vec::new();
+        for addr in cluster.everywhere(8080) {
+            let datagrams = probe::udp_from(PORT, addr)?;
+            let mut held = Http::connect_from(PORT, addr).with_context(|| format!("{addr}, {} open", open.len()))?;
+            answers(&held.get("/", true)?.0, addr, "a first request")?;
+            open.push((addr, datagrams, held));
+        }
+        for _ in 0..3 {
+            for (addr, datagrams, held) in &mut open {
+                answers(&held.get("/", true)?.0, *addr, "another request")?;
+                answers(&probe::ask(datagrams)?, *addr, "a datagram")?;
+            }
+        }
+        // One after the other: the task's end of the connection before is still in TIME_WAIT.
+        for addr in cluster.everywhere(8080) {
+            answers(&Http::connect_from(PORT + 1, addr)?.get("/", false)?.0, addr, "a short connection")?;
+        }
+        Ok(())
+    })?
 }

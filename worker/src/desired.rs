@@ -219,6 +219,8 @@ pub struct MeshPeer {
     pub host_addrs: Vec<IpAddr>,
     /// The mark of flows that it sent here.
     pub mark: u32,
+    /// Their conntrack zone.
+    pub zone: u16,
 }
 
 /// The routing mesh on this node.
@@ -419,7 +421,8 @@ fn mesh(assigned: &Assigned, view: &PeerView, local: &LocalFacts, table: &Servic
         let mark = local.marks.from_node(mac);
         let addrs = node.ingress_addrs.clone();
         let host_addrs = node.host_addrs.clone();
-        peers.insert(id.clone(), MeshPeer { mac, vtep: node.vtep, addrs, host_addrs, mark });
+        let zone = Marks::zone(mac);
+        peers.insert(id.clone(), MeshPeer { mac, vtep: node.vtep, addrs, host_addrs, mark, zone });
     }
 
     let mut local_tasks = BTreeMap::new();

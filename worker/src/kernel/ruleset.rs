@@ -70,6 +70,8 @@ pub enum Part {
     Proto(u8),
     /// `inet_service`.
     Port(u16),
+    /// A short number in the machine's own byte order: `ct zone`.
+    U16(u16),
     /// A number in the machine's own byte order: `mark`, and what `numgen` and `jhash` give.
     U32(u32),
     /// `ether_addr`.
@@ -103,6 +105,7 @@ impl fmt::Display for Part {
             Part::Proto(132) => f.write_str("sctp"),
             Part::Proto(n) => n.fmt(f),
             Part::Port(n) => n.fmt(f),
+            Part::U16(n) => n.fmt(f),
             Part::U32(n) => n.fmt(f),
             Part::Mac(m) => m.fmt(f),
             Part::IfName(name) => write!(f, "{name:?}"),

@@ -101,7 +101,7 @@ pub fn host_ports(desired: &NodeDesired) -> Elements {
     out
 }
 
-/// Published ports, tasks here, the marks of other nodes, and which of those nodes' own addresses must not reach which task.
+/// Published ports, tasks here, the marks and zones of other nodes, and which of those nodes' own addresses must not reach which task.
 pub fn mesh(mesh: &Mesh) -> Elements {
     let mut out = Elements::new();
     for (key, to) in &mesh.ports {
@@ -130,6 +130,7 @@ pub fn mesh(mesh: &Mesh) -> Elements {
     }
     for peer in mesh.peers.values() {
         put(&mut out, "node_mark", Element::map([Part::Mac(peer.mac)], [Part::U32(peer.mark)]));
+        put(&mut out, "node_zone", Element::map([Part::Mac(peer.mac)], [Part::U16(peer.zone)]));
     }
     let nodes: BTreeMap<Mac, &MeshPeer> = mesh.peers.values().map(|peer| (peer.mac, peer)).collect();
     for (task, mac) in &mesh.remote_tasks {

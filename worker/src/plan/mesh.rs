@@ -6,7 +6,7 @@
 //!    address on another node, or to its gateway-bridge address here.
 //! 2. The mark leads to our own routing table, where the ingress subnet lies on the mesh device, a VXLAN used at layer 3;
 //!    a permanent neighbour entry gives each task the MAC of its node.
-//! 3. Node 2, `opener`: the connection is marked with the number of the node that the frame's MAC names, then DNATed to the
+//! 3. Node 2, `zones`: flows of different nodes are tracked apart. `opener`: the connection is marked with the number of the node that the frame's MAC names, then DNATed to the
 //!    task's gateway-bridge address. The source is still the client's.
 //! 4. The reply comes from the gateway bridge, gets the connection's mark, takes our routing table's default route, and the
 //!    egress hook of the mesh device writes the MAC of the node that the mark names.

@@ -121,6 +121,13 @@ impl Marks {
         mark
     }
 
+    /// The conntrack zone of flows from the node with this MAC on `ingress`: its low 16 bits, all that tells nodes apart in
+    /// an ingress subnet of up to 65,536 addresses.
+    pub fn zone(mac: Mac) -> u16 {
+        let [.., a, b] = mac.0;
+        u16::from_be_bytes([a, b])
+    }
+
     /// Value and mask of the routing rule that catches both directions.
     pub fn rule(self) -> (u32, u32) {
         (self.value, self.mask & !self.direction())
@@ -157,6 +164,7 @@ mod tests {
         assert_eq!(marks.entered(), 0x52);
         assert_eq!(marks.came(), 0x53);
         assert_eq!(marks.from_node("02:42:0a:00:01:02".parse().unwrap()), 0x0001_0253);
+        assert_eq!(Marks::zone("02:42:0a:00:01:02".parse().unwrap()), 0x0102);
         assert_eq!(marks.rule(), (0x52, 0xfe));
         let high = Marks::new(0xff00_0000, 0x5200_0000).unwrap();
         assert_eq!(high.from_node("02:42:0a:00:01:02".parse().unwrap()), 0x5300_0102);

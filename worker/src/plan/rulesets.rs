@@ -153,6 +153,7 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
  map task4 { typeof ip daddr : ip daddr; }
  map task6 { typeof ip6 daddr : ip6 daddr; }
  map node_mark { typeof ether saddr : meta mark; }
+ map node_zone { typeof ether saddr : ct zone; }
  set returning4 { typeof ip saddr . ip daddr; }
  set returning6 { typeof ip6 saddr . ip6 daddr; }
 ",
@@ -186,6 +187,8 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
             subnets.v6
         );
     }
+    // `zones`: what a client sends to one task through two nodes, from one source port, looks the same here but is two
+    // connections. Replies are in no zone, so conntrack gives the later one another source port.
     // Tunnels are not connections, and each direction would be one of its own: `martian` and `vxlan_out` leave them untracked.
     let _ = write!(
         body,
@@ -193,6 +196,10 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
   type filter hook prerouting priority -300
   iifname \"{dev}\" ip daddr 127.0.0.0/8 drop
   udp dport {vxlan} fib daddr type local notrack
+ }}
+ chain zones {{
+  type filter hook prerouting priority raw
+  iifname \"{dev}\" ct original zone set ether saddr map @node_zone
  }}
  chain vxlan_out {{
   type filter hook output priority -300

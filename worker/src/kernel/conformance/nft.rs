@@ -9,6 +9,7 @@ map slots { typeof ip daddr . numgen random mod 16 : ip daddr; }
 map vips { typeof ip daddr : verdict; }
 map names { type ifname : verdict; }
 map macs { typeof meta mark : ether daddr; }
+map zones { typeof ether saddr : ct zone; }
 set ports { type inet_service; }
 set protos { type inet_proto; }
 set quads { type ether_addr . ipv4_addr . mark . ifname; }
@@ -68,6 +69,7 @@ fn elements_of_every_kind_are_written_and_read() {
             ),
             change("macs", vec![], vec![Element::map([Part::U32(0x0100_000a)], [Part::Mac(mac(1))])]),
             change("ports", vec![], vec![Element::key([Part::Port(80)]), Element::key([Part::Port(443)])]),
+            change("zones", vec![], vec![Element::map([Part::Mac(mac(1))], [Part::U16(0x0102)])]),
             change("protos", vec![], vec![Element::key([Part::Proto(17)])]),
             change(
                 "quads",
@@ -90,6 +92,7 @@ fn elements_of_every_kind_are_written_and_read() {
             "10.0.0.8 : drop",
             "\"eth0\" : jump two",
             "0x0100000a : 02:42:0a:00:00:01",
+            "02:42:0a:00:00:01 : 258",
             "elements = { 80, 443 }",
             "elements = { udp }",
             "02:42:0a:00:00:01 . 10.0.0.1 . 0x00000007 . \"eth0\"",

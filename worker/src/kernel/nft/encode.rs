@@ -64,6 +64,7 @@ fn encode(parts: &[Part]) -> Result<Vec<u8>, Cause> {
             Part::Ipv6(a) => out.extend(a.octets()),
             Part::Proto(n) => out.push(*n),
             Part::Port(n) => out.extend(n.to_be_bytes()),
+            Part::U16(n) => out.extend(n.to_ne_bytes()),
             Part::U32(n) => out.extend(n.to_ne_bytes()),
             Part::Mac(m) => out.extend(m.0),
             Part::IfName(name) if name.len() < IFNAME => {
@@ -86,6 +87,7 @@ pub(super) enum Kind {
     Ipv6,
     Proto,
     Port,
+    U16,
     U32,
     Mac,
     IfName,
@@ -110,7 +112,7 @@ impl Kind {
     fn len(self) -> usize {
         match self {
             Kind::Proto => 1,
-            Kind::Port => 2,
+            Kind::Port | Kind::U16 => 2,
             Kind::Ipv4 | Kind::U32 => 4,
             Kind::Mac => 6,
             Kind::Ipv6 | Kind::IfName => 16,
@@ -124,6 +126,7 @@ impl Kind {
             Kind::Ipv6 => Part::Ipv6(Ipv6Addr::from(<[u8; 16]>::try_from(data).ok()?)),
             Kind::Proto => Part::Proto(data[0]),
             Kind::Port => Part::Port(u16::from_be_bytes(data.try_into().ok()?)),
+            Kind::U16 => Part::U16(u16::from_ne_bytes(data.try_into().ok()?)),
             Kind::U32 => Part::U32(u32_at(data, 0)),
             Kind::Mac => Part::Mac(Mac(data.try_into().ok()?)),
             Kind::IfName => Part::IfName(text(data)),
@@ -131,8 +134,8 @@ impl Kind {
     }
 }
 
-/// The fields of a set's key or data type; none if one of them is of a type that we never use.
-pub(super) fn kinds(mut number: u32) -> Option<Vec<Kind>> {
+/// The fields of a set's key or data type, of `len` bytes; none if one of them is of a type that we never use.
+pub(super) fn kinds(mut number: u32, len: u32) -> Option<Vec<Kind>> {
     let mut kinds = Vec::new();
     while number > 0 {
         kinds.push(Kind::of(number & ((1 << TYPE_BITS) - 1))?);
@@ -140,6 +143,10 @@ pub(super) fn kinds(mut number: u32) -> Option<Vec<Kind>> {
     }
     // The first field has the highest bits.
     kinds.reverse();
+    // An integer's type does not say how long it is.
+    if kinds == [Kind::U32] && len == 2 {
+        return Some(vec![Kind::U16]);
+    }
     Some(kinds)
 }
 

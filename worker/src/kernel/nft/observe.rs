@@ -121,13 +121,16 @@ pub(in super::super) fn elements(
 }
 
 fn set(payload: &[u8]) -> Option<Set> {
-    let (mut name, mut flags, mut key, mut data) = (String::new(), 0, 0, 0);
+    let (mut name, mut flags) = (String::new(), 0);
+    let (mut key, mut key_len, mut data, mut data_len) = (0, 0, 0, 0);
     for (kind, value) in attrs(payload, 4) {
         match kind {
             NFTA_SET_NAME => name = text(value),
             NFTA_SET_FLAGS => flags = be32(value),
             NFTA_SET_KEY_TYPE => key = be32(value),
+            NFTA_SET_KEY_LEN => key_len = be32(value),
             NFTA_SET_DATA_TYPE => data = be32(value),
+            NFTA_SET_DATA_LEN => data_len = be32(value),
             _ => {}
         }
     }
@@ -137,9 +140,9 @@ fn set(payload: &[u8]) -> Option<Set> {
     let data = match data {
         0 => Data::None,
         NFT_DATA_VERDICT => Data::Verdict,
-        kinds => Data::Parts(encode::kinds(kinds)?),
+        kinds => Data::Parts(encode::kinds(kinds, data_len)?),
     };
-    Some(Set { name, key: encode::kinds(key)?, data })
+    Some(Set { name, key: encode::kinds(key, key_len)?, data })
 }
 
 fn element(set: &Set, attr: &[u8]) -> Option<Element> {
