@@ -122,8 +122,7 @@ pub fn get_from(ns: &Path, addr: SocketAddr, path: &str) -> Result<String> {
 fn bound(port: u16, addr: SocketAddr, kind: Type) -> Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), kind, None)?;
     socket.set_reuse_address(true)?;
-    let any: SocketAddr =
-        if addr.is_ipv4() { ([0, 0, 0, 0], port).into() } else { ([0u16; 8], port).into() };
+    let any: SocketAddr = if addr.is_ipv4() { ([0, 0, 0, 0], port).into() } else { ([0u16; 8], port).into() };
     socket.bind(&any.into()).with_context(|| format!("bind {any}"))?;
     Ok(socket)
 }

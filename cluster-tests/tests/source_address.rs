@@ -85,7 +85,9 @@ fn one_source_port_through_every_node_at_once() -> Result<()> {
     const PORT: u16 = 45_000;
     let cluster = Cluster::with_image(3)?;
     let here = ["--constraint", "node.hostname==host3"];
-    cluster.service(&[&["--name", "web", "--publish", "8080:80", "--publish", "8080:80/udp"], &here[..]].concat())?;
+    cluster.service(
+        &[&["--name", "web", "--publish", "8080:80", "--publish", "8080:80/udp"], &here[..]].concat(),
+    )?;
     cluster.wait_running("web", 1)?;
     cluster.wait_answers(8080)?;
     let clients: [IpAddr; 2] = [cluster.client_port.v4.into(), cluster.client_port.v6.into()];
@@ -98,7 +100,8 @@ fn one_source_port_through_every_node_at_once() -> Result<()> {
         let mut open = Vec::new();
         for addr in cluster.everywhere(8080) {
             let datagrams = probe::udp_from(PORT, addr)?;
-            let mut held = Http::connect_from(PORT, addr).with_context(|| format!("{addr}, {} open", open.len()))?;
+            let mut held =
+                Http::connect_from(PORT, addr).with_context(|| format!("{addr}, {} open", open.len()))?;
             answers(&held.get("/", true)?.0, addr, "a first request")?;
             open.push((addr, datagrams, held));
         }

@@ -21,7 +21,7 @@ use super::{
     chat::{Chat, open_chat},
     liveness::{Limits, Liveness},
     notice::{Change, ChangeHandle, Inbox, Message, NoticeId, Outbox, Retry},
-    record::{self, EndpointRecord, FACT_KEY, NodeFact, SEQ_KEY, Seq, endpoint_key, first_seq},
+    record::{self, EndpointRecord, FACT_KEY, Generation, NodeFact, SEQ_KEY, Seq, endpoint_key, first_seq},
     sealed::Channel,
     transport::{Direct, Mux},
     view::PeerView,
@@ -29,6 +29,8 @@ use super::{
 
 /// How often deaths are looked for and chitchat is asked for what it does not announce.
 const TICK: Duration = Duration::from_millis(250);
+/// Silent nodes asked in one tick, at most: all nodes of a cluster of 64 every second.
+const ASKED_PER_TICK: usize = 16;
 /// Changes in one notice: about eight datagrams.
 const CHANGES_PER_NOTICE: usize = 30;
 /// A node with more records of its own than this lets a new member pull them by gossip instead of sending them all.
@@ -107,6 +109,8 @@ impl Engine {
         let now = Instant::now();
         let limits = Limits {
             dead_after: config.timing.dead_after,
+            ask_after: config.timing.dead_after / 3,
+            asked_per_tick: ASKED_PER_TICK,
             forget_after: config.timing.forget_after,
             tick: TICK,
         };
@@ -409,12 +413,25 @@ impl Engine {
         }
     }
 
-    /// A sign of life.
+    /// A sign of life from the node itself.
     fn heard(&mut self, node: &NodeId) {
         if *node != self.config.node && self.liveness.heard(node, Instant::now()) {
             tracing::info!(%node, "node is alive");
             self.book.set_alive(node, true);
         }
+    }
+
+    /// A sign of life that another node passed on.
+    fn told(&mut self, node: &NodeId) {
+        if self.liveness.told(node, Instant::now()) {
+            tracing::info!(%node, "node is alive, others say");
+            self.book.set_alive(node, true);
+        }
+    }
+
+    /// Whether a sign of life of this start is one: not of a node that has left, or of a start before the last.
+    fn counts(&self, node: &NodeId, generation: Generation) -> bool {
+        self.book.fact_of(node).is_some_and(|f| f.generation <= generation && !f.left)
     }
 
     /// A fact, by whichever way it came.
@@ -476,9 +493,9 @@ impl Engine {
             }
             if let Ok(node) = id.node_id.parse::<NodeId>()
                 && beats
-                && self.book.fact_of(&node).is_some_and(|f| f.generation <= id.generation_id && !f.left)
+                && self.counts(&node, id.generation_id)
             {
-                self.heard(&node);
+                self.told(&node);
             }
         }
         let networks: Vec<_> = self.networks.keys().cloned().collect();
@@ -509,8 +526,17 @@ impl Engine {
 
     async fn tick(&mut self) {
         self.read_chats().await;
+        for (node, (generation, _)) in self.mux.voices() {
+            if self.counts(&node, generation) {
+                self.heard(&node);
+            }
+        }
         let now = Instant::now();
         let verdicts = self.liveness.tick(now);
+        for node in verdicts.ask {
+            let id = self.outbox.number();
+            self.post(id, None, Vec::new(), vec![node]);
+        }
         for node in verdicts.died {
             tracing::warn!(%node, "node is silent: no new connections to its endpoints");
             self.book.set_alive(&node, false);

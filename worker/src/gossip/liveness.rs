@@ -4,6 +4,11 @@
 //! round; its answer then comes too early or, with a threshold that is safe there, much too late elsewhere. The question here
 //! is simple enough for a deadline: a node that nobody has heard of for [`Limits::dead_after`] is dead, and alive again at
 //! the next sign of life.
+//!
+//! Signs that others pass on come late, and say nothing of the way between that node and this one. So a node that has not been
+//! heard itself for [`Limits::ask_after`] is asked, and is dead to this node if it does not answer by the deadline, whatever
+//! others say. In a large cluster some are asked at a time, those unheard for longest first, and what others say counts for the
+//! rest.
 
 use std::{
     collections::BTreeMap,
@@ -17,6 +22,10 @@ use proto::model::NodeId;
 pub(super) struct Limits {
     /// Silence that makes a node dead.
     pub(super) dead_after: Duration,
+    /// Silence of the node itself after which it is asked; shorter than `dead_after`.
+    pub(super) ask_after: Duration,
+    /// Nodes asked in one tick, at most.
+    pub(super) asked_per_tick: usize,
     /// Silence after which it is forgotten.
     pub(super) forget_after: Duration,
     /// How often [`Liveness::tick`] is called.
@@ -27,13 +36,22 @@ pub(super) struct Limits {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Verdicts {
     pub(super) died: Vec<NodeId>,
+    /// To be asked for a sign.
+    pub(super) ask: Vec<NodeId>,
     pub(super) forgotten: Vec<NodeId>,
 }
 
 #[derive(Debug)]
 struct Seen {
+    /// Last sign, by whichever way.
     last: Instant,
+    /// Last sign that came from the node itself; at first when it became known.
+    direct: Instant,
+    /// When it was asked, since that.
+    asked: Option<Instant>,
     alive: bool,
+    /// It has not answered: others' word does not revive it.
+    unreachable: bool,
 }
 
 /// When each node was last heard.
@@ -49,18 +67,17 @@ impl Liveness {
         Self { limits, seen: BTreeMap::new(), last_tick: now }
     }
 
-    /// A sign of life. True when the node was dead or unknown until now.
+    /// A sign of life from the node itself. True when it was dead or unknown until now.
     pub(super) fn heard(&mut self, node: &NodeId, now: Instant) -> bool {
-        match self.seen.get_mut(node) {
-            Some(seen) => {
-                seen.last = now;
-                !std::mem::replace(&mut seen.alive, true)
-            }
-            None => {
-                self.seen.insert(node.clone(), Seen { last: now, alive: true });
-                true
-            }
-        }
+        let fresh = Seen { last: now, direct: now, asked: None, alive: true, unreachable: false };
+        self.seen.insert(node.clone(), fresh).is_none_or(|before| !before.alive)
+    }
+
+    /// A sign of life that another node passed on. True when the node was dead or unknown until now.
+    pub(super) fn told(&mut self, node: &NodeId, now: Instant) -> bool {
+        let Some(seen) = self.seen.get_mut(node) else { return self.heard(node, now) };
+        seen.last = now;
+        !seen.unreachable && !std::mem::replace(&mut seen.alive, true)
     }
 
     /// Judges all nodes.
@@ -72,9 +89,17 @@ impl Liveness {
             if seen.alive && !overslept.is_zero() {
                 // While this process did not run it could not hear anybody: that silence accuses no one.
                 seen.last = (seen.last + overslept).min(now);
+                seen.direct = (seen.direct + overslept).min(now);
+                seen.asked = seen.asked.map(|at| (at + overslept).min(now));
             }
             let silence = now.duration_since(seen.last);
-            if seen.alive && silence >= self.limits.dead_after {
+            let patience = self.limits.dead_after.saturating_sub(self.limits.ask_after);
+            let unanswered = seen.asked.is_some_and(|at| now.duration_since(at) >= patience);
+            if unanswered {
+                // To be asked again, when it is its turn.
+                (seen.unreachable, seen.asked, seen.direct) = (true, None, now);
+            }
+            if seen.alive && (unanswered || silence >= self.limits.dead_after) {
                 seen.alive = false;
                 verdicts.died.push(node.clone());
             } else if !seen.alive && silence >= self.limits.forget_after {
@@ -83,6 +108,13 @@ impl Liveness {
         }
         for node in &verdicts.forgotten {
             self.seen.remove(node);
+        }
+        let quiet = |s: &Seen| s.asked.is_none() && now.duration_since(s.direct) >= self.limits.ask_after;
+        let mut ask: Vec<_> = self.seen.iter_mut().filter(|(_, seen)| quiet(seen)).collect();
+        ask.sort_by_key(|(_, seen)| seen.direct);
+        for (node, seen) in ask.into_iter().take(self.limits.asked_per_tick) {
+            seen.asked = Some(now);
+            verdicts.ask.push(node.clone());
         }
         verdicts
     }
@@ -106,17 +138,33 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn start() -> (Liveness, Instant, NodeId) {
-        let limits = Limits { dead_after: 3000 * MS, forget_after: 60_000 * MS, tick: 250 * MS };
+        let limits = Limits {
+            dead_after: 3000 * MS,
+            ask_after: 1000 * MS,
+            asked_per_tick: 2,
+            forget_after: 60_000 * MS,
+            tick: 250 * MS,
+        };
         let now = Instant::now();
         (Liveness::new(limits, now), now, "a".parse().unwrap())
     }
 
     fn run(liveness: &mut Liveness, from: Instant, ms: u32) -> (Vec<u32>, Vec<u32>) {
+        run_with(liveness, from, ms, |_, _, _| {})
+    }
+
+    fn run_with(
+        liveness: &mut Liveness,
+        from: Instant,
+        ms: u32,
+        mut each: impl FnMut(&mut Liveness, Instant, &Verdicts),
+    ) -> (Vec<u32>, Vec<u32>) {
         let (mut died, mut forgotten) = (Vec::new(), Vec::new());
         for t in (250..=ms).step_by(250) {
             let verdicts = liveness.tick(from + t * MS);
             died.extend(verdicts.died.iter().map(|_| t));
             forgotten.extend(verdicts.forgotten.iter().map(|_| t));
+            each(liveness, from + t * MS, &verdicts);
         }
         (died, forgotten)
     }
@@ -133,6 +181,47 @@ mod tests {
     }
 
     #[test]
+    fn what_others_say_does_not_keep_a_silent_node_alive() {
+        let (mut liveness, t0, node) = start();
+        liveness.heard(&node, t0);
+        let gossip = |liveness: &mut Liveness, now, _: &Verdicts| {
+            assert!(!liveness.told(&"a".parse().unwrap(), now));
+        };
+        assert_eq!(run_with(&mut liveness, t0, 20_000, gossip).0, [3000]);
+        // It is asked again and again, and its own answer counts.
+        let later = t0 + 20_000 * MS;
+        let answer = |liveness: &mut Liveness, now, verdicts: &Verdicts| {
+            if let [asked] = &verdicts.ask[..] {
+                liveness.heard(asked, now);
+            }
+        };
+        assert!(run_with(&mut liveness, later, 20_000, answer).0.is_empty());
+        assert!(liveness.is_alive(&node));
+    }
+
+    #[test]
+    fn of_many_some_are_asked_and_others_words_count_for_the_rest() {
+        let (mut liveness, t0, _) = start();
+        let nodes: Vec<NodeId> = (0..100).map(|n| format!("n{n}").parse().unwrap()).collect();
+        for node in &nodes {
+            liveness.told(node, t0);
+        }
+        let mut asked = BTreeMap::new();
+        let each = |liveness: &mut Liveness, now, verdicts: &Verdicts| {
+            assert!(verdicts.ask.len() <= 2);
+            for node in &nodes {
+                liveness.told(node, now);
+            }
+            for node in &verdicts.ask {
+                *asked.entry(node.clone()).or_insert(0) += 1;
+                liveness.heard(node, now);
+            }
+        };
+        assert!(run_with(&mut liveness, t0, 26_000, each).0.is_empty());
+        assert!(asked.len() == 100 && asked.values().all(|n| (1..=3).contains(n)), "in turn: {asked:?}");
+    }
+
+    #[test]
     fn the_long_dead_are_forgotten() {
         let (mut liveness, t0, node) = start();
         liveness.heard(&node, t0);
@@ -145,7 +234,7 @@ mod tests {
         liveness.heard(&node, t0);
         run(&mut liveness, t0, 1000);
         let woke = t0 + 20_000 * MS;
-        assert_eq!(liveness.tick(woke), Verdicts::default());
+        assert_eq!(liveness.tick(woke).died, []);
         // The rest of the limit still counts from there.
         let (died, _) = run(&mut liveness, woke, 5000);
         assert_eq!(died.len(), 1);

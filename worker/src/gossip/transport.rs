@@ -40,6 +40,9 @@ pub(super) struct Direct {
     pub(super) message: Vec<u8>,
 }
 
+/// When each node, in which of its starts, was last heard itself.
+pub(super) type Voices = BTreeMap<NodeId, (Generation, Instant)>;
+
 type Channels = Mutex<HashMap<Channel, mpsc::Sender<RecvOutcome>>>;
 
 /// The socket and what is multiplexed on it. The reading task ends with the last handle.
@@ -51,6 +54,7 @@ pub(super) struct Mux {
     encoder: AsyncMutex<Codec>,
     channels: Arc<Channels>,
     dropped: Arc<Mutex<BTreeMap<Dropped, u64>>>,
+    voices: Arc<Mutex<Voices>>,
     reader: JoinHandle<()>,
 }
 
@@ -72,6 +76,7 @@ impl Mux {
         let (direct, direct_rx) = mpsc::channel(4096);
         let channels = Arc::new(Channels::default());
         let dropped = Arc::new(Mutex::default());
+        let voices = Arc::new(Mutex::default());
         let reader = Reader {
             socket: socket.clone(),
             opener: Opener::new(node.clone()),
@@ -79,6 +84,7 @@ impl Mux {
             channels: channels.clone(),
             direct,
             dropped: Arc::clone(&dropped),
+            voices: Arc::clone(&voices),
         };
         let mux = Self {
             local: socket.local_addr()?,
@@ -88,6 +94,7 @@ impl Mux {
             encoder: AsyncMutex::default(),
             channels,
             dropped,
+            voices,
             reader: tokio::spawn(reader.run()),
         };
         Ok((Arc::new(mux), direct_rx))
@@ -101,6 +108,11 @@ impl Mux {
     /// Datagrams not taken, by reason.
     pub(super) fn dropped(&self) -> BTreeMap<Dropped, u64> {
         self.dropped.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whose datagrams have come since this was last asked.
+    pub(super) fn voices(&self) -> Voices {
+        std::mem::take(&mut self.voices.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sends a message to another node. Gossip is lossy: what cannot be sent is lost, and repeated by whoever needs it.
@@ -159,6 +171,7 @@ struct Reader {
     channels: Arc<Channels>,
     direct: mpsc::Sender<Direct>,
     dropped: Arc<Mutex<BTreeMap<Dropped, u64>>>,
+    voices: Arc<Mutex<Voices>>,
 }
 
 impl Reader {
@@ -184,6 +197,10 @@ impl Reader {
                 self.dropped.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.opener.dropped);
                 continue;
             };
+            self.voices
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(received.node.clone(), (received.generation, Instant::now()));
             if received.channel == Channel::Direct {
                 let direct = Direct {
                     from,

@@ -10,7 +10,7 @@ use proto::model::{Mac, SubnetAddr};
 
 use super::{
     Known, TableKey,
-    elements::{Elements, changes},
+    elements::{Elements, changes, split_off_late},
 };
 use crate::kernel::{FdbEntry, Link, Neigh, Ns, NsObserved, Route, Ruleset, Step, observed::Table};
 
@@ -165,14 +165,14 @@ impl ChangeCache {
     }
 }
 
-/// The step that brings a table's elements from what was seen, or else is known to have been put there, to `layers`.
+/// The steps that bring a table's elements from what was seen, or else is known to have been put there, to `layers`.
 pub(super) fn update(
     key: &TableKey,
     layers: &[Arc<Elements>],
     observed: Option<Arc<Elements>>,
     known: &Known,
     cache: &mut ChangeCache,
-) -> Option<Step> {
+) -> impl Iterator<Item = Step> {
     let mut all = Vec::new();
     match (observed, known.get(key)) {
         (Some(observed), _) => {
@@ -193,6 +193,12 @@ pub(super) fn update(
             }
         }
     }
+    let late = split_off_late(&mut all);
     let (ns, family, table) = key.clone();
-    (!all.is_empty()).then_some(Step::UpdateElements { ns, family, table, changes: all })
+    [all, late].into_iter().filter(|changes| !changes.is_empty()).map(move |changes| Step::UpdateElements {
+        ns: ns.clone(),
+        family,
+        table: table.clone(),
+        changes,
+    })
 }

@@ -32,6 +32,26 @@ pub fn changes(old: &Elements, new: &Elements) -> Vec<ElementChange> {
     sets.into_iter().map(change).filter(|c| !c.del.is_empty() || !c.add.is_empty()).collect()
 }
 
+/// Sets in which a packet looks up what a verdict, looked up before, has led it to.
+const SLOT_SETS: [&str; 2] = ["backend4", "backend6"];
+
+/// Takes out of the changes those that must come in a transaction of their own, after the others.
+///
+/// Each lookup sees the tables as they are at its moment. A packet may be sent to the chain of three slots just before a
+/// transaction and look for the third just after; were it gone by then, the packet would be translated to nowhere. So a slot
+/// that goes outlives the verdict that led to it.
+pub fn split_off_late(changes: &mut Vec<ElementChange>) -> Vec<ElementChange> {
+    let late = |change: &mut ElementChange| {
+        let replaced: BTreeSet<_> = change.add.iter().map(|e| &e.key).collect();
+        let del = change.del.extract_if(.., |e| !replaced.contains(&e.key)).collect();
+        ElementChange { set: change.set.clone(), del, add: Vec::new() }
+    };
+    let slots = changes.iter_mut().filter(|c| SLOT_SETS.contains(&c.set.as_str()));
+    let late: Vec<_> = slots.map(late).filter(|c| !c.del.is_empty()).collect();
+    changes.retain(|c| !c.del.is_empty() || !c.add.is_empty());
+    late
+}
+
 fn put(elements: &mut Elements, set: &str, element: Element) {
     match elements.get_mut(set) {
         Some(set) => _ = set.insert(element),
@@ -150,4 +170,77 @@ pub fn mesh_egress(mesh: &Mesh) -> Elements {
         put(&mut out, "node_mac", Element::map([Part::U32(peer.mark)], [Part::Mac(peer.mac)]));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use std::net::Ipv4Addr;
+
+    use proptest::prelude::*;
+    use proto::model::{ServiceId, TaskId};
+
+    use super::*;
+    use crate::{
+        kernel::Value,
+        services::{Backend, ServiceEntry},
+    };
+
+    const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 2));
+
+    /// A service with these backends.
+    fn table(backends: &BTreeSet<u8>) -> Elements {
+        let backend = |n: &u8| Backend {
+            task: TaskId::random(),
+            node: "n".parse().unwrap(),
+            addrs: vec![Ipv4Addr::new(10, 0, 2, *n).into()],
+        };
+        let (name, vips) = ("web".into(), vec![VIP]);
+        let entry = ServiceEntry { name, vips, backends: backends.iter().map(backend).collect() };
+        let services = BTreeMap::from([("s".parse::<ServiceId>().unwrap(), entry)]);
+        virtual_addresses([&NetworkTable { services, ..NetworkTable::default() }])
+    }
+
+    fn apply(elements: &mut Elements, changes: &[ElementChange]) {
+        for change in changes {
+            let set = elements.entry(change.set.clone()).or_default();
+            set.retain(|e| !change.del.iter().any(|d| d.key == e.key));
+            set.extend(change.add.iter().cloned());
+        }
+        elements.retain(|_, set| !set.is_empty());
+    }
+
+    /// Where the verdict of `before` may lead, looked up in `after`.
+    fn lookups(before: &Elements, after: &Elements) -> Vec<Option<Element>> {
+        let Some(service) = before.get("service4").and_then(BTreeSet::first) else { return Vec::new() };
+        let Some(Value::Verdict(Verdict::Goto(chain))) = &service.value else { panic!("{service:?}") };
+        let slots: u32 = chain.strip_prefix("four-").unwrap().parse().unwrap();
+        let find = |slot| {
+            let key = vec![Part::from(VIP), Part::U32(slot)];
+            after.get("backend4").and_then(|set| set.iter().find(|e| e.key == key).cloned())
+        };
+        (0..slots).map(find).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_verdict_from_before_a_transaction_leads_somewhere_after_it(
+            old in proptest::collection::btree_set(any::<u8>(), 0..20),
+            new in proptest::collection::btree_set(any::<u8>(), 0..20),
+        ) {
+            let (old, new) = (table(&old), table(&new));
+            let mut first = changes(&old, &new);
+            let late = split_off_late(&mut first);
+            let mut states = vec![old];
+            for transaction in [&first, &late] {
+                let mut next = states.last().unwrap().clone();
+                apply(&mut next, transaction);
+                states.push(next);
+            }
+            prop_assert_eq!(states.last().unwrap(), &new);
+            for pair in states.windows(2) {
+                prop_assert!(lookups(&pair[0], &pair[1]).iter().all(Option::is_some));
+            }
+        }
+    }
 }
