@@ -470,6 +470,14 @@ fn parse(bytes: &[u8]) -> std::result::Result<Option<Answer>, String> {
 
 /// Collects failures for a message: how many, and the first few.
 pub fn describe(failures: &[Failure]) -> String {
-    let first: Vec<String> = failures.iter().take(8).map(|f| format!("{f:?}")).collect();
-    format!("{} requests failed:\n{}", failures.len(), first.join("\n"))
+    let mut kinds: BTreeMap<(SocketAddr, &str), (usize, Duration, Duration)> = BTreeMap::new();
+    for f in failures {
+        let kind = kinds.entry((f.target, &f.why)).or_insert((0, f.began, f.at));
+        *kind = (kind.0 + 1, kind.1.min(f.began), kind.2.max(f.at));
+    }
+    let kinds = kinds.iter().map(|((target, why), (n, from, to))| {
+        format!("{n} to {target}, begun from {from:.3?} on, failed until {to:.3?}: {why}")
+    });
+    let first = failures.iter().take(8).map(|f| format!("{f:?}"));
+    format!("{} requests failed:\n{}", failures.len(), kinds.chain(first).collect::<Vec<_>>().join("\n"))
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use proto::{
-    model::{NetworkId, endpoint_digest},
+    model::{EndpointDigest, NetworkId, endpoint_digest},
     pb,
 };
 
@@ -17,12 +17,18 @@ use crate::gossip::{EndpointRecord, EndpointState, ListedEndpoint, PeerView};
 
 /// How long a disagreement may last: a notice, a gossip round and a report to the managers fit in several times.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How often a disagreement that keeps changing may put that off: where tasks come and go all the time, both are on the move and
+/// a list would be old by the time it is here.
+const PUT_OFF: u32 = 10;
 /// Longest pause between two lists of one network: an owner whose word differs from the managers' is believed, and asking
 /// again and again changes nothing.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 struct Doubt {
+    /// What this node and the managers have.
+    between: [EndpointDigest; 2],
+    put_off: u32,
     ask_at: Instant,
     pause: Duration,
 }
@@ -39,12 +45,17 @@ impl Doubts {
         for (network, theirs) in &assigned.digests {
             let counted =
                 view.endpoints_of(network).filter(|r| r.state != EndpointState::Starting).map(|r| &r.task);
-            if endpoint_digest(counted) == *theirs {
+            let between = [endpoint_digest(counted), *theirs];
+            if between[0] == between[1] {
                 self.0.remove(network);
                 continue;
             }
-            let doubt =
-                self.0.entry(network.clone()).or_insert(Doubt { ask_at: now + PATIENCE, pause: PATIENCE });
+            let fresh = Doubt { between, put_off: 0, ask_at: now + PATIENCE, pause: PATIENCE };
+            let doubt = self.0.entry(network.clone()).or_insert(fresh);
+            if doubt.between != between && doubt.put_off < PUT_OFF {
+                (doubt.between, doubt.put_off) = (between, doubt.put_off + 1);
+                doubt.ask_at = doubt.ask_at.max(now + PATIENCE);
+            }
             if doubt.ask_at <= now {
                 doubt.ask_at = now + doubt.pause;
                 doubt.pause = (doubt.pause * 2).min(MAX_PAUSE);
@@ -90,6 +101,19 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
     use crate::fixture::World;
+
+    #[test]
+    fn what_keeps_changing_is_asked_for_late() {
+        let mut world = World::new();
+        let network: NetworkId = "app".parse().unwrap();
+        let (mut doubts, t0, mut digest) = (Doubts::default(), Instant::now(), endpoint_digest([]));
+        let asked = (0..60).find(|second| {
+            digest.add(&format!("t{second}").parse().unwrap());
+            world.assigned.digests.insert(network.clone(), digest);
+            !doubts.check(&world.assigned, &world.view, t0 + Duration::from_secs(*second)).is_empty()
+        });
+        assert_eq!(asked, Some(13));
+    }
 
     #[test]
     fn only_a_lasting_disagreement_asks_and_ever_more_rarely() {

@@ -2,7 +2,7 @@
 //!
 //! A node is the only writer of its records and numbers its changes, so of two reports of one endpoint the higher number
 //! holds, whether it came by notice, by gossip, late or twice. What the managers list (when their digest disagrees with the
-//! view) stands in only where the owner has said nothing.
+//! view) stands in only until the owner says something of it, or its whole state arrives without it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -173,13 +173,23 @@ impl Book {
             return false;
         }
         let shelf = peer.shelves.entry(network.clone()).or_default();
-        if seq <= shelf.synced || shelf.slots.get(task).is_some_and(|slot| slot.seq >= seq) {
-            return false;
+        let news = seq > shelf.synced && shelf.slots.get(task).is_none_or(|slot| slot.seq < seq);
+        if news {
+            let record = record.map(|r| Arc::new(EndpointRecord { seq, ..r }));
+            shelf.slots.insert(task.clone(), Slot { seq, record });
         }
-        let record = record.map(|r| Arc::new(EndpointRecord { seq, ..r }));
-        shelf.slots.insert(task.clone(), Slot { seq, record });
-        self.touch(network);
-        true
+        if self.unlist(owner, network, |listed| listed == task) || news {
+            self.touch(network);
+        }
+        news
+    }
+
+    /// Ends the managers' word on endpoints of this owner. Says whether there was any.
+    fn unlist(&mut self, owner: &NodeId, network: &NetworkId, what: impl Fn(&TaskId) -> bool) -> bool {
+        let Some(listed) = self.listed.get_mut(network) else { return false };
+        let before = listed.len();
+        listed.retain(|task, (record, _)| record.node != *owner || !what(task));
+        listed.len() != before
     }
 
     /// The owner's whole state on a network, as gossip has it: complete for the changes of `generation` up to `upto`.
@@ -212,7 +222,10 @@ impl Book {
         if upto > first_seq(generation) {
             shelf.synced = shelf.synced.max(upto);
         }
-        if dropped_record {
+        // A start that has not settled may yet take up what the managers list.
+        let whole = peer.fact.as_ref().is_some_and(|f| f.settled && f.generation == generation);
+        let unlisted = whole && upto > first_seq(generation) && self.unlist(owner, network, |_| true);
+        if dropped_record || unlisted {
             self.touch(network);
         }
     }

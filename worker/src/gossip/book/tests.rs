@@ -101,6 +101,31 @@ fn the_managers_list_stands_in_where_the_owner_is_silent() {
 }
 
 #[test]
+fn what_the_managers_list_does_not_outlive_the_owners_word() {
+    let listed = |book: &mut Book| {
+        let listed = ["t1", "t2"].map(|t| ListedEndpoint { record: record("a", t, 0), vtep: None }).to_vec();
+        book.listed(&net(), listed);
+        assert_eq!(tasks(book), ["t1", "t2"]);
+    };
+    let (owner, first) = ("a".parse().unwrap(), first_seq(1));
+    let mut book = book();
+    book.fact(fact("a", 1, 1, true));
+    listed(&mut book);
+    // Withdrawn; and gossip no longer mentions it.
+    put(&mut book, "a", "t1", first + 1);
+    book.change(&owner, &net(), &"t1".parse().unwrap(), first + 2, None);
+    assert_eq!(tasks(&book), ["t2"]);
+    book.synced(&owner, 1, &net(), first + 2, Vec::new());
+    assert_eq!(tasks(&book), [""; 0], "nor what the owner's whole state lacks");
+
+    // A start that has not settled has not said everything.
+    book.fact(fact("a", 2, 1, false));
+    listed(&mut book);
+    book.synced(&owner, 2, &net(), first_seq(2) + 1, vec![record("a", "t1", first_seq(2) + 1)]);
+    assert_eq!(tasks(&book), ["t1", "t2"]);
+}
+
+#[test]
 fn a_node_that_leaves_takes_its_records_along() {
     let mut book = book();
     book.fact(fact("a", 1, 1, true));
