@@ -25,6 +25,43 @@ fn unlock(host: &Host, key: &str) -> Result<(bool, String)> {
     Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
+/// The node's certificate as it lies on the disk.
+fn certificate(host: &Host) -> Result<String> {
+    Ok(std::fs::read_to_string(host.data_root().join("swarm/certificates/swarm-node.crt"))?)
+}
+
+#[test]
+fn certificates_are_renewed_without_a_restart_and_expired_ones_heal() -> Result<()> {
+    let mut cluster = Cluster::managed_with(2, 3, &["--min-cert-expiry", "1s"])?;
+    says(cluster.manager(), &["swarm", "update", "--cert-expiry", "500ms"], &["minimum certificate expiry"])?;
+    cluster.manager().rnctl(&["swarm", "update", "--cert-expiry", "8s"])?;
+    // Whoever has one of 90 days gets one of 8 s with the next root; from then on by itself.
+    cluster.manager().rnctl(&["swarm", "ca", "--rotate", "-q"])?;
+    let before = cluster.hosts.iter().map(certificate).collect::<Result<Vec<_>>>()?;
+    wait::until("all certificates are renewed twice", wait::LONG, || {
+        for (host, before) in cluster.hosts.iter().zip(&before) {
+            ensure!(certificate(host)? != *before, "{} still has its first one", host.name);
+        }
+        Ok(())
+    })?;
+    cluster.wait_managers(2)?;
+    cluster.wait_ready(3)?;
+
+    // A worker that was off for longer than its certificate lives, then everyone.
+    for gone in [vec![2], vec![0, 1, 2]] {
+        for k in &gone {
+            cluster.hosts[*k].stop(Signal::SIGTERM)?;
+        }
+        std::thread::sleep(Duration::from_secs(9)); // its certificate runs out meanwhile
+        for k in &gone {
+            cluster.hosts[*k].launch()?;
+        }
+        cluster.wait_managers(2)?;
+        cluster.wait_ready(3)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn the_root_is_replaced_while_everything_goes_on() -> Result<()> {
     let cluster = Cluster::managed(3, 4)?;
@@ -184,5 +221,41 @@ fn a_locked_manager_waits_for_its_key() -> Result<()> {
     cluster.hosts[2].stop(Signal::SIGKILL)?;
     cluster.hosts[2].start()?;
     cluster.wait_managers(3)?;
+    Ok(())
+}
+
+#[test]
+fn network_keys_rotate_and_no_node_falls_silent() -> Result<()> {
+    let cluster = Cluster::managed_with(1, 3, &["--network-key-rotation", "1s"])?;
+    cluster.import()?;
+    cluster.manager().rnctl(&["network", "create", "-d", "overlay", "app"])?;
+    cluster.service(&["--name", "web", "--network", "app", "--replicas", "3", "--publish", "8080:80"])?;
+    cluster.wait_running("web", 3)?;
+    cluster.wait_answers(8080)?;
+    let load = Load::start(cluster.client.path(), cluster.everywhere(8080), 8, Duration::from_millis(10));
+    // Ten times and more: each ring of three is replaced several times over.
+    let rotated = || -> Result<usize> {
+        let log = std::fs::read_to_string(cluster.hosts[2].log())?;
+        Ok(log.matches("gossip keys").count())
+    };
+    let before = rotated()?;
+    wait::until("ten rotations have reached a worker", wait::LONG, || {
+        let seen = rotated()? - before;
+        ensure!(seen >= 10, "{seen}");
+        Ok(())
+    })?;
+    let report = load.stop();
+    println!("{} requests, {} failed", report.done, report.failures.len());
+    ensure!(report.failures.is_empty(), "{:#?}", &report.failures[..report.failures.len().min(5)]);
+    // Changes still travel: a task that starts now is resolved by the others.
+    cluster.manager().rnctl(&["service", "scale", "-d", "web=5"])?;
+    cluster.wait_running("web", 5)?;
+    let task = cluster.container(&cluster.hosts[2], "web")?;
+    wait::until("all five are resolved", wait::SHORT, || {
+        let found = cluster.hosts[2].exec(&task, &["nslookup", "-type=a", "tasks.web"])?;
+        let n = found.lines().filter(|l| l.starts_with("Address") && l.contains("10.0.")).count();
+        ensure!(n == 5, "{found}");
+        Ok(())
+    })?;
     Ok(())
 }

@@ -24,6 +24,9 @@ use crate::{Peer, SharedIdentity};
 
 /// A client that has not finished its handshake by then is dropped.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the connection of a member with an expired certificate lasts: long enough to get a new one. The peer then dials again, with
+/// that one; else its every call on this connection would be refused for as long as it stands.
+const EXPIRED_CONNECTION: Duration = Duration::from_secs(2);
 /// Handshakes under way at once; beyond, clients wait in the kernel's backlog.
 const MAX_HANDSHAKES: usize = 256;
 /// Pause after a failed `accept`, which means that the process has no descriptors left.
@@ -176,7 +179,10 @@ async fn handshake(
     let presented = leaf.map(|der| Peer::from_der(der)).transpose().map_err(io::Error::other)?;
     let now = SystemTime::now();
     let info = ConnInfo::new(presented, remote, now);
-    let life = info.peer.as_ref().and_then(|peer| peer.not_after.duration_since(now).ok());
+    let life = match &info.expired_peer {
+        Some(_) => Some(EXPIRED_CONNECTION),
+        None => info.peer.as_ref().and_then(|peer| peer.not_after.duration_since(now).ok()),
+    };
     Ok(Conn { io, info, end: life.map(|life| Box::pin(sleep(life))), cut: Box::pin(cut.cancelled_owned()) })
 }
 

@@ -186,7 +186,10 @@ impl Keeper {
             (Role::Manager, Role::Worker) => node.raft_id == 0,
             (Role::Worker, Role::Worker) | (Role::Manager, Role::Manager) => false,
         });
-        if memory.pause.is_some_and(|until| Instant::now() < until) || (now < due && !other_role) {
+        // A manager that can issue its own has nobody to wait for.
+        let helps_itself = self.helps_itself(&me);
+        let paused = memory.pause.is_some_and(|until| Instant::now() < until) && !helps_itself;
+        if paused || (now < due && !other_role) {
             return;
         }
         match self.renew(&me).await {
@@ -208,11 +211,14 @@ impl Keeper {
         }
     }
 
+    fn helps_itself(&self, me: &Identity) -> bool {
+        me.role() == Role::Manager && me.peer().is_expired(SystemTime::now()) && self.seat.store().is_some()
+    }
+
     async fn renew(&self, me: &Identity) -> Result<Identity, ApiError> {
         // With an expired certificate no peer takes a manager for one, and where all have expired there is nobody to ask. A manager
         // holds the cluster's key: it helps itself.
-        if me.role() == Role::Manager
-            && me.peer().is_expired(SystemTime::now())
+        if self.helps_itself(me)
             && let Some(store) = self.seat.store()
         {
             return ca::renew_own(&store.read(), me);
