@@ -167,7 +167,7 @@ impl Manager {
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let dispatcher = Dispatcher::new(store.clone());
         let logs = LogBroker::new(store.clone(), streams.clone());
-        let control = Routes::new(ControlServer::new(Api::new(store.clone(), limits)))
+        let control = Routes::new(ControlServer::new(Api::new(store.clone(), limits, dispatcher.clone())))
             .add_service(LogsServer::new(logs.clone()));
         let stale = Routes::new(ControlServer::new(Api::stale(store.clone())));
         let local = Gate::new(Door::Local, control.clone(), store.clone(), identity.clone()).or_stale(stale);

@@ -5,7 +5,7 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, error:
 use std::ffi::OsString;
 
 use crate::{
-    cmd::{container, events, exec, image, inspect, login, network, node, service, swarm, system},
+    cmd::{container, events, exec, image, inspect, login, network, node, service, swarm, system, wait},
     connect::DEFAULT_HOST,
     exit::Failure,
 };
@@ -84,6 +84,8 @@ pub enum Command {
     Logout(login::LogoutArgs),
     /// Print what happens on this machine and, on a manager, in the swarm
     Events(events::EventsArgs),
+    /// Wait until every change has come about everywhere
+    Wait(wait::WaitArgs),
     /// Show what the daemon knows about itself and its swarm
     Info(system::InfoArgs),
     /// Show the versions of client and daemon

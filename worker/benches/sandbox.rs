@@ -89,7 +89,7 @@ async fn ours() -> [Vec<Duration>; 3] {
         firewall_compat: false,
     };
     let (kernel, shutdown) = (Arc::new(LinuxKernel::new()), CancellationToken::new());
-    let on_applied = Box::new(|_, _| {});
+    let on_applied = Box::new(|_: worker::reconciler::Applied<'_>| {});
     let reconciler =
         Reconciler::start(config, kernel, assigned_in, view_in, on_applied, shutdown.clone()).unwrap();
     reconciler.adopt(Vec::new()).await;

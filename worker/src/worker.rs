@@ -17,7 +17,7 @@ use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent::{Agent, AgentConfig, AgentStatus, Assigned, WorkerDir},
+    agent::{Agent, AgentConfig, AgentStatus, Assigned, Progress, WorkerDir},
     dataplane::DataPlane,
     desired::Underlay,
     dns::{DnsCounts, DnsServer, Forwarder, UpstreamConfig},
@@ -152,6 +152,7 @@ impl Worker {
         };
         let names = if config.shared_namespace { Names::shared } else { Names::well_known };
         let applied = gossip.clone();
+        let (reached, progress) = watch::channel(Progress::default());
         let reconciler = Reconciler::start(
             reconciler::Config {
                 me: node.clone(),
@@ -166,7 +167,15 @@ impl Worker {
             Arc::new(LinuxKernel::new()),
             assigned.subscribe(),
             gossip.view(),
-            Box::new(move |revision, failed| applied.applied(revision, failed)),
+            Box::new(move |now| {
+                applied.applied(now.view.revision, now.failed_networks);
+                reached.send_if_modified(|at| {
+                    let next = at.clone().after(now.assigned, now.view, now.failed);
+                    let news = next != *at;
+                    *at = next;
+                    news
+                });
+            }),
             stop.clone(),
         )
         .map_err(|e| internal(&e))?;
@@ -188,7 +197,7 @@ impl Worker {
         });
         work.spawn(supervisor.run());
         let (status, session) = (agent.status(), agent.session());
-        let agent = agent.start(gossip.clone(), Arc::new(RuntimeLogs(config.runtime.clone())));
+        let agent = agent.start(gossip.clone(), Arc::new(RuntimeLogs(config.runtime.clone())), progress);
         Ok(Self {
             dir,
             runtime: config.runtime,

@@ -52,6 +52,7 @@ pub const ROLES: &[(&str, Access)] = {
         ("Control/RemoveService", Manager),
         ("Control/ListTasks", Manager),
         ("Control/GetTask", Manager),
+        ("Control/Convergence", Manager),
         ("Logs/Subscribe", Manager),
         ("Dispatcher/Session", Node),
         ("Dispatcher/Heartbeat", Node),

@@ -113,4 +113,8 @@ impl Control for Api {
         let task = self.fresh().await?.find_task(&request.get_ref().key)?;
         Ok(Response::new(conceal::task(&task)))
     }
+
+    async fn convergence(&self, request: Request<pb::ConvergenceRequest>) -> Reply<pb::ConvergenceReply> {
+        Ok(Response::new(self.converged_up_to(Revision(request.get_ref().revision)).await?))
+    }
 }

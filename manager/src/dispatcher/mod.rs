@@ -4,11 +4,13 @@
 //! * [`session`]: what a session's stream carries.
 //! * [`view`], [`assignments`]: pure: the replicated state, seen from one node; and what changed in it.
 //! * [`status`]: reports, many to one raft entry.
+//! * [`convergence`]: pure: who has not yet applied what was decided.
 //! * [`liveness`]: nodes that fall silent are reported down.
 //!
 //! Sessions live in the leader's memory. A new leader knows none: every node is `Unknown` until it registers again.
 
 pub mod assignments;
+pub mod convergence;
 pub mod endpoints;
 pub mod liveness;
 pub mod service;
@@ -22,10 +24,10 @@ use std::{
     time::Duration,
 };
 
-use proto::model::{ClusterSpec, Millis};
+use proto::model::{ClusterSpec, Millis, Revision, Timestamp};
 use tokio::sync::Notify;
 
-use self::{sessions::Sessions, status::Reports, view::ViewCache};
+use self::{convergence::Unsettled, sessions::Sessions, status::Reports, view::ViewCache};
 use crate::store::{Store, state::State};
 
 /// A node is down after this many heartbeat periods of silence (swarmkit `defaultGracePeriodMultiplier`).
@@ -64,6 +66,12 @@ impl Dispatcher {
                 reports,
             }),
         }
+    }
+
+    /// What nodes and services have not yet come to where they are to be, of the changes up to `revision`.
+    pub fn unsettled(&self, state: &State, revision: Revision) -> Vec<Unsettled> {
+        let sessions = self.sessions();
+        convergence::unsettled(state, Timestamp::now(), revision, |node| sessions.progress_of(node).cloned())
     }
 
     fn sessions(&self) -> MutexGuard<'_, Sessions> {

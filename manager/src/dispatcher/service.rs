@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use certs::RootDigest;
 use proto::{
     error::ApiError,
-    model::{NodeDescription, NodeId, NodeState, NodeStatus, SessionId, TaskStatus},
+    model::{NodeDescription, NodeId, NodeState, NodeStatus, Revision, SessionId, TaskStatus},
     pb::{self, dispatcher_server},
 };
 use rand::Rng;
@@ -59,8 +59,15 @@ impl dispatcher_server::Dispatcher for Dispatcher {
         let caller = Caller::of(&request)?;
         let state = self.inner.store.read();
         let deadline = Instant::now() + grace(&state, GRACE_PERIODS);
-        self.sessions().beat(caller.node()?, &request.get_ref().session_id, deadline)?;
-        self.note_root(&state, caller.node()?, &request.get_ref().root).await;
+        let (node, request) = (caller.node()?, request.into_inner());
+        {
+            let mut sessions = self.sessions();
+            sessions.beat(node, &request.session_id, deadline)?;
+            sessions.progress(node, &request.session_id, |progress| {
+                (progress.applied, progress.lag) = (Revision(request.applied), request.lag);
+            });
+        }
+        self.note_root(&state, node, &request.root).await;
         // A tenth up or down, so that the nodes of a large cluster do not beat in step.
         let period = heartbeat(&state).0;
         let jitter = rand::rng().random_range(0..=period / 5);
@@ -73,7 +80,8 @@ impl dispatcher_server::Dispatcher for Dispatcher {
     ) -> Result<Response<Self::AssignmentsStream>, Status> {
         let caller = Caller::of(&request)?;
         let node = caller.node()?.clone();
-        let ended = self.sessions().check(&node, &request.get_ref().session_id)?;
+        let session = request.into_inner().session_id;
+        let ended = self.sessions().check(&node, &session)?;
         let (tx, rx) = mpsc::channel(STREAM_BUFFER);
         let dispatcher = self.clone();
         let mut count = 0_u64;
@@ -88,6 +96,12 @@ impl dispatcher_server::Dispatcher for Dispatcher {
                 let applies_to = if count == 0 { String::new() } else { count.to_string() };
                 count += 1;
                 pb::AssignmentsMessage { applies_to, results_in: count.to_string(), ..m }
+            });
+            dispatcher.sessions().progress(&node, &session, |progress| {
+                progress.seen = set.generation;
+                if message.is_some() {
+                    progress.sent = set.generation;
+                }
             });
             *sent = Some(set);
             Some(message)

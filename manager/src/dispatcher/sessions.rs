@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{
     error::ApiError,
-    model::{NodeId, SessionId},
+    model::{NodeId, Revision, SessionId},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -35,12 +35,34 @@ pub enum Presence {
 struct Session {
     id: SessionId,
     ended: CancellationToken,
+    progress: Progress,
+}
+
+/// How far a node in session is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Changes up to this one have been looked through for what concerns the node.
+    pub seen: Revision,
+    /// The newest assignments that it was sent.
+    pub sent: Revision,
+    /// The newest that it says it has applied.
+    pub applied: Revision,
+    /// What keeps it from applying more, in its own words.
+    pub lag: String,
+}
+
+impl Progress {
+    /// Whether the node has applied all that concerns it of the changes up to `revision`.
+    pub fn has(&self, revision: Revision) -> bool {
+        self.applied >= revision || (self.seen >= revision && self.applied >= self.sent)
+    }
 }
 
 impl Sessions {
     /// Begins a session of `node` and ends the one before it. The token is cancelled when the session ends.
     pub fn register(&mut self, node: &NodeId, deadline: Instant) -> (SessionId, CancellationToken) {
-        let session = Session { id: SessionId::random(), ended: CancellationToken::new() };
+        let (id, ended) = (SessionId::random(), CancellationToken::new());
+        let session = Session { id, ended, progress: Progress::default() };
         let begun = (session.id.clone(), session.ended.clone());
         if let Some(before) = self.sessions.insert(node.clone(), session) {
             before.ended.cancel();
@@ -63,6 +85,18 @@ impl Sessions {
         self.check(node, session)?;
         self.deadlines.insert(node.clone(), deadline);
         Ok(())
+    }
+
+    /// Takes note of how far the node is in its session `session`. What is said of an earlier one is void.
+    pub fn progress(&mut self, node: &NodeId, session: &str, note: impl FnOnce(&mut Progress)) {
+        if let Some(current) = self.sessions.get_mut(node).filter(|s| s.id.as_str() == session) {
+            note(&mut current.progress);
+        }
+    }
+
+    /// How far a node is; none when it is not in session.
+    pub fn progress_of(&self, node: &NodeId) -> Option<&Progress> {
+        self.sessions.get(node).map(|s| &s.progress)
     }
 
     /// The end of the session `session` of `node`.

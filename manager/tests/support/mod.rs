@@ -200,7 +200,8 @@ impl Worker {
     }
 
     pub async fn beat(&mut self) -> Result<pb::HeartbeatReply, tonic::Status> {
-        let request = pb::HeartbeatRequest { session_id: self.session.clone(), root: String::new() };
+        let request =
+            pb::HeartbeatRequest { session_id: self.session.clone(), ..pb::HeartbeatRequest::default() };
         Ok(self.dispatcher.heartbeat(request).await?.into_inner())
     }
 

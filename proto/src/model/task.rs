@@ -361,6 +361,15 @@ pub struct Task {
 }
 
 impl Task {
+    /// What went wrong, or what it waits for while it does not run; empty when there is nothing to say.
+    pub fn reason(&self) -> &str {
+        match self.conditions.first() {
+            _ if !self.status.err.is_empty() => &self.status.err,
+            Some(condition) if self.status.state < TaskState::Running => &condition.message,
+            _ => "",
+        }
+    }
+
     /// `service.slot.id` for a replicated service, `service.node.id` for a global one: the container's name too.
     pub fn name(&self) -> String {
         match (self.slot, &self.node_id) {

@@ -11,6 +11,7 @@ pub mod node;
 pub mod service;
 pub mod swarm;
 pub mod system;
+pub mod wait;
 
 use std::collections::BTreeMap;
 
@@ -63,6 +64,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Tag(args) => image::tag(&rn, args).await,
         Command::Login(args) => login::login(&rn, args).await,
         Command::Events(args) => events::run(&rn, args).await,
+        Command::Wait(args) => wait::run(&rn, args).await,
         Command::Info(args) => system::info(&rn, args).await,
         Command::Service(_) | Command::Version(_) | Command::Logout(_) | Command::Completion { .. } => Ok(()),
     }

@@ -1,5 +1,6 @@
 //! What goes to standard output.
 
+pub mod display;
 pub mod filter;
 pub mod listing;
 pub mod table;

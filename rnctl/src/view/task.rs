@@ -91,11 +91,11 @@ fn row(task: &Task, place: &str, replaced: bool, style: &Style<'_>) -> Row {
         time::ago(if task.status.at.0 == 0 { task.meta.updated_at } else { task.status.at }, style.now)
             .to_lowercase()
     );
-    let error = reason(task);
+    let error = task.reason();
     let error = match (error.is_empty(), style.no_trunc) {
         (true, _) => String::new(),
         (false, true) => format!("\"{error}\""),
-        (false, false) => format!("\"{}\"", ellipsis(&error, ERROR_LENGTH)),
+        (false, false) => format!("\"{}\"", ellipsis(error, ERROR_LENGTH)),
     };
     Object::default()
         .with("ID", if style.no_trunc { id } else { short_id(id) })
@@ -107,17 +107,6 @@ fn row(task: &Task, place: &str, replaced: bool, style: &Style<'_>) -> Row {
         .with("Error", error)
         .with("Ports", port::host(&task.status.ports))
         .build()
-}
-
-/// What went wrong, or what a pending task waits for.
-pub fn reason(task: &Task) -> String {
-    if !task.status.err.is_empty() {
-        return task.status.err.clone();
-    }
-    match task.conditions.first() {
-        Some(condition) if task.status.state < TaskState::Running => condition.message.clone(),
-        _ => String::new(),
-    }
 }
 
 fn node_name(task: &Task, style: &Style<'_>) -> String {

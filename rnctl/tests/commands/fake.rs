@@ -31,6 +31,8 @@ pub struct State {
     pub joined: Option<pb::SwarmJoinRequest>,
     /// Whether this node is a manager.
     pub worker: bool,
+    /// Questions for convergence that are still answered with something missing.
+    pub unsettled: u64,
 }
 
 /// The daemon.
@@ -115,6 +117,18 @@ impl Control for Fake {
             ..pb::Node::default()
         };
         ok(pb::ListNodesReply { nodes: vec![node] })
+    }
+
+    async fn convergence(&self, request: Request<pb::ConvergenceRequest>) -> Reply<pb::ConvergenceReply> {
+        self.manager()?;
+        let mut state = self.state();
+        let revision = request.get_ref().revision.max(41);
+        let missing = state.unsettled > 0;
+        state.unsettled = state.unsettled.saturating_sub(1);
+        let late =
+            pb::Unsettled { kind: "node".into(), name: "host2".into(), reason: "mesh: no VXLAN".into() };
+        let unsettled = missing.then_some(late).into_iter().collect();
+        ok(pb::ConvergenceReply { revision, unsettled, nodes: 3 })
     }
 
     async fn create_network(&self, request: Request<pb::CreateNetworkRequest>) -> Reply<pb::Network> {

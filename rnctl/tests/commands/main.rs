@@ -374,3 +374,17 @@ fn info_warns_on_standard_error() {
     assert!(ran.out.contains(" Swarm: active\n  NodeID: node000000000000000000001\n"), "{ran:?}");
     assert_eq!(bench.out(&["info", "-f", "{{.Swarm.LocalNodeState}}"]), "active\n");
 }
+
+#[test]
+fn wait_ends_once_nothing_is_missing_or_names_what_is() {
+    let bench = Bench::new();
+    bench.fake.state().unsettled = 3;
+    let ran = bench.run(&["wait", "--converged"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(ran.out, "node host2: mesh: no VXLAN\nverify: 3 nodes have applied every change\n");
+    bench.fake.state().unsettled = 1000;
+    let ran = bench.run(&["wait", "--converged", "-q", "--timeout", "300ms"]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{ran:?}");
+    assert_eq!(ran.err, "not converged after 300.0ms:\nnode host2: mesh: no VXLAN\n");
+    assert_eq!(bench.run(&["wait"]).code, Some(125));
+}

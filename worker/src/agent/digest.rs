@@ -42,10 +42,7 @@ impl Doubts {
     pub(super) fn check(&mut self, assigned: &Assigned, view: &PeerView, now: Instant) -> Vec<NetworkId> {
         let mut ask = Vec::new();
         self.0.retain(|network, _| assigned.digests.contains_key(network));
-        for (network, theirs) in &assigned.digests {
-            let counted =
-                view.endpoints_of(network).filter(|r| r.state != EndpointState::Starting).map(|r| &r.task);
-            let between = [endpoint_digest(counted), *theirs];
+        for (network, between) in compare(assigned, view) {
             if between[0] == between[1] {
                 self.0.remove(network);
                 continue;
@@ -64,6 +61,22 @@ impl Doubts {
         }
         ask
     }
+}
+
+/// What this node and the managers have of each network's endpoints.
+fn compare<'a>(
+    assigned: &'a Assigned,
+    view: &'a PeerView,
+) -> impl Iterator<Item = (&'a NetworkId, [EndpointDigest; 2])> {
+    assigned.digests.iter().map(|(network, theirs)| {
+        let counted = view.endpoints_of(network).filter(|r| r.state != EndpointState::Starting);
+        (network, [endpoint_digest(counted.map(|r| &r.task)), *theirs])
+    })
+}
+
+/// The first network whose endpoints are not known here as the managers know them.
+pub(super) fn doubtful<'a>(assigned: &'a Assigned, view: &'a PeerView) -> Option<&'a NetworkId> {
+    compare(assigned, view).find(|(_, between)| between[0] != between[1]).map(|(network, _)| network)
 }
 
 /// The managers' list as records. What cannot be read is left out.

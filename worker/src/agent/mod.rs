@@ -8,6 +8,7 @@ pub mod assignments;
 mod digest;
 pub mod logs;
 pub mod persist;
+mod progress;
 pub mod report;
 mod session;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use tokio::{sync::watch, task::JoinSet};
 pub use assignments::Assigned;
 pub use logs::{TaskLogOptions, TaskLogs};
 pub use persist::{PersistError, WorkerDir};
+pub use progress::Progress;
 pub use report::Reports;
 pub use session::{AgentStatus, SessionError};
 
@@ -98,7 +100,12 @@ impl Agent {
     }
 
     /// Starts to talk to the managers. Ends when the returned set is dropped.
-    pub fn start(self, gossip: Gossip, logs: Arc<dyn TaskLogs>) -> JoinSet<()> {
+    pub fn start(
+        self,
+        gossip: Gossip,
+        logs: Arc<dyn TaskLogs>,
+        progress: watch::Receiver<Progress>,
+    ) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(persist::flush(self.config.dir.clone(), self.assigned.subscribe()));
         let sessions = Sessions {
@@ -113,6 +120,7 @@ impl Agent {
             reports: self.reports,
             gossip,
             logs,
+            progress,
         };
         tasks.spawn(async move { match sessions.run().await {} });
         tasks

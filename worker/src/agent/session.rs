@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     convert::Infallible,
+    future::pending,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -27,6 +28,7 @@ use super::{
     digest::{self, Doubts},
     logs::{self, TaskLogs},
     persist::WorkerDir,
+    progress::Progress,
     report::Reports,
 };
 use crate::gossip::{Gossip, KeyRing};
@@ -37,6 +39,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 const CALL: Duration = Duration::from_secs(5);
 /// A node's assignments in one message: tens of thousands of tasks.
 const MAX_MESSAGE: usize = 64 << 20;
+/// Between a heartbeat and the next one, when there is news.
+const EARLY_BEAT: Duration = Duration::from_millis(100);
 /// How often the digests are compared with the view.
 const DIGEST_TICK: Duration = Duration::from_secs(1);
 /// Statuses in one call.
@@ -101,6 +105,7 @@ pub(super) struct Sessions {
     pub(super) reports: Reports,
     pub(super) gossip: Gossip,
     pub(super) logs: Arc<dyn TaskLogs>,
+    pub(super) progress: watch::Receiver<Progress>,
 }
 
 /// What has been tried since the last session.
@@ -195,7 +200,7 @@ impl Sessions {
         // Any of them that fails ends all: the next session starts from nothing.
         let (never, ..) = tokio::try_join!(
             news,
-            heartbeats(client.clone(), &session, &self.identity),
+            heartbeats(client.clone(), &session, &self.identity, self.progress.clone()),
             self.assignments(client.clone(), &session),
             self.report(client.clone(), &session),
             self.settle_doubts(client.clone(), &session),
@@ -307,12 +312,22 @@ async fn heartbeats(
     mut client: DispatcherClient<Channel>,
     session: &str,
     identity: &SharedIdentity,
+    mut progress: watch::Receiver<Progress>,
 ) -> Result<Infallible, SessionError> {
     loop {
         let root = identity.current().issuer().map(|d| d.to_string()).unwrap_or_default();
-        let request = pb::HeartbeatRequest { session_id: session.to_owned(), root };
+        let Progress { applied, lag } = progress.borrow_and_update().clone();
+        let request = pb::HeartbeatRequest { session_id: session.to_owned(), root, applied, lag };
         let reply = within("a heartbeat", client.heartbeat(request)).await?.into_inner();
-        sleep(Duration::from_millis(reply.period.max(10))).await;
+        let period = Duration::from_millis(reply.period.max(10));
+        // Whoever waits for this node to get on need not wait for the next beat.
+        let news = async {
+            sleep(EARLY_BEAT.min(period)).await;
+            if progress.changed().await.is_err() {
+                pending().await
+            }
+        };
+        let _ = timeout(period, news).await;
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::*;
+use super::{progress::Progress, *};
 use crate::{
     fixture::World,
     gossip::{EndpointState, GossipConfig, PeerView, Timing},
@@ -247,7 +247,7 @@ impl Bed {
         let gossip = Gossip::start(config, agent.keys()).await.unwrap();
         let (assigned, status, reports, session) =
             (agent.assigned(), agent.status(), agent.reports(), agent.session());
-        let tasks = agent.start(gossip.clone(), Arc::new(TestLogs));
+        let tasks = agent.start(gossip.clone(), Arc::new(TestLogs), watch::channel(Progress::default()).1);
         Running { assigned, status, reports, session, gossip, _tasks: tasks }
     }
 

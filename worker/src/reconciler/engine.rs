@@ -41,7 +41,6 @@ pub(super) enum Depth {
 /// What a pass tells the world.
 pub(super) struct Outcome {
     pub table: Arc<ServiceTable>,
-    pub revision: u64,
     pub failed_networks: BTreeSet<NetworkId>,
 }
 
@@ -254,7 +253,7 @@ impl Engine {
         }
         let failed_networks = self.failed_networks(&desired);
         self.last = Some((desired, Arc::clone(view)));
-        Outcome { table, revision: view.revision, failed_networks }
+        Outcome { table, failed_networks }
     }
 
     /// What a pass over everything would do now, had nothing been remembered.

@@ -170,8 +170,20 @@ pub struct Status {
     pub last_pass: Duration,
 }
 
-/// Called after each pass with the view's revision and the networks that could not be brought up to it.
-pub type OnApplied = Box<dyn Fn(u64, BTreeSet<NetworkId>) + Send + Sync>;
+/// What a pass has brought the kernel to.
+pub struct Applied<'a> {
+    /// These assignments,
+    pub assigned: &'a Assigned,
+    /// and this view,
+    pub view: &'a PeerView,
+    /// except these networks.
+    pub failed_networks: BTreeSet<NetworkId>,
+    /// What could not be brought to what it should be, and why.
+    pub failed: Option<String>,
+}
+
+/// Called after each pass.
+pub type OnApplied = Box<dyn Fn(Applied<'_>) + Send + Sync>;
 
 enum Request {
     Adopt(Vec<SandboxRequest>, oneshot::Sender<Vec<(TaskId, Result<SandboxInfo, NetworkError>)>>),
@@ -340,18 +352,24 @@ impl Loop {
         let job = tokio::task::spawn_blocking(move || {
             let owed: Vec<Owed> = requests.into_iter().filter_map(|r| accept(&mut engine, r)).collect();
             let outcome = engine.pass(&assigned, &view, depth);
-            (engine, owed, outcome)
+            (engine, owed, outcome, assigned, view)
         });
-        let Ok((engine, owed, outcome)) = job.await else {
+        let Ok((engine, owed, outcome, assigned, view)) = job.await else {
             tracing::error!("the network's reconciler broke off; its units are left as they are");
             return false;
         };
         self.table.store(outcome.table);
-        (self.on_applied)(outcome.revision, outcome.failed_networks);
+        let mut status = engine.status();
+        let failed = status.failed.first().map(|unit| format!("{}: {}", unit.key, unit.error));
+        (self.on_applied)(Applied {
+            assigned: &assigned,
+            view: &view,
+            failed_networks: outcome.failed_networks,
+            failed,
+        });
         for owed in owed {
             settle(&engine, owed);
         }
-        let mut status = engine.status();
         status.last_pass = began.elapsed();
         tracing::trace!(?depth, took = ?status.last_pass, "network pass");
         self.status.send_replace(Arc::new(status));

@@ -47,12 +47,22 @@ pub fn spec(spec: &ClusterSpec, limits: Limits) -> Result<(), ApiError> {
     }
     if spec.cert_expiry < limits.min_cert_expiry {
         return Err(ApiError::invalid(format!(
-            "certificate validity of {} s is too short: minimum certificate expiry time is 1h",
-            spec.cert_expiry.0 / 1000
+            "certificate validity of {} is too short: minimum certificate expiry time is {}",
+            span(spec.cert_expiry),
+            span(limits.min_cert_expiry)
         ))
         .help("--cert-expiry 2160h is the default"));
     }
     Ok(())
+}
+
+/// A duration as users write it, in its largest whole unit.
+fn span(time: Millis) -> String {
+    let units = [(3_600_000, "h"), (60_000, "m"), (1000, "s")];
+    match units.into_iter().find(|(n, _)| time.0 >= *n && time.0.is_multiple_of(*n)) {
+        Some((n, unit)) => format!("{}{unit}", time.0 / n),
+        None => format!("{}ms", time.0),
+    }
 }
 
 /// Checks what is fixed at `swarm init`.

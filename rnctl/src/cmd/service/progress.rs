@@ -10,11 +10,10 @@ use std::{
 use proto::model::{Service, ServiceMode, Task, TaskSpec, TaskState, UpdateConfig, UpdateState};
 
 use crate::{
-    cmd::{exec, tasks},
+    cmd::tasks,
     connect::Daemon,
     exit::Failure,
-    output::{self, ellipsis},
-    view::task::reason,
+    output::{self, display::Display, ellipsis},
 };
 
 const POLL: Duration = Duration::from_millis(100);
@@ -83,7 +82,7 @@ impl Progress {
         }
         let place = |key: &(u64, String), label: String| {
             let task = best.get(key);
-            let own = task.map(|t| reason(t)).unwrap_or_default();
+            let own = task.map(|t| t.reason().to_owned()).unwrap_or_default();
             let earlier = || failed.get(key).map(|t| t.status.err.clone()).unwrap_or_default();
             Place {
                 label,
@@ -171,57 +170,6 @@ impl Place {
     }
 }
 
-/// Shows lines: over the former ones on a terminal, only what is new elsewhere.
-struct Display {
-    terminal: bool,
-    quiet: bool,
-    shown: Vec<String>,
-}
-
-impl Display {
-    fn new(quiet: bool) -> Self {
-        Self { terminal: output::is_terminal(), quiet, shown: Vec::new() }
-    }
-
-    fn bar_width(&self) -> usize {
-        let (_, columns) = exec::window();
-        if !self.terminal { 0 } else { usize::from(columns).saturating_sub(30).clamp(10, 50) }
-    }
-
-    fn show(&mut self, lines: Vec<String>) {
-        if self.quiet || lines == self.shown {
-            return;
-        }
-        let mut text = String::new();
-        if self.terminal {
-            let columns = match usize::from(exec::window().1) {
-                0 => 80,
-                n => n,
-            };
-            if !self.shown.is_empty() {
-                text += &format!("\x1b[{}A", self.shown.len());
-            }
-            for line in &lines {
-                // A line that wraps would spoil the count of lines to go up.
-                text += &format!("\x1b[2K{}\n", ellipsis(line, columns.saturating_sub(1)));
-            }
-            for _ in lines.len()..self.shown.len() {
-                text += "\x1b[2K\n";
-            }
-            if lines.len() < self.shown.len() {
-                text += &format!("\x1b[{}A", self.shown.len() - lines.len());
-            }
-        } else {
-            for line in lines.iter().filter(|l| !l.ends_with(": ") && !self.shown.contains(l)) {
-                text += line;
-                text.push('\n');
-            }
-        }
-        output::emit(&text);
-        self.shown = lines;
-    }
-}
-
 /// Waits until the service has converged and stayed so for its monitor time (5 s by default). Ctrl-C stops waiting, not
 /// the service.
 pub async fn wait(rn: &Daemon, id: &str, quiet: bool) -> Result<(), Failure> {
@@ -272,7 +220,7 @@ async fn converge(rn: &Daemon, id: &str, quiet: bool) -> Result<(), Failure> {
                 display.show(lines);
                 return Ok(());
             }
-            let left = if display.terminal { monitor.saturating_sub(since.elapsed()) } else { monitor };
+            let left = if display.is_terminal() { monitor.saturating_sub(since.elapsed()) } else { monitor };
             let seconds = left.as_millis().div_ceil(1000);
             lines.push(format!("verify: Waiting {seconds} seconds to verify that tasks are stable..."));
             display.show(lines);

@@ -1,0 +1,55 @@
+//! How far this node is with what the managers have told it, for them to know: pure.
+
+use super::{assignments::Assigned, digest};
+use crate::gossip::PeerView;
+
+/// How far this node is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Generation of the last assignments that are wholly in the kernel, and whose endpoints are all known.
+    pub applied: u64,
+    /// What keeps the newest from being that; empty when nothing does.
+    pub lag: String,
+}
+
+impl Progress {
+    /// After a pass over these assignments and this view, of which `failed` could not be brought to what it should be.
+    pub fn after(self, assigned: &Assigned, view: &PeerView, failed: Option<String>) -> Self {
+        let unknown = || {
+            let network = digest::doubtful(assigned, view)?;
+            let name = assigned.networks.get(network).map_or(network.as_str(), |n| n.spec.name.as_str());
+            Some(format!("does not yet know the endpoints of network {name} as the managers do"))
+        };
+        match failed.or_else(unknown) {
+            None => Self { applied: assigned.generation, lag: String::new() },
+            Some(lag) => Self { lag, ..self },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use proto::model::{NetworkId, endpoint_digest};
+
+    use super::*;
+    use crate::fixture::World;
+
+    #[test]
+    fn applied_is_what_is_in_the_kernel_with_all_its_endpoints() {
+        let mut world = World::new();
+        let network: NetworkId = "app".parse().unwrap();
+        let mut digest = endpoint_digest([]);
+        world.assigned.generation = 7;
+        let at = Progress::default().after(&world.assigned, &world.view, None);
+        assert_eq!(at, Progress { applied: 7, lag: String::new() });
+
+        world.assigned.generation = 8;
+        let at = at.after(&world.assigned, &world.view, Some("no VXLAN".into()));
+        assert_eq!(at, Progress { applied: 7, lag: "no VXLAN".into() });
+        digest.add(&"missing".parse().unwrap());
+        world.assigned.digests.insert(network, digest);
+        let at = at.after(&world.assigned, &world.view, None);
+        assert!(at.applied == 7 && at.lag.contains("endpoints of network app"), "{at:?}");
+    }
+}
