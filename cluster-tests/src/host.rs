@@ -205,6 +205,16 @@ impl Host {
         success(self.try_rnctl(args)?).with_context(|| format!("{}: rnctl {}", self.name, args.join(" ")))
     }
 
+    /// Runs rnctl, which is to fail and to say all of these words; prints what was said.
+    pub fn says(&self, args: &[&str], words: &[&str]) -> Result<()> {
+        let (_, text) = self.rnctl_fails(args)?;
+        println!("{}$ rnctl {}\n{text}", self.name, args.join(" "));
+        for word in words {
+            ensure!(text.contains(word), "rnctl {} should say {word:?}: {text}", args.join(" "));
+        }
+        Ok(())
+    }
+
     /// Runs `rnctl`, which must fail; its exit code and standard error.
     pub fn rnctl_fails(&self, args: &[&str]) -> Result<(i32, String)> {
         let output = self.try_rnctl(args)?;

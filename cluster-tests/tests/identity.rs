@@ -8,15 +8,6 @@ use anyhow::{Result, ensure};
 use cluster_tests::{Cluster, Host, probe::Load, wait};
 use nix::sys::signal::Signal;
 
-fn says(host: &Host, args: &[&str], words: &[&str]) -> Result<()> {
-    let (_, text) = host.rnctl_fails(args)?;
-    println!("{}$ rnctl {}\n{text}", host.name, args.join(" "));
-    for word in words {
-        ensure!(text.contains(word), "rnctl {} should say {word:?}: {text}", args.join(" "));
-    }
-    Ok(())
-}
-
 fn unlock(host: &Host, key: &str) -> Result<(bool, String)> {
     let mut command = host.rnctl_command(&["swarm", "unlock"])?;
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
@@ -33,7 +24,9 @@ fn certificate(host: &Host) -> Result<String> {
 #[test]
 fn certificates_are_renewed_without_a_restart_and_expired_ones_heal() -> Result<()> {
     let mut cluster = Cluster::managed_with(2, 3, &["--min-cert-expiry", "1s"])?;
-    says(cluster.manager(), &["swarm", "update", "--cert-expiry", "500ms"], &["minimum certificate expiry"])?;
+    cluster
+        .manager()
+        .says(&["swarm", "update", "--cert-expiry", "500ms"], &["minimum certificate expiry"])?;
     cluster.manager().rnctl(&["swarm", "update", "--cert-expiry", "8s"])?;
     // Whoever has one of 90 days gets one of 8 s with the next root; from then on by itself.
     cluster.manager().rnctl(&["swarm", "ca", "--rotate", "-q"])?;
@@ -72,12 +65,12 @@ fn the_root_is_replaced_while_everything_goes_on() -> Result<()> {
     let manager = cluster.manager();
     let first = manager.rnctl(&["swarm", "ca"])?;
     ensure!(first.starts_with("-----BEGIN CERTIFICATE-----"), "{first}");
-    says(
-        manager,
+    manager.says(
         &["swarm", "ca", "--cert-expiry", "5h"],
         &["`--cert-expiry` flag requires the `--rotate` flag"],
     )?;
-    says(manager, &["swarm", "ca", "--rotate", "--external-ca", "protocol=cfssl,url=x"], &["not supported"])?;
+    manager
+        .says(&["swarm", "ca", "--rotate", "--external-ca", "protocol=cfssl,url=x"], &["not supported"])?;
     let tokens = |role: &str| manager.rnctl(&["swarm", "join-token", "-q", role]);
     let before = [tokens("worker")?, tokens("manager")?];
     let load = Load::start(cluster.client.path(), cluster.everywhere(8080), 8, Duration::from_millis(10));
@@ -108,7 +101,7 @@ fn the_root_is_replaced_while_everything_goes_on() -> Result<()> {
     // Who joins now joins by the new root, and the old token is of no use.
     let addr = format!("{}:2377", manager.v4());
     cluster.hosts[3].rnctl(&["swarm", "leave"])?;
-    says(&cluster.hosts[3], &["swarm", "join", "--token", &before[0], &addr], &["CA"])?;
+    cluster.hosts[3].says(&["swarm", "join", "--token", &before[0], &addr], &["CA"])?;
     cluster.join(&cluster.hosts[3], "worker")?;
     Ok(())
 }
@@ -138,11 +131,10 @@ fn a_root_can_be_brought_along() -> Result<()> {
     ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let (cert, key) = (cert.display().to_string(), key.display().to_string());
     let manager = cluster.manager();
-    says(manager, &["swarm", "ca", "--rotate", "--ca-cert", &cert], &["external CA"])?;
+    manager.says(&["swarm", "ca", "--rotate", "--ca-cert", &cert], &["external CA"])?;
     let shown = manager.rnctl(&["swarm", "ca", "--rotate", "--ca-cert", &cert, "--ca-key", &key])?;
     ensure!(shown.trim() == std::fs::read_to_string(&cert)?.trim(), "{shown}");
-    says(
-        manager,
+    manager.says(
         &["swarm", "ca", "--rotate", "--ca-cert", &cert, "--ca-key", &key],
         &["has the key of the current one"],
     )?;
@@ -153,7 +145,7 @@ fn a_root_can_be_brought_along() -> Result<()> {
 #[test]
 fn a_locked_manager_waits_for_its_key() -> Result<()> {
     let mut cluster = Cluster::managed(3, 3)?;
-    says(cluster.manager(), &["swarm", "unlock-key"], &["no unlock key is set"])?;
+    cluster.manager().says(&["swarm", "unlock-key"], &["no unlock key is set"])?;
     let said = cluster.manager().rnctl(&["swarm", "update", "--autolock"])?;
     let key = cluster.manager().rnctl(&["swarm", "unlock-key", "-q"])?;
     ensure!(said.contains("Swarm updated.") && said.contains(&key) && key.starts_with("SWMKEY-1-"), "{said}");
@@ -172,7 +164,7 @@ fn a_locked_manager_waits_for_its_key() -> Result<()> {
     let locked = "Swarm is encrypted and needs to be unlocked before it can be used. \
                   Please use \"rnctl swarm unlock\" to unlock it.";
     for args in [&["node", "ls"][..], &["service", "ls"], &["swarm", "init"], &["swarm", "leave"]] {
-        says(&cluster.hosts[2], args, &[locked])?;
+        cluster.hosts[2].says(args, &[locked])?;
     }
     let state = cluster.hosts[2].rnctl(&["info", "--format", "{{.Swarm.LocalNodeState}}"])?;
     ensure!(state == "locked", "{state}");

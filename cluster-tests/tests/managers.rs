@@ -8,15 +8,6 @@ use anyhow::{Result, ensure};
 use cluster_tests::{Cluster, Host, probe::Load, wait};
 use nix::sys::signal::Signal;
 
-fn says(host: &Host, args: &[&str], words: &[&str]) -> Result<()> {
-    let (_, text) = host.rnctl_fails(args)?;
-    println!("{}$ rnctl {}\n{text}", host.name, args.join(" "));
-    for word in words {
-        ensure!(text.contains(word), "rnctl {} should say {word:?}: {text}", args.join(" "));
-    }
-    Ok(())
-}
-
 fn networks(host: &Host) -> Result<String> {
     host.rnctl(&["network", "ls", "--format", "{{.Name}}"])
 }
@@ -46,7 +37,7 @@ fn managers_join_are_promoted_and_demoted_and_all_of_them_serve() -> Result<()> 
             );
         }
     }
-    says(&hosts[3], &["node", "ls"], &["not a swarm manager"])?;
+    hosts[3].says(&["node", "ls"], &["not a swarm manager"])?;
 
     let said = hosts[0].rnctl(&["node", "promote", "host4", "host5"])?;
     ensure!(
@@ -66,7 +57,7 @@ fn managers_join_are_promoted_and_demoted_and_all_of_them_serve() -> Result<()> 
     ensure!(hosts[3].rnctl(&["node", "demote", "host4"])? == "Manager host4 demoted in the swarm.");
     for host in &hosts[3..] {
         wait::until(&format!("{} is a worker", host.name), wait::LONG, || {
-            says(host, &["node", "ls"], &["Worker nodes can't be used"])
+            host.says(&["node", "ls"], &["Worker nodes can't be used"])
         })?;
         wait::until("a worker keeps no manager's state", wait::SHORT, || {
             ensure!(!host.data_root().join("swarm/raft").exists(), "{}", host.name);
@@ -92,18 +83,14 @@ fn managers_join_are_promoted_and_demoted_and_all_of_them_serve() -> Result<()> 
     let managers: Vec<&Host> = hosts[..3].iter().filter(|h| h.name != name).collect();
     managers[0].rnctl(&["node", "demote", &managers[1].name])?;
     wait::until("one manager is left", wait::LONG, || {
-        says(managers[1], &["node", "ls"], &["Worker nodes can't be used"])
+        managers[1].says(&["node", "ls"], &["Worker nodes can't be used"])
     })?;
-    says(
-        managers[0],
+    managers[0].says(
         &["node", "demote", &managers[0].name],
         &["attempting to demote the last manager of the swarm"],
     )?;
-    says(
-        managers[0],
-        &["swarm", "leave"],
-        &["Removing the last manager erases all current state of the swarm"],
-    )?;
+    managers[0]
+        .says(&["swarm", "leave"], &["Removing the last manager erases all current state of the swarm"])?;
     Ok(())
 }
 
@@ -117,17 +104,13 @@ fn who_would_take_the_quorum_along_does_not_leave() -> Result<()> {
         _ => (0, 1),
     };
     let follower = cluster.hosts[one].name.clone();
-    says(
-        &cluster.hosts[one],
+    cluster.hosts[one].says(
         &["swarm", "leave"],
         &["participating as a manager", "--force-new-cluster", "Use `--force` to suppress this message"],
     )?;
-    says(
-        &cluster.hosts[leader],
-        &["node", "rm", "-f", &follower],
-        &["must be demoted to worker before removal"],
-    )?;
-    says(&cluster.hosts[leader], &["node", "rm", "host4"], &["is not down and can't be removed"])?;
+    cluster.hosts[leader]
+        .says(&["node", "rm", "-f", &follower], &["must be demoted to worker before removal"])?;
+    cluster.hosts[leader].says(&["node", "rm", "host4"], &["is not down and can't be removed"])?;
 
     cluster.ask(leader);
     cluster.hosts[two].stop(Signal::SIGKILL)?;
@@ -136,13 +119,11 @@ fn who_would_take_the_quorum_along_does_not_leave() -> Result<()> {
         ensure!(statuses.iter().any(|(_, s)| s == "Unreachable"), "{statuses:?}");
         Ok(())
     })?;
-    says(
-        &cluster.hosts[leader],
+    cluster.hosts[leader].says(
         &["node", "demote", &follower],
         &["can't remove member from the raft: this would result in a loss of quorum"],
     )?;
-    says(
-        &cluster.hosts[one],
+    cluster.hosts[one].says(
         &["swarm", "leave"],
         &[
             "Removing this node leaves 1 managers out of 3",
@@ -160,7 +141,7 @@ fn who_would_take_the_quorum_along_does_not_leave() -> Result<()> {
     // It comes back as what it was made meanwhile.
     cluster.hosts[two].start()?;
     wait::until("the returned one is a worker", wait::LONG, || {
-        says(&cluster.hosts[two], &["node", "ls"], &["Worker nodes can't be used"])
+        cluster.hosts[two].says(&["node", "ls"], &["Worker nodes can't be used"])
     })?;
     cluster.wait_ready(4)?;
 
@@ -251,8 +232,7 @@ fn a_manager_that_was_cut_off_disturbs_nobody_and_catches_up() -> Result<()> {
     let warning = String::from_utf8_lossy(&stale.stderr).into_owned();
     println!("{warning}");
     ensure!(stale.status.success() && warning.contains("does not have a leader"), "{warning}");
-    says(
-        &cluster.hosts[cut],
+    cluster.hosts[cut].says(
         &["network", "create", "-d", "overlay", "alone"],
         &[
             "The swarm does not have a leader. It's possible that too few managers are online. \
@@ -320,11 +300,8 @@ fn without_a_quorum_it_answers_and_with_it_again_it_decides() -> Result<()> {
     cluster.hosts[1].stop(Signal::SIGKILL)?;
     cluster.hosts[2].stop(Signal::SIGKILL)?;
     wait::until("the last manager knows", wait::SHORT, || {
-        says(
-            &cluster.hosts[0],
-            &["network", "create", "-d", "overlay", "x"],
-            &["more than half of the managers"],
-        )
+        cluster.hosts[0]
+            .says(&["network", "create", "-d", "overlay", "x"], &["more than half of the managers"])
     })?;
     for args in [&["service", "ls"][..], &["service", "ps", "web"], &["node", "ls"], &["network", "ls"]] {
         let output = cluster.hosts[0].try_rnctl(args)?;
@@ -353,7 +330,7 @@ fn a_new_cluster_keeps_tasks_traffic_and_workers_and_takes_old_managers_back() -
     cluster.wait_running("web", 4)?;
     cluster.wait_answers(8080)?;
     let (before, _) = cluster.running("web")?;
-    says(&cluster.hosts[3], &["swarm", "init", "--force-new-cluster"], &["not a swarm manager"])?;
+    cluster.hosts[3].says(&["swarm", "init", "--force-new-cluster"], &["not a swarm manager"])?;
     let load = Load::start(cluster.client.path(), cluster.everywhere(8080), 8, Duration::from_millis(10));
     load.wait_for(50);
     cluster.hosts[0].stop(Signal::SIGKILL)?;

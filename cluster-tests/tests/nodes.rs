@@ -3,17 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use anyhow::{Result, ensure};
-use cluster_tests::{Cluster, Host, wait};
+use cluster_tests::{Cluster, wait};
 use nix::sys::signal::Signal;
-
-fn says(host: &Host, args: &[&str], words: &[&str]) -> Result<()> {
-    let (_, text) = host.rnctl_fails(args)?;
-    println!("{}$ rnctl {}\n{text}", host.name, args.join(" "));
-    for word in words {
-        ensure!(text.contains(word), "rnctl {} should say {word:?}: {text}", args.join(" "));
-    }
-    Ok(())
-}
 
 /// Waits until `node ls` says this of the host.
 fn wait_status(cluster: &Cluster, host: &str, status: &str) -> Result<()> {
@@ -115,7 +106,7 @@ fn labels_and_roles_are_updated_and_found() -> Result<()> {
     manager.rnctl(&["node", "update", "--label-rm", "zone", "host2"])?;
     let labels = manager.rnctl(&["node", "inspect", "--format", "{{json .Spec.Labels}}", "host2"])?;
     ensure!(labels == r#"{"ssd":""}"#, "{labels}");
-    says(manager, &["node", "update", "--availability", "sleep", "host2"], &["sleep"])?;
+    manager.says(&["node", "update", "--availability", "sleep", "host2"], &["sleep"])?;
 
     manager.rnctl(&["node", "update", "--role", "manager", "host2"])?;
     cluster.wait_managers(2)?;
@@ -124,7 +115,7 @@ fn labels_and_roles_are_updated_and_found() -> Result<()> {
     manager.rnctl(&["node", "update", "--role", "worker", "host2"])?;
     cluster.wait_managers(1)?;
     wait::until("host2 is a worker", wait::LONG, || {
-        says(&cluster.hosts[1], &["node", "ls"], &["Worker nodes can't be used"])
+        cluster.hosts[1].says(&["node", "ls"], &["Worker nodes can't be used"])
     })?;
     cluster.wait_ready(2)?;
     Ok(())
@@ -135,8 +126,8 @@ fn a_removed_node_is_refused_until_it_joins_anew() -> Result<()> {
     let mut cluster = Cluster::with_image(3)?;
     cluster.service(&["--name", "web", "--replicas", "3", "--restart-delay", "1s"])?;
     cluster.wait_running("web", 3)?;
-    says(cluster.manager(), &["node", "rm", "host3"], &["node host3 is not down and can't be removed"])?;
-    says(cluster.manager(), &["node", "rm", "nosuch"], &["nosuch", "not found"])?;
+    cluster.manager().says(&["node", "rm", "host3"], &["node host3 is not down and can't be removed"])?;
+    cluster.manager().says(&["node", "rm", "nosuch"], &["nosuch", "not found"])?;
     ensure!(cluster.manager().rnctl(&["node", "rm", "--force", "host3"])? == "host3");
     let list = cluster.manager().rnctl(&["node", "ls", "--format", "{{.Hostname}}"])?;
     ensure!(list == "host1\nhost2", "{list}");

@@ -5,17 +5,7 @@
 use std::net::TcpListener;
 
 use anyhow::{Result, ensure};
-use cluster_tests::{Cluster, Host, host::binary, wait};
-
-fn says(host: &Host, args: &[&str], words: &[&str]) -> Result<()> {
-    let (code, text) = host.rnctl_fails(args)?;
-    println!("$ rnctl {}\n{text}", args.join(" "));
-    ensure!(code != 0, "exit code");
-    for word in words {
-        ensure!(text.contains(word), "rnctl {} should say {word:?}: {text}", args.join(" "));
-    }
-    Ok(())
-}
+use cluster_tests::{Cluster, host::binary, wait};
 
 #[test]
 fn outside_a_swarm_and_on_workers() -> Result<()> {
@@ -23,32 +13,32 @@ fn outside_a_swarm_and_on_workers() -> Result<()> {
     let (one, two) = (&cluster.hosts[0], &cluster.hosts[1]);
     let info = one.rnctl(&["info"])?;
     ensure!(info.contains("Swarm: inactive"), "{info}");
-    says(one, &["node", "ls"], &["This node is not a swarm manager", "swarm init"])?;
-    says(one, &["swarm", "leave"], &["not part of a swarm"])?;
-    says(one, &["swarm", "init", "--advertise-addr", "0.0.0.0"], &["0.0.0.0"])?;
-    says(one, &["swarm", "init", "--advertise-addr", "nosuch0"], &["nosuch0"])?;
+    one.says(&["node", "ls"], &["This node is not a swarm manager", "swarm init"])?;
+    one.says(&["swarm", "leave"], &["not part of a swarm"])?;
+    one.says(&["swarm", "init", "--advertise-addr", "0.0.0.0"], &["0.0.0.0"])?;
+    one.says(&["swarm", "init", "--advertise-addr", "nosuch0"], &["nosuch0"])?;
     one.rnctl(&["swarm", "init", "--advertise-addr", "eth0"])?;
-    says(one, &["swarm", "init"], &["already part of a swarm"])?;
-    says(one, &["swarm", "leave"], &["last manager", "--force"])?;
+    one.says(&["swarm", "init"], &["already part of a swarm"])?;
+    one.says(&["swarm", "leave"], &["last manager", "--force"])?;
 
     let manager = format!("{}:2377", one.v4());
     let token = one.rnctl(&["swarm", "join-token", "-q", "worker"])?;
-    says(two, &["swarm", "join", "--token", "SWMTKN-1-x", &manager], &["token"])?;
+    two.says(&["swarm", "join", "--token", "SWMTKN-1-x", &manager], &["token"])?;
     let foreign = format!("SWMTKN-1-{}-{}", "1".repeat(50), "2".repeat(25));
-    says(two, &["swarm", "join", "--token", &foreign, &manager], &["CA"])?;
+    two.says(&["swarm", "join", "--token", &foreign, &manager], &["CA"])?;
     let (digest, _) = token.rsplit_once('-').unwrap();
-    says(two, &["swarm", "join", "--token", &format!("{digest}-{}", "0".repeat(25)), &manager], &["token"])?;
+    two.says(&["swarm", "join", "--token", &format!("{digest}-{}", "0".repeat(25)), &manager], &["token"])?;
     one.rnctl(&["swarm", "join-token", "--rotate", "-q", "worker"])?;
-    says(two, &["swarm", "join", "--token", &token, &manager], &["token"])?;
-    says(two, &["swarm", "join", "--token", &token, "10.77.0.1:1"], &["10.77.0.1:1", "refused"])?;
+    two.says(&["swarm", "join", "--token", &token, &manager], &["token"])?;
+    two.says(&["swarm", "join", "--token", &token, "10.77.0.1:1"], &["10.77.0.1:1", "refused"])?;
     let info = two.rnctl(&["info", "--format", "{{.Swarm.LocalNodeState}}"])?;
     ensure!(info == "inactive", "refused joins leave nothing behind: {info}");
 
     let token = one.rnctl(&["swarm", "join-token", "-q", "worker"])?;
     let joined = two.rnctl(&["swarm", "join", "--token", &token, &manager])?;
     ensure!(joined.contains("This node joined a swarm as a worker"), "{joined}");
-    says(two, &["service", "ls"], &["not a swarm manager", "Worker nodes"])?;
-    says(two, &["swarm", "join", "--token", &token, &manager], &["already part of a swarm"])?;
+    two.says(&["service", "ls"], &["not a swarm manager", "Worker nodes"])?;
+    two.says(&["swarm", "join", "--token", &token, &manager], &["already part of a swarm"])?;
     Ok(())
 }
 
@@ -100,7 +90,7 @@ fn bad_requests_name_object_cause_and_way_out() -> Result<()> {
         (vec!["image", "rm", "nosuch"], vec!["nosuch"]),
         (vec!["import", "/nonexistent.tar", "x"], vec!["/nonexistent.tar"]),
     ] {
-        says(host, &args, &words)?;
+        host.says(&args, &words)?;
     }
     let list = host.rnctl(&["service", "ls", "--format", "{{.Name}}"])?;
     ensure!(list == "web", "nothing was half made: {list}");

@@ -1,5 +1,8 @@
 //! The task that owns the gossip's state: commands, datagrams and chitchat's news come in, views and notices go out.
 
+mod hearing;
+mod telling;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
@@ -8,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chitchat::ChitchatId;
 use proto::model::{NetworkId, NodeId, TaskId};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -16,13 +18,12 @@ use tokio::{
 };
 
 use super::{
-    AckReport, GossipConfig, GossipError, KeyRing, ListedEndpoint,
+    GossipConfig, GossipError, KeyRing, ListedEndpoint,
     book::Book,
     chat::{Chat, open_chat},
     liveness::{Limits, Liveness},
-    notice::{Change, ChangeHandle, Inbox, Message, NoticeId, Outbox, Retry},
-    record::{self, EndpointRecord, FACT_KEY, Generation, NodeFact, SEQ_KEY, Seq, endpoint_key, first_seq},
-    sealed::Channel,
+    notice::{ChangeHandle, Inbox, Outbox, Retry},
+    record::{self, EndpointRecord, FACT_KEY, NodeFact, Seq, first_seq},
     transport::{Direct, Mux},
     view::PeerView,
 };
@@ -31,14 +32,6 @@ use super::{
 const TICK: Duration = Duration::from_millis(250);
 /// Silent nodes asked in one tick, at most: all nodes of a cluster of 64 every second.
 const ASKED_PER_TICK: usize = 16;
-/// Changes in one notice: about eight datagrams.
-const CHANGES_PER_NOTICE: usize = 30;
-/// A node with more records of its own than this lets a new member pull them by gossip instead of sending them all.
-const SNAPSHOT_LIMIT: usize = 600;
-/// Seeds asked per round.
-const SEEDS_PER_ROUND: usize = 3;
-/// How long a goodbye may take.
-const GOODBYE: Duration = Duration::from_secs(1);
 
 pub(super) enum Command {
     IngressAddrs(Vec<IpAddr>),
@@ -265,322 +258,5 @@ impl Engine {
         }
         self.fact.networks.remove(network);
         self.tell_fact().await;
-    }
-
-    async fn publish(&mut self, record: EndpointRecord) -> ChangeHandle {
-        self.seq += 1;
-        let record = EndpointRecord { node: self.config.node.clone(), seq: self.seq, ..record };
-        let (network, task) = (record.network.clone(), record.task.clone());
-        self.own_change(&network, Change { task, seq: self.seq, record: Some(record) }).await
-    }
-
-    async fn withdraw(&mut self, network: NetworkId, task: TaskId) -> ChangeHandle {
-        if !self.book.own(&network).iter().any(|r| r.task == task) {
-            return ChangeHandle::nothing();
-        }
-        self.seq += 1;
-        self.own_change(&network, Change { task, seq: self.seq, record: None }).await
-    }
-
-    /// Records a change of this node's, in gossip and by notice.
-    async fn own_change(&mut self, network: &NetworkId, change: Change) -> ChangeHandle {
-        let Some(chat) = self.networks.get(network) else { return ChangeHandle::nothing() };
-        let (key, value) = (endpoint_key(&change.task), change.record.as_ref().map(record::encode));
-        let seq = change.seq;
-        chat.handle
-            .with_chitchat(|c| {
-                let state = c.self_node_state();
-                match &value {
-                    Some(value) => state.set(&key, value),
-                    None => state.delete(&key),
-                }
-                // Last, so that who reads this number has all changes up to it.
-                state.set(SEQ_KEY, seq);
-            })
-            .await;
-        self.book.change(&self.config.node.clone(), network, &change.task, seq, change.record.clone());
-        let mut to: Vec<NodeId> = self.book.members(network).map(|f| f.node.clone()).collect();
-        let silent: Vec<NodeId> = self.book.silent(network).map(|f| f.node.clone()).collect();
-        // Who hears nobody is the one that is cut off, and may be heard again before it hears: it waits for them all. Others do
-        // not wait for the silent, and tell them all the same.
-        if to.is_empty() {
-            to = silent;
-        } else if !silent.is_empty() {
-            let id = self.outbox.number();
-            self.post(id, Some(network.clone()), vec![change.clone()], silent);
-        }
-        to.push(self.config.node.clone());
-        let id = self.outbox.number();
-        let missing = self.post(id, Some(network.clone()), vec![change], to);
-        // This node's own kernel counts like everyone else's.
-        if self.inbox.owe(network, &self.config.node, id, self.book.changed_at(network)) {
-            self.outbox.acked(&self.config.node, id);
-        }
-        ChangeHandle::new(missing)
-    }
-
-    fn post(
-        &mut self,
-        id: NoticeId,
-        network: Option<NetworkId>,
-        changes: Vec<Change>,
-        to: Vec<NodeId>,
-    ) -> watch::Receiver<BTreeSet<NodeId>> {
-        let message = record::encode(&Message::Notice { id, fact: self.fact.clone(), network, changes });
-        self.outbox.post(id, message.into_bytes(), to, Instant::now())
-    }
-
-    /// Tells all nodes about this one, after it has changed.
-    async fn tell_fact(&mut self) -> ChangeHandle {
-        self.fact.version += 1;
-        self.book.fact(self.fact.clone());
-        let text = record::encode(&self.fact);
-        self.cluster.handle.with_chitchat(|c| c.self_node_state().set(FACT_KEY, &text)).await;
-        let to: Vec<_> = self.book.others().filter(|f| f.alive).map(|f| f.node.clone()).collect();
-        let id = self.outbox.number();
-        ChangeHandle::new(self.post(id, None, Vec::new(), to))
-    }
-
-    async fn goodbye(&mut self) {
-        self.fact.left = true;
-        self.fact.networks.clear();
-        let handle = self.tell_fact().await;
-        self.post_due().await;
-        let end = tokio::time::Instant::now() + GOODBYE;
-        loop {
-            let AckReport { all, .. } = handle.acknowledged(Duration::ZERO).await;
-            let next = self.outbox.next().map_or(end, |n| end.min(n.into()));
-            if all || tokio::time::Instant::now() >= end {
-                return;
-            }
-            tokio::select! {
-                Some(direct) = self.direct.recv() => self.receive(direct).await,
-                () = sleep_until(next) => self.post_due().await,
-            }
-        }
-    }
-
-    /// Sends what is due, first time or again.
-    async fn post_due(&mut self) {
-        for (node, message) in self.outbox.due(Instant::now()) {
-            if node == self.config.node {
-                continue;
-            }
-            if let Some(to) = self.book.fact_of(&node).map(|f| f.gossip_addr) {
-                self.mux.send(to, &Channel::Direct, &message).await;
-            }
-        }
-    }
-
-    async fn answer(&mut self, node: &NodeId, id: NoticeId, from: Option<SocketAddr>) {
-        if *node == self.config.node {
-            self.outbox.acked(node, id);
-            return;
-        }
-        if let Some(to) = from.or_else(|| self.book.fact_of(node).map(|f| f.gossip_addr)) {
-            let ack = record::encode(&Message::Ack { id });
-            self.mux.send(to, &Channel::Direct, ack.as_bytes()).await;
-        }
-    }
-
-    async fn receive(&mut self, direct: Direct) {
-        let Ok(message) = serde_json::from_slice::<Message>(&direct.message) else {
-            tracing::debug!(node = %direct.node, "direct message of an unknown kind");
-            return;
-        };
-        match message {
-            Message::Ack { id } => {
-                self.heard(&direct.node);
-                self.outbox.acked(&direct.node, id);
-            }
-            Message::Notice { id, fact, network, changes } => {
-                // The seal names the sender; what it says must be about itself.
-                if fact.node != direct.node || fact.generation != direct.generation {
-                    return;
-                }
-                self.learn(fact);
-                self.heard(&direct.node);
-                let Some(network) = network.filter(|n| self.networks.contains_key(n)) else {
-                    return self.answer(&direct.node, id, Some(direct.from)).await;
-                };
-                for Change { task, seq, record } in changes {
-                    self.book.change(&direct.node, &network, &task, seq, record);
-                }
-                if self.inbox.owe(&network, &direct.node, id, self.book.changed_at(&network)) {
-                    self.answer(&direct.node, id, Some(direct.from)).await;
-                }
-            }
-        }
-    }
-
-    /// A sign of life from the node itself.
-    fn heard(&mut self, node: &NodeId) {
-        if *node != self.config.node && self.liveness.heard(node, Instant::now()) {
-            tracing::info!(%node, "node is alive");
-            self.book.set_alive(node, true);
-        }
-    }
-
-    /// A sign of life that another node passed on.
-    fn told(&mut self, node: &NodeId) {
-        if self.liveness.told(node, Instant::now()) {
-            tracing::info!(%node, "node is alive, others say");
-            self.book.set_alive(node, true);
-        }
-    }
-
-    /// Whether a sign of life of this start is one: not of a node that has left, or of a start before the last.
-    fn counts(&self, node: &NodeId, generation: Generation) -> bool {
-        self.book.fact_of(node).is_some_and(|f| f.generation <= generation && !f.left)
-    }
-
-    /// A fact, by whichever way it came.
-    fn learn(&mut self, fact: NodeFact) {
-        if fact.node == self.config.node {
-            return;
-        }
-        let (node, generation, left, settled) = (fact.node.clone(), fact.generation, fact.left, fact.settled);
-        let news = self.book.fact(fact);
-        if !news.newer {
-            return;
-        }
-        if left {
-            tracing::info!(%node, "node has left the cluster");
-            self.outbox.drop_node(&node);
-            self.liveness.remove(&node);
-            return;
-        }
-        if settled {
-            self.settling.remove(&node);
-        } else if news.new_start {
-            self.settling.insert(node.clone(), (generation, Instant::now() + self.config.timing.settle));
-        }
-        if news.new_start {
-            self.heard(&node);
-            // It may know nobody yet.
-            let id = self.outbox.number();
-            self.post(id, None, Vec::new(), vec![node.clone()]);
-        }
-        // A new member wants the endpoints now, not a round later.
-        for network in &news.joined {
-            let own = self.book.own(network);
-            if own.len() > SNAPSHOT_LIMIT {
-                continue;
-            }
-            for chunk in own.chunks(CHANGES_PER_NOTICE) {
-                let changes = chunk
-                    .iter()
-                    .map(|r| Change {
-                        task: r.task.clone(),
-                        seq: r.seq,
-                        record: Some(EndpointRecord::clone(r)),
-                    })
-                    .collect();
-                let id = self.outbox.number();
-                self.post(id, Some(network.clone()), changes, vec![node.clone()]);
-            }
-        }
-    }
-
-    /// Reads what has changed in chitchat's copies of the others' states.
-    async fn read_chats(&mut self) {
-        let news = self.cluster.news(&self.config.node, |state| state.get(FACT_KEY).map(str::to_owned)).await;
-        for (id, beats, fact) in news {
-            match fact.map(|text| text.map(|t| record::decode::<NodeFact>(FACT_KEY, &t))) {
-                Some(Some(Ok(fact))) if fact.node.as_str() == &*id.node_id => self.learn(fact),
-                Some(Some(Err(error))) => tracing::warn!(node = %id.node_id, %error, "node fact ignored"),
-                _ => {}
-            }
-            if let Ok(node) = id.node_id.parse::<NodeId>()
-                && beats
-                && self.counts(&node, id.generation_id)
-            {
-                self.told(&node);
-            }
-        }
-        let networks: Vec<_> = self.networks.keys().cloned().collect();
-        for network in networks {
-            let Some(chat) = self.networks.get_mut(&network) else { continue };
-            let read = |state: &chitchat::NodeState| {
-                let upto = state.get(SEQ_KEY).and_then(|s| s.parse::<Seq>().ok());
-                let pairs: Vec<_> = state.key_values().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-                Some((upto, pairs))
-            };
-            for (id, _, state) in chat.news(&self.config.node, read).await {
-                let (Some(Some((upto, pairs))), Ok(node)) = (state, id.node_id.parse::<NodeId>()) else {
-                    continue;
-                };
-                let mut records = Vec::new();
-                for (key, value) in pairs.iter().filter(|(key, _)| record::task_of_key(key).is_some()) {
-                    match record::decode::<EndpointRecord>(key, value) {
-                        Ok(r) if endpoint_key(&r.task) == *key => records.push(r),
-                        Ok(_) => tracing::warn!(%node, %key, "endpoint record under a foreign key ignored"),
-                        Err(error) => tracing::warn!(%node, %error, "endpoint record ignored"),
-                    }
-                }
-                let generation = id.generation_id;
-                self.book.synced(&node, generation, &network, upto.unwrap_or(first_seq(generation)), records);
-            }
-        }
-    }
-
-    async fn tick(&mut self) {
-        self.read_chats().await;
-        for (node, (generation, _)) in self.mux.voices() {
-            if self.counts(&node, generation) {
-                self.heard(&node);
-            }
-        }
-        let now = Instant::now();
-        let verdicts = self.liveness.tick(now);
-        for node in verdicts.ask {
-            let id = self.outbox.number();
-            self.post(id, None, Vec::new(), vec![node]);
-        }
-        for node in verdicts.died {
-            tracing::warn!(%node, "node is silent: no new connections to its endpoints");
-            self.book.set_alive(&node, false);
-            self.outbox.drop_node(&node);
-        }
-        for node in verdicts.forgotten {
-            tracing::info!(%node, "node forgotten");
-            self.book.forget(&node);
-        }
-        let over: Vec<_> = self
-            .settling
-            .iter()
-            .filter(|(_, (_, at))| *at <= now)
-            .map(|(n, (g, _))| (n.clone(), *g))
-            .collect();
-        for (node, generation) in over {
-            self.settling.remove(&node);
-            self.book.raise_floor(&node, generation);
-        }
-        let dropped = self.mux.dropped();
-        if !dropped.is_empty() {
-            tracing::trace!(?dropped, "gossip datagrams not taken so far");
-        }
-    }
-
-    /// Once a round: nodes and members that chitchat has not met are greeted.
-    fn poke(&mut self) {
-        let met: BTreeSet<SocketAddr> =
-            self.book.others().filter(|f| f.alive).map(|f| f.gossip_addr).collect();
-        let strangers: Vec<_> =
-            self.seeds.iter().filter(|s| !met.contains(s) && **s != self.config.advertise).copied().collect();
-        for _ in 0..strangers.len().min(SEEDS_PER_ROUND) {
-            self.next_seed = (self.next_seed + 1) % strangers.len();
-            let _ = self.cluster.handle.gossip(strangers[self.next_seed]);
-        }
-        for (network, chat) in &self.networks {
-            for fact in self.book.members(network) {
-                let known = |id: &ChitchatId| {
-                    *id.node_id == *fact.node.as_str() && id.generation_id == fact.generation
-                };
-                if !chat.read.keys().any(known) {
-                    let _ = chat.handle.gossip(fact.gossip_addr);
-                }
-            }
-        }
     }
 }
