@@ -33,9 +33,10 @@ test: deps ## build and run every test (needs root: namespaces, containers)
 
 # Each is a program that prints its figures; what one cannot measure does not keep the others from it.
 BENCHES := cluster-tests/convergence cluster-tests/throughput cluster-tests/names cluster-tests/footprint \
-           worker/sandbox worker/kernel manager/raft_writes
+           cluster-tests/scale cluster-tests/failover cluster-tests/updates \
+           worker/sandbox worker/backends worker/kernel manager/raft_writes manager/control_plane
 
-bench: deps ## print every figure next to its baseline (needs root; about eight minutes)
+bench: deps ## print every figure next to its baseline (needs root; about twenty minutes)
 	cargo build --workspace --all-targets
 	@failed=; for bench in $(BENCHES); do \
 	  cargo bench -q -p $${bench%/*} --profile dev --bench $${bench#*/} || failed="$$failed $$bench"; done; \

@@ -153,7 +153,7 @@ fn a_locked_manager_waits_for_its_key() -> Result<()> {
         let key = std::fs::read_to_string(host.data_root().join("swarm/certificates/swarm-node.key"))?;
         Ok(key.contains("PRIVATE KEY"))
     };
-    wait::until("all managers are locked", wait::SHORT, || {
+    wait::until("all managers are locked", wait::LONG, || {
         for host in &cluster.hosts {
             ensure!(!plain(host)?, "{}", host.name);
         }
@@ -204,7 +204,7 @@ fn a_locked_manager_waits_for_its_key() -> Result<()> {
     })?;
 
     ensure!(cluster.manager().rnctl(&["swarm", "update", "--autolock=false"])? == "Swarm updated.");
-    wait::until("no manager is locked", wait::SHORT, || {
+    wait::until("no manager is locked", wait::LONG, || {
         for host in &cluster.hosts {
             ensure!(plain(host)?, "{}", host.name);
         }

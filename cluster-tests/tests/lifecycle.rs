@@ -59,7 +59,7 @@ fn a_port_in_use_and_addresses_of_nobody_are_refused_and_leave_nothing() -> Resu
     host.says(&["swarm", "init", "--advertise-addr", &addr], &["2377", "ddress already in use"])?;
     is(host, "inactive false")?;
     drop(taken);
-    host.says(&["swarm", "init", "--listen-addr", ""], &["listen"])?;
+    host.says(&["swarm", "init", "--listen-addr", ""], &["a value is required for '--listen-addr"])?;
     host.says(&["swarm", "init", "--advertise-addr", "10.1.2.3"], &["10.1.2.3"])?;
     is(host, "inactive false")?;
     host.rnctl(&["swarm", "init", "--advertise-addr", &addr])?;

@@ -178,8 +178,10 @@ fn no_address_is_given_twice_through_changes_and_a_new_leader() -> Result<()> {
         let ids: Vec<&str> = ids.lines().collect();
         let (mut all, mut wait) = (BTreeSet::new(), Vec::new());
         for id in &ids {
-            let vips = cluster.inspect(id, "{{range .Endpoint.VirtualIPs}}{{.Addr}} {{end}}")?;
-            wait.extend(vips.split_whitespace().map(str::to_owned));
+            let endpoint = cluster.inspect(id, "{{json .Endpoint}}")?;
+            let endpoint: serde_json::Value = serde_json::from_str(&endpoint)?;
+            let vips = endpoint["VirtualIPs"].as_array().into_iter().flatten();
+            wait.extend(vips.filter_map(|v| v["Addr"].as_str().map(str::to_owned)));
             let tasks =
                 cluster.manager().rnctl(&["service", "ps", "-q", "--filter", "desired-state=running", id])?;
             for task in tasks.lines() {

@@ -150,6 +150,7 @@ impl Worker {
             port: port.filter(|p| *p != 0).unwrap_or(config.data_path_port),
             mtu: device.map_or(1500, |d| d.mtu),
         };
+        let underlay_port = underlay.port;
         let names = if config.shared_namespace { Names::shared } else { Names::well_known };
         let applied = gossip.clone();
         let (reached, progress) = watch::channel(Progress::default());
@@ -196,6 +197,19 @@ impl Worker {
             status: agent.status(),
         });
         work.spawn(supervisor.run());
+        let (mut told, moved, mut port) = (agent.session(), reconciler.clone(), underlay_port);
+        work.spawn(async move {
+            loop {
+                let now = told.borrow_and_update().as_ref().map_or(0, |s| s.data_path_port);
+                if let Some(now) = Port::try_from(now).ok().filter(|now| *now != 0 && *now != port) {
+                    port = now;
+                    moved.set_vxlan_port(now);
+                }
+                if told.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
         let (status, session) = (agent.status(), agent.session());
         let agent = agent.start(gossip.clone(), Arc::new(RuntimeLogs(config.runtime.clone())), progress);
         Ok(Self {

@@ -101,10 +101,11 @@ fn plan(state: &State, presence: impl Fn(&NodeId) -> Presence) -> Vec<Command> {
     commands
 }
 
+/// The address is for the registration to say.
 fn report(node: &Node, state: NodeState, message: &str) -> Command {
     Command::ReportNode {
         id: node.id.clone(),
-        status: Some(NodeStatus { state, message: message.to_owned(), addr: node.status.addr }),
+        status: Some(NodeStatus { state, message: message.to_owned(), addr: None }),
         description: None,
     }
 }

@@ -275,6 +275,11 @@ impl Assigned {
         }
     }
 
+    /// Reads what comes within this time.
+    pub async fn soon(&mut self, time: Duration) {
+        let _ = tokio::time::timeout(time, self.next()).await;
+    }
+
     /// Reads on until `done`.
     pub async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         tokio::time::timeout(PATIENCE, async {

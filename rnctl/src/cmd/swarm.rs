@@ -118,7 +118,12 @@ pub struct InitArgs {
     #[arg(long, value_name = "ADDR", default_value = "", hide_default_value = true)]
     advertise_addr: String,
     /// Address to listen on
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:2377")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "0.0.0.0:2377",
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
+    )]
     listen_addr: String,
     /// Address or interface for the traffic of overlay networks [default: as --advertise-addr]
     #[arg(long, value_name = "ADDR", default_value = "", hide_default_value = true)]
@@ -156,7 +161,12 @@ pub struct JoinArgs {
     #[arg(long, value_name = "ADDR", default_value = "", hide_default_value = true)]
     advertise_addr: String,
     /// Address to listen on, for managers
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:2377")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "0.0.0.0:2377",
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
+    )]
     listen_addr: String,
     /// Address or interface for the traffic of overlay networks [default: as --advertise-addr]
     #[arg(long, value_name = "ADDR", default_value = "", hide_default_value = true)]

@@ -153,6 +153,9 @@ impl Focus {
 
     /// The units whose shape differs between two answers; a difference in elements alone needs no look.
     pub fn between(old: &NodeDesired, new: &NodeDesired) -> Self {
+        if old.underlay != new.underlay {
+            return Focus::All(true);
+        }
         let mut keys = BTreeSet::new();
         if old.gateway != new.gateway || old.names != new.names {
             keys.insert(UnitKey::Gateway);

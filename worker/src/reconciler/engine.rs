@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use proto::model::{NetworkId, NodeId, PublishMode, TaskId};
+use proto::model::{NetworkId, NodeId, Port, PublishMode, TaskId};
 
 use super::{
     Config, NetworkError, SandboxInfo, SandboxRequest, Status, UnitStatus, WARM_UP, gateway::GatewayStore,
@@ -136,6 +136,10 @@ impl Engine {
         if let Some(sandbox) = self.local.sandboxes.get_mut(task) {
             sandbox.dns = Some(ports);
         }
+    }
+
+    pub fn set_vxlan_port(&mut self, port: Port) {
+        self.local.underlay.port = port;
     }
 
     pub fn dismiss(&mut self, task: &TaskId) {

@@ -19,7 +19,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use proto::model::{Network, NetworkId, NodeId, Task, TaskId};
+use proto::model::{Network, NetworkId, NodeId, Port, Task, TaskId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -190,6 +190,7 @@ enum Request {
     Ensure(SandboxRequest, oneshot::Sender<Result<SandboxInfo, NetworkError>>),
     Dns(TaskId, DnsPorts, oneshot::Sender<Result<(), NetworkError>>),
     Remove(TaskId, oneshot::Sender<Result<(), NetworkError>>),
+    VxlanPort(Port),
 }
 
 /// The running loop. Clones are handles of the same.
@@ -251,6 +252,11 @@ impl Reconciler {
     /// Removes a task's sandbox; fine when there is none.
     pub async fn remove(&self, task: TaskId) -> Result<(), NetworkError> {
         self.ask(|reply| Request::Remove(task, reply)).await
+    }
+
+    /// Moves VXLAN to another UDP port, which the managers have named: a node that has just joined does not know it before.
+    pub fn set_vxlan_port(&self, port: Port) {
+        _ = self.requests.send(Request::VxlanPort(port));
     }
 
     /// What the resolver answers from; swapped after the kernel has been brought up to it.
@@ -399,6 +405,10 @@ fn accept(engine: &mut Engine, request: Request) -> Option<Owed> {
         Request::Dns(task, ports, reply) => {
             engine.set_dns(&task, ports);
             Some(Owed::Done(task, reply))
+        }
+        Request::VxlanPort(port) => {
+            engine.set_vxlan_port(port);
+            None
         }
         Request::Remove(task, reply) => {
             engine.dismiss(&task);

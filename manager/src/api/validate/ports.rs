@@ -34,13 +34,6 @@ pub fn endpoint(object: &str, endpoint: &EndpointSpec) -> Result<(), ApiError> {
                 port.published, port.protocol
             )));
         }
-        let twin = |other: &PortConfig| other.published == 0 && port.published == 0 && other == port;
-        if endpoint.ports[..i].iter().any(twin) {
-            return Err(ApiError::invalid(format!(
-                "{object}: target port {}/{} is published twice",
-                port.target, port.protocol
-            )));
-        }
     }
     Ok(())
 }

@@ -101,7 +101,8 @@ impl Applying<'_> {
         let node = self.node(id)?;
         self.update(node, |n| {
             if let Some(status) = status {
-                n.status = status.clone();
+                // Who only knows whether the node lives says nothing of its address.
+                n.status = NodeStatus { addr: status.addr.or(n.status.addr), ..status.clone() };
             }
             if let Some(description) = description {
                 n.description = Some(description.clone());
