@@ -1,6 +1,6 @@
 //! Nodes that fall silent are reported down; that, and nothing else, makes their tasks be replaced.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use proto::model::{Node, NodeId, NodeState, NodeStatus, Task, TaskState, TaskStatus, Timestamp};
 use tokio::time::Instant;
@@ -46,7 +46,7 @@ impl Dispatcher {
                     tracing::warn!(%node, "no heartbeat: the node is down");
                 }
                 sessions.retain(|id| state.nodes.get(id).is_some());
-                plan(&state, |id| sessions.presence(id))
+                plan(&state, |id| (sessions.presence(id), sessions.addr(id)))
             };
             down_since.retain(|id, _| is_down(&state, id));
             for node in state.nodes.values().filter(|n| n.status.state == NodeState::Down) {
@@ -82,10 +82,14 @@ impl Dispatcher {
 
 /// What the state should say of nodes and does not. Computed anew each time from who is in session, so that reports that
 /// cross each other are put right by the next pass.
-fn plan(state: &State, presence: impl Fn(&NodeId) -> Presence) -> Vec<Command> {
+///
+/// A node's address comes from its session, where there is one: the state may not have it yet, and what is said here may be
+/// applied after the registration's own report.
+fn plan(state: &State, known: impl Fn(&NodeId) -> (Presence, Option<IpAddr>)) -> Vec<Command> {
     let mut commands = Vec::new();
     for node in state.nodes.values() {
-        let (wanted, message) = match (presence(&node.id), node.status.state) {
+        let (presence, addr) = known(&node.id);
+        let (wanted, message) = match (presence, node.status.state) {
             (Presence::Here, _) => (NodeState::Ready, ""),
             (Presence::Silent, _) => (NodeState::Down, "heartbeat failure"),
             // An older leader knew it; this one cannot tell until it registers.
@@ -95,16 +99,17 @@ fn plan(state: &State, presence: impl Fn(&NodeId) -> Presence) -> Vec<Command> {
             (Presence::Awaited | Presence::Unheard, as_it_is) => (as_it_is, ""),
         };
         if node.status.state != wanted {
-            commands.push(report(node, wanted, message));
+            commands.push(report(node, wanted, message, addr));
         }
     }
     commands
 }
 
-fn report(node: &Node, state: NodeState, message: &str) -> Command {
+fn report(node: &Node, state: NodeState, message: &str, addr: Option<IpAddr>) -> Command {
+    let addr = addr.or(node.status.addr);
     Command::ReportNode {
         id: node.id.clone(),
-        status: Some(NodeStatus { state, message: message.to_owned(), addr: node.status.addr }),
+        status: Some(NodeStatus { state, message: message.to_owned(), addr }),
         description: None,
     }
 }
@@ -166,9 +171,13 @@ mod tests {
             let mut node = joined(&id, Role::Worker, Availability::Active);
             node.status.state = from;
             state.put(node);
-            let commands = plan(&state, |_| presence);
+            let addr = (presence == Presence::Here).then_some([192, 0, 2, 7].into());
+            let commands = plan(&state, |_| (presence, addr));
             let said = commands.first().map(|c| match c {
-                Command::ReportNode { status: Some(status), .. } => status.state,
+                Command::ReportNode { status: Some(status), .. } => {
+                    assert_eq!(status.addr, addr);
+                    status.state
+                }
                 other => panic!("{other:?}"),
             });
             assert_eq!(said, to, "{presence:?} {from:?}");

@@ -171,7 +171,12 @@ impl Dispatcher {
         let addr = description.as_ref().and_then(|d| d.advertise_addr).or(remote);
         let status = NodeStatus { state: NodeState::Ready, message: String::new(), addr };
         let news = known.status != status || (description.is_some() && known.description != description);
-        let begun = self.sessions().register(node, Instant::now() + grace(&state, GRACE_PERIODS));
+        let begun = {
+            let mut sessions = self.sessions();
+            let begun = sessions.register(node, Instant::now() + grace(&state, GRACE_PERIODS));
+            sessions.locate(node, addr);
+            begun
+        };
         self.inner.deadlines.notify_one();
         if news {
             let description = description.map(Box::new);

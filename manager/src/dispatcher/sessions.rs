@@ -1,6 +1,9 @@
 //! Who is in session and until when: a table without a clock of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use proto::{
     error::ApiError,
@@ -34,6 +37,8 @@ pub enum Presence {
 
 struct Session {
     id: SessionId,
+    /// Where the node is.
+    addr: Option<IpAddr>,
     ended: CancellationToken,
     progress: Progress,
 }
@@ -62,7 +67,7 @@ impl Sessions {
     /// Begins a session of `node` and ends the one before it. The token is cancelled when the session ends.
     pub fn register(&mut self, node: &NodeId, deadline: Instant) -> (SessionId, CancellationToken) {
         let (id, ended) = (SessionId::random(), CancellationToken::new());
-        let session = Session { id, ended, progress: Progress::default() };
+        let session = Session { id, addr: None, ended, progress: Progress::default() };
         let begun = (session.id.clone(), session.ended.clone());
         if let Some(before) = self.sessions.insert(node.clone(), session) {
             before.ended.cancel();
@@ -70,6 +75,18 @@ impl Sessions {
         self.deadlines.insert(node.clone(), deadline);
         self.silent.remove(node);
         begun
+    }
+
+    /// Notes where a node in session is.
+    pub fn locate(&mut self, node: &NodeId, addr: Option<IpAddr>) {
+        if let Some(session) = self.sessions.get_mut(node) {
+            session.addr = addr;
+        }
+    }
+
+    /// Where a node in session is.
+    pub fn addr(&self, node: &NodeId) -> Option<IpAddr> {
+        self.sessions.get(node)?.addr
     }
 
     /// Waits for `node` until `deadline`, as a new leader does for a node that an older one knew.
