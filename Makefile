@@ -9,7 +9,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test check fmt demo demo-down bench install clean
+.PHONY: help deps build test sim check fmt demo demo-down bench install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,11 @@ demo-down: ## tear down what KEEP=1 left up
 test: deps ## build and run every test (needs root: namespaces, containers)
 	cargo build --workspace --all-targets
 	cargo test --workspace -- --test-threads=2
+
+# Whole clusters in one process each, over a simulated network, disk and clock. A seed is replayed exactly.
+sim: deps ## simulate clusters under faults: SEEDS=n seeds (100), or SEED=k, one told in full
+	cargo build --workspace --all-targets
+	$(BIN)/rn-sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100) --first $(or $(FIRST),0))
 
 # Each is a program that prints its figures; what one cannot measure does not keep the others from it.
 BENCHES := cluster-tests/convergence cluster-tests/throughput cluster-tests/names cluster-tests/footprint \

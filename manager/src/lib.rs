@@ -11,6 +11,7 @@
 pub mod allocator;
 mod announce;
 pub mod api;
+mod blocking;
 pub mod bootstrap;
 pub mod ca;
 pub mod control_loop;

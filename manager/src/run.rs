@@ -1,6 +1,6 @@
 //! A manager as a whole: its store, its listener, and the work that it does while it leads.
 
-use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use certs::{Connector, Listener, SharedIdentity, Target, UnlockKey, transport};
 use proto::{
@@ -32,8 +32,8 @@ use crate::{
     logs::LogBroker,
     loops::LoopSettings,
     peers::Peers,
-    raft::{Hints, MAX_MESSAGE},
-    store::{CommandError, Leadership, OpenError, Store, StoreConfig},
+    raft::{Hints, MAX_MESSAGE, PeerTransport},
+    store::{CommandError, Leadership, OpenDatabase, OpenError, Store, StoreConfig},
 };
 
 /// How long a stopping manager waits for its connections to end (swarm-behaviour 3.1: a manager stops within 8 s).
@@ -76,6 +76,17 @@ pub struct ManagerConfig {
     pub limits: Limits,
     /// What others than the managers say of where nodes are.
     pub hints: Hints,
+    /// What a manager stands on.
+    pub ground: Ground,
+}
+
+/// What a manager stands on: as it is, or as the simulation makes it.
+#[derive(Clone, Default)]
+pub struct Ground {
+    /// What opens its database.
+    pub database: OpenDatabase,
+    /// Carries raft's messages; none: mutual TLS.
+    pub peers: Option<Arc<dyn PeerTransport>>,
 }
 
 /// Why a manager cannot start, or stopped by itself.
@@ -133,8 +144,17 @@ impl Manager {
     /// # Errors
     /// See [`ManagerError`]. What was started is stopped again.
     pub async fn start(config: ManagerConfig, start: Start) -> Result<Self, ManagerError> {
-        let ManagerConfig { dir, identity, listen_addr, advertise_addr, loops, unlock, limits, hints } =
-            config;
+        let ManagerConfig {
+            dir,
+            identity,
+            listen_addr,
+            advertise_addr,
+            loops,
+            unlock,
+            limits,
+            hints,
+            ground,
+        } = config;
         // First of all: a port that is taken must not leave half a cluster on the disk.
         let listener = Listener::bind(listen_addr, identity.clone()).await.map_err(ManagerError::Listen)?;
         let listening = listener.local_addr().map_err(ManagerError::Listen)?;
@@ -152,8 +172,10 @@ impl Manager {
             }
         }
         store_config.unlock = unlock;
+        store_config.database = ground.database;
         store_config.alone = matches!(start, Start::Alone);
-        let store = Store::open_with(store_config, Peers::new(identity.clone()), hints).await?;
+        let peers = ground.peers.unwrap_or_else(|| Arc::new(Peers::new(identity.clone())));
+        let store = Store::open_over(store_config, peers, hints).await?;
         let begun = match &start {
             Start::First(bootstrap) => store.initialise(bootstrap.commands()).await,
             Start::Alone => store.settle_alone().await,

@@ -8,13 +8,12 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use super::{ConnectError, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Refusal};
+use super::{ConnectError, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Refusal, stack::Socket};
 use crate::{CertError, Peer, SharedIdentity, issue::role_name, tls};
 
 /// Whom to reach. The address is only where to look: the certificate found there must have the role, and be the node if one is named.
@@ -162,8 +161,8 @@ impl Connector {
 
     async fn handshake(&self, target: &Target) -> Result<Io, ConnectError> {
         let addr = target.addr;
-        let tcp = TcpStream::connect(addr).await.map_err(|e| ConnectError::from_tcp(addr, e))?;
-        tcp.set_nodelay(true).map_err(|e| ConnectError::from_tcp(addr, e))?;
+        let tcp = Socket::dial(addr).await.map_err(|e| ConnectError::from_tcp(addr, e))?;
+        tcp.set_nodelay().map_err(|e| ConnectError::from_tcp(addr, e))?;
         let (config, cluster) = match &self.credentials {
             Credentials::Member(identity) => {
                 let identity = identity.current();
@@ -194,12 +193,12 @@ impl Connector {
 /// Small, so that later reads go straight through.
 const FIRST_WORD: usize = 64;
 
-type Io = BufReader<TlsStream<TcpStream>>;
+type Io = BufReader<TlsStream<Socket>>;
 
 fn check_peer(
     target: &Target,
     cluster: Option<&ClusterId>,
-    tls: &TlsStream<TcpStream>,
+    tls: &TlsStream<Socket>,
 ) -> Result<(), ConnectError> {
     let addr = target.addr;
     let refused = |refusal| Err(ConnectError::Refused { addr, refusal });

@@ -10,7 +10,6 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
     task::JoinSet,
     time::{Sleep, sleep, timeout},
 };
@@ -19,7 +18,10 @@ use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::{Server, server::Connected};
 
-use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
+use super::{
+    KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
+    stack::{Acceptor, Socket},
+};
 use crate::{Peer, SharedIdentity};
 
 /// A client that has not finished its handshake by then is dropped.
@@ -57,14 +59,14 @@ impl ConnInfo {
 /// A listening socket whose connections are authenticated.
 #[derive(Debug)]
 pub struct Listener {
-    tcp: TcpListener,
+    tcp: Acceptor,
     identity: SharedIdentity,
 }
 
 impl Listener {
     /// Listens on `addr`. Port 0 takes a free one; `[::]` takes IPv4 clients too.
     pub async fn bind(addr: SocketAddr, identity: SharedIdentity) -> io::Result<Self> {
-        let tcp = TcpListener::bind(addr)
+        let tcp = Acceptor::bind(addr)
             .await
             .map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {addr}/tcp: {e}")))?;
         Ok(Self { tcp, identity })
@@ -97,7 +99,7 @@ pub fn server_builder() -> Server {
 /// Connections whose handshake is done.
 #[derive(Debug)]
 pub struct Incoming {
-    tcp: TcpListener,
+    tcp: Acceptor,
     identity: SharedIdentity,
     cut: CancellationToken,
     /// One task each, so that a stalled client holds up nobody.
@@ -147,7 +149,7 @@ impl Incoming {
 }
 
 async fn authenticated(
-    stream: TcpStream,
+    stream: Socket,
     remote: SocketAddr,
     identity: &SharedIdentity,
     cut: CancellationToken,
@@ -166,12 +168,12 @@ async fn authenticated(
 }
 
 async fn handshake(
-    stream: TcpStream,
+    stream: Socket,
     remote: SocketAddr,
     identity: &SharedIdentity,
     cut: CancellationToken,
 ) -> io::Result<Conn> {
-    stream.set_nodelay(true)?;
+    stream.set_nodelay()?;
     let acceptor = TlsAcceptor::from(identity.current().server_config());
     let io = acceptor.accept(stream).await?;
     let leaf = io.get_ref().1.peer_certificates().and_then(<[_]>::first);
@@ -189,7 +191,7 @@ async fn handshake(
 /// An accepted connection. It ends with the certificate that opened it, so that each request on it comes from a member in force.
 #[derive(Debug)]
 pub struct Conn {
-    io: TlsStream<TcpStream>,
+    io: TlsStream<Socket>,
     info: ConnInfo,
     end: Option<Pin<Box<Sleep>>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,

@@ -3,6 +3,7 @@
 mod connector;
 mod error;
 mod listener;
+pub mod stack;
 
 pub use connector::{Connector, DialOptions, Target};
 pub use error::{ConnectError, Refusal, explain, never_sent};

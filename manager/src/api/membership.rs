@@ -2,12 +2,13 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use certs::transport::stack::can_connect;
 use proto::{
     error::ApiError,
     model::Role,
     pb::{self, membership_server},
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -61,8 +62,8 @@ impl Members {
 
 /// A member that its peers cannot reach would count for the quorum and never answer.
 async fn reachable(addr: SocketAddr) -> Result<(), ApiError> {
-    let why = match timeout(DIAL_BACK, TcpStream::connect(addr)).await {
-        Ok(Ok(_)) => return Ok(()),
+    let why = match timeout(DIAL_BACK, can_connect(addr)).await {
+        Ok(Ok(())) => return Ok(()),
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {} s", DIAL_BACK.as_secs()),
     };

@@ -1,25 +1,26 @@
 //! Raft's log on disk.
 //!
-//! `append` writes without a sync, so that entries can be read at once, and hands its callback to a flush thread. That thread
-//! takes every callback that waits, flushes the write-ahead log once, and answers them all: no async thread ever waits for
-//! the disk.
+//! `append` writes without a sync, so that entries can be read at once, and hands its callback to the database's flush: no
+//! async thread ever waits for the disk.
 // The errors are openraft's own.
 #![allow(clippy::result_large_err)]
 
 use std::{
     fmt::Debug,
     ops::{Bound, RangeBounds},
-    sync::{Arc, mpsc},
+    sync::Arc,
 };
 
 use openraft::{
     ErrorSubject, ErrorVerb, LogState, RaftLogReader, StorageIOError,
     storage::{LogFlushed, RaftLogStorage},
 };
-use rocksdb::{Direction, IteratorMode};
 
 use super::{Entry, LogId, StorageError, TypeConfig, Vote, wire::Wire};
-use crate::store::disk::{Disk, DiskError, Fact, Family};
+use crate::{
+    blocking,
+    store::disk::{Disk, DiskError, Fact, Family},
+};
 
 /// Bytes of entries handed out at once for replication (one entry is always handed out).
 const READ_LIMIT: usize = 2 << 20;
@@ -28,25 +29,12 @@ const READ_LIMIT: usize = 2 << 20;
 #[derive(Clone)]
 pub(crate) struct LogStore {
     disk: Arc<Disk>,
-    flush: mpsc::Sender<LogFlushed<TypeConfig>>,
 }
 
 impl LogStore {
-    /// A log in `disk`, and the thread that flushes it. The thread ends with the last clone.
-    pub(crate) fn new(disk: Arc<Disk>) -> std::io::Result<Self> {
-        let (flush, waiting) = mpsc::channel::<LogFlushed<TypeConfig>>();
-        let flusher = disk.clone();
-        std::thread::Builder::new().name("raft-flush".into()).spawn(move || {
-            while let Ok(first) = waiting.recv() {
-                let mut batch = vec![first];
-                batch.extend(waiting.try_iter());
-                let result = flusher.flush().map_err(|e| e.to_string());
-                for flushed in batch {
-                    flushed.log_io_completed(result.clone().map_err(std::io::Error::other));
-                }
-            }
-        })?;
-        Ok(Self { disk, flush })
+    /// A log in `disk`.
+    pub(crate) fn new(disk: Arc<Disk>) -> Self {
+        Self { disk }
     }
 
     fn read(&self, range: impl RangeBounds<u64>, limit: usize) -> Result<Vec<Entry>, DiskError> {
@@ -57,7 +45,7 @@ impl LogStore {
         };
         let (mut entries, mut size) = (Vec::new(), 0);
         let from = start.to_be_bytes();
-        for row in self.disk.iter(Family::Log, IteratorMode::From(&from, Direction::Forward))? {
+        for row in self.disk.scan(Family::Log, &from)? {
             let (key, value) = row?;
             size += value.len();
             if !range.contains(&index(&key)) || (size > limit && !entries.is_empty()) {
@@ -80,7 +68,7 @@ impl LogStore {
         write: impl FnOnce(&Disk) -> Result<T, DiskError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let disk = self.disk.clone();
-        match tokio::task::spawn_blocking(move || write(&disk)).await {
+        match blocking::run(move || write(&disk)).await {
             Ok(result) => result.map_err(|e| failed(subject, ErrorVerb::Write, &e)),
             Err(e) => Err(failed(subject, ErrorVerb::Write, &e)),
         }
@@ -89,8 +77,8 @@ impl LogStore {
 
 /// The last entry in the log, or the last that was dropped from it.
 pub(crate) fn last_log_id(disk: &Disk) -> Result<Option<LogId>, DiskError> {
-    let last = disk.iter(Family::Log, IteratorMode::End)?.next().transpose()?;
-    let last = last.map(|(_, value)| Entry::from_bytes(&value)).transpose()?.map(|e| e.log_id);
+    let last = disk.last(Family::Log)?;
+    let last = last.map(|value| Entry::from_bytes(&value)).transpose()?.map(|e| e.log_id);
     Ok(last.max(disk.fact(Fact::Purged)?))
 }
 
@@ -178,15 +166,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             batch.write()
         };
         write(entries).map_err(|e| failed(ErrorSubject::Logs, ErrorVerb::Write, &e))?;
-        // The thread is gone only if it panicked; then the dropped callback tells openraft.
-        let _ = self.flush.send(callback);
+        // Should the database drop the callback uncalled, openraft hears of that too.
+        self.disk
+            .flush(Box::new(move |result| callback.log_io_completed(result.map_err(std::io::Error::other))));
         Ok(())
     }
 
     async fn truncate(&mut self, from: LogId) -> Result<(), StorageError> {
         self.synced(ErrorSubject::Logs, move |disk| {
             let mut batch = disk.batch();
-            batch.delete_range(Family::Log, &from.index.to_be_bytes(), &u64::MAX.to_be_bytes())?;
+            batch.delete_range(Family::Log, &from.index.to_be_bytes(), &u64::MAX.to_be_bytes());
             batch.write_synced()
         })
         .await
@@ -196,7 +185,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let purge = || -> Result<(), DiskError> {
             let mut batch = self.disk.batch();
             batch.put_fact(Fact::Purged, &upto)?;
-            batch.delete_range(Family::Log, &0u64.to_be_bytes(), &(upto.index + 1).to_be_bytes())?;
+            batch.delete_range(Family::Log, &0u64.to_be_bytes(), &(upto.index + 1).to_be_bytes());
             batch.write()
         };
         purge().map_err(|e| failed(ErrorSubject::Logs, ErrorVerb::Delete, &e))

@@ -32,7 +32,7 @@ use proto::{
 };
 
 use super::{
-    Member, TypeConfig,
+    Member, PeerServer, TypeConfig,
     whereabouts::Whereabouts,
     wire::{Ballot, SnapshotReply, Wire},
 };
@@ -89,6 +89,11 @@ pub trait PeerTransport: Send + Sync + 'static {
         call: PeerCall,
         message: pb::RaftMessage,
     ) -> Result<pb::RaftMessage, PeerError>;
+
+    /// Tells who answers the messages of others, for a transport that also brings them. Most have a listener that does.
+    fn answered_by(&self, server: PeerServer) {
+        drop(server);
+    }
 }
 
 /// Sends nowhere: for a manager that will only ever be alone.

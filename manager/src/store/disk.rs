@@ -1,14 +1,9 @@
 //! The manager's database: raft's log, raft's few facts about itself, and one row for each object.
 //!
-//! One RocksDB with one write-ahead log for everything: what is written later never survives what was written earlier, so
+//! One database with one write-ahead log for everything: what is written later never survives what was written earlier, so
 //! rows may be written without a sync. Only the log's flush and raft's vote have to reach the disk before an answer does.
 
-use std::{
-    fs, io,
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 
 use certs::UnlockKey;
 use prost::Message;
@@ -16,13 +11,10 @@ use proto::{
     model::{Cluster, Network, Node, NodeId, Service, Task},
     pb,
 };
-use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, IteratorMode, LogLevel, Options, WriteBatch,
-    WriteOptions,
-};
 
 use super::{
     change::{Change, Edit},
+    database::{Database, DatabaseError, Flushed, OpenDatabase, RowEdit},
     error::OpenError,
     seal::{KEY_FILE, KeyError, Sealed, Sealer},
     state::{Object, State},
@@ -32,10 +24,7 @@ use crate::raft::{
     wire::{Malformed, Wire},
 };
 
-/// How long another process may still hold the database, for a daemon that is being replaced.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-
-/// A column family.
+/// A family of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
     /// Raft's log: big-endian index -> entry.
@@ -50,7 +39,7 @@ pub(crate) enum Family {
 }
 
 impl Family {
-    const ALL: [Family; 7] = [
+    pub(super) const ALL: [Family; 7] = [
         Family::Log,
         Family::Raft,
         Family::Cluster,
@@ -63,7 +52,7 @@ impl Family {
     const OBJECTS: [Family; 5] =
         [Family::Cluster, Family::Network, Family::Node, Family::Service, Family::Task];
 
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Family::Log => "log",
             Family::Raft => "raft",
@@ -110,15 +99,13 @@ impl Fact {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiskError {
     #[error(transparent)]
-    Database(#[from] rocksdb::Error),
+    Database(#[from] DatabaseError),
     #[error(transparent)]
     Sealed(#[from] Sealed),
     #[error(transparent)]
     Malformed(#[from] Malformed),
     #[error("malformed {family} row {key}: {reason}")]
     Row { family: &'static str, key: String, reason: String },
-    #[error("column family {0} is missing")]
-    Family(&'static str),
 }
 
 /// Whose store it is. Written once.
@@ -132,13 +119,17 @@ struct Identity {
 
 /// The database.
 pub(crate) struct Disk {
-    db: DB,
+    db: Arc<dyn Database>,
     sealer: Sealer,
 }
 
 impl Disk {
     /// Opens or creates the database in `dir`: `key` and `db/`.
-    pub(crate) fn open(dir: &Path, unlock: Option<&UnlockKey>) -> Result<Self, OpenError> {
+    pub(crate) fn open(
+        dir: &Path,
+        database: &OpenDatabase,
+        unlock: Option<&UnlockKey>,
+    ) -> Result<Self, OpenError> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source: io::Error| OpenError::Io { path, source }
@@ -152,37 +143,39 @@ impl Disk {
             Err(KeyError::Io(source)) => return Err(OpenError::Io { path: key, source }),
             Err(KeyError::Locked(error)) => return Err(OpenError::Locked(error)),
         };
-        let db = open_db(&path)?;
+        let db = database.open(&path)?;
         Ok(Self { db, sealer })
-    }
-
-    fn family(&self, family: Family) -> Result<&ColumnFamily, DiskError> {
-        self.db.cf_handle(family.name()).ok_or(DiskError::Family(family.name()))
     }
 
     /// A write of several things at once.
     pub(crate) fn batch(&self) -> Batch<'_> {
-        Batch { disk: self, batch: WriteBatch::default() }
+        Batch { disk: self, batch: Vec::new() }
     }
 
     /// The value at `key`.
     pub(crate) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
-        let sealed = self.db.get_pinned_cf(self.family(family)?, key)?;
+        let sealed = self.db.get(family.name(), key)?;
         Ok(sealed.map(|s| self.sealer.open_value(family.name(), key, &s)).transpose()?)
     }
 
-    /// Values in key order, from `mode` on.
-    pub(crate) fn iter<'a>(
+    /// Values in key order, from `from` on.
+    pub(crate) fn scan<'a>(
         &'a self,
         family: Family,
-        mode: IteratorMode<'a>,
+        from: &[u8],
     ) -> Result<impl Iterator<Item = Result<(Box<[u8]>, Vec<u8>), DiskError>> + 'a, DiskError> {
-        let rows = self.db.iterator_cf(self.family(family)?, mode);
+        let rows = self.db.scan(family.name(), from)?;
         Ok(rows.map(move |row| {
             let (key, sealed) = row?;
             let value = self.sealer.open_value(family.name(), &key, &sealed)?;
             Ok((key, value))
         }))
+    }
+
+    /// The value of the greatest key.
+    pub(crate) fn last(&self, family: Family) -> Result<Option<Vec<u8>>, DiskError> {
+        let last = self.db.last(family.name())?;
+        Ok(last.map(|(key, s)| self.sealer.open_value(family.name(), &key, &s)).transpose()?)
     }
 
     /// One of raft's facts.
@@ -191,9 +184,9 @@ impl Disk {
         Ok(bytes.map(|b| T::from_bytes(&b)).transpose()?)
     }
 
-    /// Makes everything written so far survive a loss of power.
-    pub(crate) fn flush(&self) -> Result<(), DiskError> {
-        Ok(self.db.flush_wal(true)?)
+    /// Makes everything written so far survive a loss of power, then calls `done`.
+    pub(crate) fn flush(&self, done: Flushed) {
+        self.db.flush(done);
     }
 
     /// The raft id of this store: what it was given at its first opening, else `wanted`, else a random one. Raft ids are 63
@@ -223,7 +216,7 @@ impl Disk {
     pub(crate) fn load(&self) -> Result<(State, Option<LogId>, StoredMembership), DiskError> {
         let mut state = State::default();
         for family in Family::OBJECTS {
-            for row in self.iter(family, IteratorMode::Start)? {
+            for row in self.scan(family, &[])? {
                 let (key, value) = row?;
                 let object = decode_row(family, &value).map_err(|reason| DiskError::Row {
                     family: family.name(),
@@ -242,25 +235,23 @@ impl Disk {
 /// Writes that take effect together.
 pub(crate) struct Batch<'a> {
     disk: &'a Disk,
-    batch: WriteBatch,
+    batch: Vec<RowEdit>,
 }
 
 impl Batch<'_> {
     pub(crate) fn put(&mut self, family: Family, key: &[u8], value: &[u8]) -> Result<(), DiskError> {
         let sealed = self.disk.sealer.seal(family.name(), key, value)?;
-        self.batch.put_cf(self.disk.family(family)?, key, sealed);
+        self.batch.push(RowEdit::Put(family.name(), key.to_vec(), sealed));
         Ok(())
     }
 
-    fn delete(&mut self, family: Family, key: &[u8]) -> Result<(), DiskError> {
-        self.batch.delete_cf(self.disk.family(family)?, key);
-        Ok(())
+    fn delete(&mut self, family: Family, key: &[u8]) {
+        self.batch.push(RowEdit::Delete(family.name(), key.to_vec()));
     }
 
     /// Deletes `from..to`.
-    pub(crate) fn delete_range(&mut self, family: Family, from: &[u8], to: &[u8]) -> Result<(), DiskError> {
-        self.batch.delete_range_cf(self.disk.family(family)?, from, to);
-        Ok(())
+    pub(crate) fn delete_range(&mut self, family: Family, from: &[u8], to: &[u8]) {
+        self.batch.push(RowEdit::DeleteRange(family.name(), from.to_vec(), to.to_vec()));
     }
 
     /// Whose store this is.
@@ -282,7 +273,7 @@ impl Batch<'_> {
             let (family, key, value) = row(change);
             match (key, value) {
                 (Some(key), Some(value)) => self.put(family, key.as_bytes(), &value)?,
-                (Some(key), None) => self.delete(family, key.as_bytes())?,
+                (Some(key), None) => self.delete(family, key.as_bytes()),
                 (None, _) => {}
             }
         }
@@ -291,14 +282,12 @@ impl Batch<'_> {
 
     /// Writes to the operating system: survives this process, not yet a loss of power.
     pub(crate) fn write(self) -> Result<(), DiskError> {
-        Ok(self.disk.db.write(self.batch)?)
+        Ok(self.disk.db.write(self.batch, false)?)
     }
 
     /// Writes to the disk.
     pub(crate) fn write_synced(self) -> Result<(), DiskError> {
-        let mut options = WriteOptions::default();
-        options.set_sync(true);
-        Ok(self.disk.db.write_opt(self.batch, &options)?)
+        Ok(self.disk.db.write(self.batch, true)?)
     }
 }
 
@@ -337,36 +326,4 @@ fn decode_row(family: Family, bytes: &[u8]) -> Result<Object, String> {
         Family::Task => decode::<pb::Task, Task, _>(bytes)?.into(),
         Family::Log | Family::Raft => return Err("not an object".into()),
     })
-}
-
-fn open_db(path: &Path) -> Result<DB, OpenError> {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
-    // A power cut may leave a torn tail; what is after a gap was never acknowledged.
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    // A family's file never gets ahead of another's: the rows must not know entries that the log has lost.
-    options.set_atomic_flush(true);
-    // A control plane's state is small.
-    options.set_db_write_buffer_size(32 << 20);
-    options.set_max_total_wal_size(64 << 20);
-    options.set_max_open_files(256);
-    options.set_log_level(LogLevel::Warn);
-    options.set_keep_log_file_num(2);
-    let deadline = Instant::now() + LOCK_PATIENCE;
-    loop {
-        let families = Family::ALL.map(|f| {
-            let mut options = Options::default();
-            options.set_write_buffer_size(4 << 20);
-            ColumnFamilyDescriptor::new(f.name(), options)
-        });
-        match DB::open_cf_descriptors(&options, path, families) {
-            Ok(db) => return Ok(db),
-            // `LOCK` held: by the daemon that this one replaces, or by a store that this process has just dropped.
-            Err(e) if e.to_string().contains("lock") && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(source) => return Err(OpenError::Database { path: PathBuf::from(path), source }),
-        }
-    }
 }

@@ -12,6 +12,7 @@ pub mod apply;
 pub mod change;
 pub mod command;
 mod convert;
+pub mod database;
 pub(crate) mod disk;
 pub mod error;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod lookup;
 mod open;
 mod propose;
 pub(crate) mod published;
+mod rocks;
 pub(crate) mod seal;
 mod snapshot;
 pub mod state;
@@ -42,6 +44,7 @@ pub type Changes = broadcast::Receiver<Arc<Vec<Change>>>;
 pub use self::{
     change::{Change, Edit},
     command::{Command, Outcome, Rejected},
+    database::OpenDatabase,
     error::{CommandError, OpenError, ProposeError},
     index::Owner,
     leadership::Leadership,
@@ -70,6 +73,8 @@ pub struct StoreConfig {
     pub alone: bool,
     /// What unwraps the key in `dir`.
     pub unlock: Option<certs::UnlockKey>,
+    /// What opens the database in `dir`.
+    pub database: OpenDatabase,
     /// Instead of the cluster's setting.
     pub heartbeat_tick: Option<Millis>,
     /// Instead of the cluster's setting.
@@ -86,6 +91,7 @@ impl StoreConfig {
             addr,
             alone: false,
             unlock: None,
+            database: OpenDatabase::default(),
             heartbeat_tick: None,
             election_tick: None,
         }

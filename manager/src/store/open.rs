@@ -20,9 +20,12 @@ use super::{
     published::Published,
     state_machine::StateMachine,
 };
-use crate::raft::{
-    Hints, Member, Network, PeerServer, PeerTransport, Raft, compaction, election, log_store::LogStore,
-    membership, no_hints, peer::Heard, server::LeaderContact, whereabouts::Whereabouts,
+use crate::{
+    blocking,
+    raft::{
+        Hints, Member, Network, PeerServer, PeerTransport, Raft, compaction, election, log_store::LogStore,
+        membership, no_hints, peer::Heard, server::LeaderContact, whereabouts::Whereabouts,
+    },
 };
 
 /// Proposals that may wait for the one before them.
@@ -81,24 +84,24 @@ impl Store {
     /// # Errors
     /// The directory or database cannot be opened or read, or is another node's.
     pub async fn open(config: StoreConfig, peers: impl PeerTransport) -> Result<Self, OpenError> {
-        Self::open_with(config, peers, no_hints()).await
+        Self::open_over(config, Arc::new(peers), no_hints()).await
     }
 
     /// [`Self::open`], with what is known otherwise of where the peers are.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub async fn open_with(
+    pub async fn open_over(
         config: StoreConfig,
-        peers: impl PeerTransport,
+        peers: Arc<dyn PeerTransport>,
         hints: Hints,
     ) -> Result<Self, OpenError> {
         let dir = config.dir.clone();
         let (node_id, wanted) = (config.node_id.clone(), config.raft_id);
-        let unlock = config.unlock.clone();
+        let (unlock, database) = (config.unlock.clone(), config.database.clone());
         let alone = config.alone.then(|| Member { node_id: Some(node_id.clone()), addr: Some(config.addr) });
-        let loaded = tokio::task::spawn_blocking(move || {
-            let disk = Disk::open(&dir, unlock.as_ref())?;
+        let loaded = blocking::run(move || {
+            let disk = Disk::open(&dir, &database, unlock.as_ref())?;
             let raft_id = match alone {
                 Some(member) => alone::rewrite(&disk, &node_id, member)?,
                 None => disk.identity(&node_id, wanted)?,
@@ -125,7 +128,7 @@ impl Store {
             })
         };
         let network = Network {
-            transport: Arc::new(peers),
+            transport: peers,
             own_id: raft_id,
             own_addr: config.addr,
             heard: Heard::default(),
@@ -133,8 +136,7 @@ impl Store {
             superseded: Arc::default(),
             cluster: cluster.clone(),
         };
-        let log = LogStore::new(disk.clone())
-            .map_err(|source| OpenError::Io { path: config.dir.clone(), source })?;
+        let log = LogStore::new(disk.clone());
         let machine = StateMachine::new(disk, published.clone(), state, applied, members);
         let raft = Raft::new(raft_id, Arc::new(timing.raft()?), network.clone(), log.clone(), machine)
             .await
@@ -155,6 +157,7 @@ impl Store {
             cluster,
             left_behind,
         };
+        network.transport.answered_by(server.clone());
         let patience = timing.election * 2;
         let whereabouts = network.whereabouts.clone();
         tasks.spawn(leadership::run(

@@ -11,6 +11,7 @@ use proto::model::{
 use super::{
     change::{Change, Edit},
     index::{Index, Owner},
+    snapshot,
 };
 
 /// A table of one kind of object.
@@ -125,6 +126,11 @@ impl State {
         asking: &ServiceId,
     ) -> Option<(&ServiceId, PublishMode)> {
         self.index.port_holder(protocol, port, mode, asking)
+    }
+
+    /// All of it as bytes: the same for two managers at one revision.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        snapshot::encode(self)
     }
 
     /// Puts one edit in place: table and index together. The only way in which a table changes.

@@ -21,9 +21,12 @@ use super::{
     snapshot,
     state::State,
 };
-use crate::raft::{
-    Encoded, Entry, LogId, Reply, Snapshot, SnapshotMeta, StorageError, StoredMembership, TypeConfig,
-    log_store::failed,
+use crate::{
+    blocking,
+    raft::{
+        Encoded, Entry, LogId, Reply, Snapshot, SnapshotMeta, StorageError, StoredMembership, TypeConfig,
+        log_store::failed,
+    },
 };
 
 /// The newest snapshot: a clone of the state's persistent maps. It is encoded when somebody wants the bytes.
@@ -180,7 +183,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 }
 
 async fn encode(meta: SnapshotMeta, state: State) -> Result<Snapshot, StorageError> {
-    let bytes = tokio::task::spawn_blocking(move || snapshot::encode(&state))
+    let bytes = blocking::run(move || snapshot::encode(&state))
         .await
         .map_err(|e| failed(ErrorSubject::Snapshot(Some(meta.signature())), ErrorVerb::Write, &e))?;
     Ok(Snapshot { meta, snapshot: Box::new(Cursor::new(bytes)) })

@@ -57,6 +57,23 @@ fn scaling_down_gives_up_what_does_not_run_first() {
 }
 
 #[test]
+fn a_restart_does_not_wait_for_a_clock_that_was_ahead() {
+    let mut world = World::new(&["n1"]);
+    let id = world.serve("web", 1);
+    world.run();
+    let right = world.now;
+    world.pass(Millis::secs(600));
+    let failed = world.live(&id)[0].clone();
+    world.end(&failed, TaskState::Failed);
+    world.run();
+    assert_eq!(world.live(&id)[0].desired, TaskState::Ready);
+    // Another leader, whose clock is right.
+    world.now = right;
+    world.run();
+    assert_eq!(world.live(&id)[0].desired, TaskState::Running);
+}
+
+#[test]
 fn a_failed_task_is_replaced_after_the_delay() {
     let mut world = World::new(&["n1", "n2"]);
     let id = world.serve("web", 2);

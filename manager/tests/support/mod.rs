@@ -41,6 +41,7 @@ fn config(dir: &tempfile::TempDir, identity: &SharedIdentity) -> ManagerConfig {
         unlock: None,
         limits: Limits::default(),
         hints: manager::raft::no_hints(),
+        ground: Default::default(),
     }
 }
 

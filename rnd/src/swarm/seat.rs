@@ -10,7 +10,7 @@ use manager::{
     api::{forward::Gate, validate::cluster::Limits},
     loops::LoopSettings,
     raft::Hints,
-    run::{Manager, ManagerConfig, Start},
+    run::{Ground, Manager, ManagerConfig, Start},
     store::{Store, rewrap},
 };
 use proto::error::ApiError;
@@ -184,6 +184,7 @@ impl Seat {
             unlock: inner.unlock.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             limits: inner.limits,
             hints: inner.hints.clone(),
+            ground: Ground::default(),
         };
         match Manager::start(config, start).await {
             Ok(manager) => {

@@ -144,6 +144,14 @@ impl Gossip {
         Ok(Self { commands, view, local, task: Arc::new(std::sync::Mutex::new(Some(task))) })
     }
 
+    /// Hears nobody and is heard by nobody: for an agent without a data plane, as in the simulation.
+    pub fn silent() -> Self {
+        let (commands, _) = mpsc::unbounded_channel();
+        let (_, view) = watch::channel(Arc::default());
+        let local = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self { commands, view, local, task: Arc::default() }
+    }
+
     fn send(&self, command: Command) {
         // After the engine's end there is nobody left to tell.
         let _ = self.commands.send(command);

@@ -1,0 +1,190 @@
+//! What connections run over: the kernel's TCP, unless this thread has been given another [`Stack`].
+//!
+//! The other one is the simulation's, where all hosts live in one thread and the network between them is made of seeded
+//! decisions. Handshakes, certificates and everything above are the same over both.
+
+use std::{
+    cell::RefCell,
+    fmt, io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+};
+
+/// A connection of another stack.
+pub trait Pipe: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Pipe for T {}
+
+/// A listening socket of another stack.
+pub trait Accept: Send {
+    /// The next connection and where it comes from.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Box<dyn Pipe>, SocketAddr)>>;
+}
+
+/// A connection that is being made.
+pub type Dialling = Pin<Box<dyn Future<Output = io::Result<Box<dyn Pipe>>> + Send>>;
+
+/// Another network than the kernel's.
+pub trait Stack: Send + Sync {
+    /// Listens on `addr`, and says where that is.
+    ///
+    /// # Errors
+    /// The address is taken.
+    fn listen(&self, addr: SocketAddr) -> io::Result<(Box<dyn Accept>, SocketAddr)>;
+
+    /// Connects to `addr`.
+    fn dial(&self, addr: SocketAddr) -> Dialling;
+}
+
+thread_local! {
+    static STACK: RefCell<Option<Arc<dyn Stack>>> = const { RefCell::new(None) };
+}
+
+/// From now on this thread listens and dials on `stack`, or, with none, on the kernel's TCP again.
+pub fn use_stack(stack: Option<Arc<dyn Stack>>) {
+    STACK.set(stack);
+}
+
+fn stack() -> Option<Arc<dyn Stack>> {
+    STACK.with_borrow(Clone::clone)
+}
+
+/// Whether somebody accepts connections at `addr`.
+///
+/// # Errors
+/// Why a connection cannot be made.
+pub async fn can_connect(addr: SocketAddr) -> io::Result<()> {
+    Socket::dial(addr).await.map(drop)
+}
+
+/// A connection.
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Other(Box<dyn Pipe>),
+}
+
+impl Socket {
+    pub(super) async fn dial(addr: SocketAddr) -> io::Result<Self> {
+        let other = stack().map(|stack| stack.dial(addr));
+        match other {
+            Some(dialling) => dialling.await.map(Socket::Other),
+            None => TcpStream::connect(addr).await.map(Socket::Tcp),
+        }
+    }
+
+    pub(super) fn set_nodelay(&self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(tcp) => tcp.set_nodelay(true),
+            Socket::Other(_) => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Socket::Tcp(tcp) => tcp.fmt(f),
+            Socket::Other(_) => f.write_str("a connection of another stack"),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Socket::Other(other) => Pin::new(other).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Socket::Tcp(tcp) => Pin::new(tcp).poll_write(cx, data),
+            Socket::Other(other) => Pin::new(other).poll_write(cx, data),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Socket::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, data),
+            Socket::Other(other) => Pin::new(other).poll_write_vectored(cx, data),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Socket::Tcp(tcp) => tcp.is_write_vectored(),
+            Socket::Other(other) => other.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Socket::Other(other) => Pin::new(other).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Socket::Other(other) => Pin::new(other).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A listening socket.
+pub(super) enum Acceptor {
+    Tcp(TcpListener),
+    Other(Box<dyn Accept>, SocketAddr),
+}
+
+impl Acceptor {
+    pub(super) async fn bind(addr: SocketAddr) -> io::Result<Self> {
+        match stack() {
+            Some(stack) => stack.listen(addr).map(|(accept, at)| Acceptor::Other(accept, at)),
+            None => TcpListener::bind(addr).await.map(Acceptor::Tcp),
+        }
+    }
+
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Acceptor::Tcp(tcp) => tcp.local_addr(),
+            Acceptor::Other(_, at) => Ok(*at),
+        }
+    }
+
+    pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, SocketAddr)>> {
+        match self {
+            Acceptor::Tcp(tcp) => tcp.poll_accept(cx).map_ok(|(tcp, from)| (Socket::Tcp(tcp), from)),
+            Acceptor::Other(other, _) => {
+                other.poll_accept(cx).map_ok(|(pipe, from)| (Socket::Other(pipe), from))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Acceptor::Tcp(tcp) => tcp.fmt(f),
+            Acceptor::Other(_, at) => write!(f, "{at} of another stack"),
+        }
+    }
+}
