@@ -38,7 +38,9 @@ impl Ca {
         let state = self.store.read_index().await?;
         let Some(cluster) = &state.cluster else { return Err(not_ready()) };
         let (node_id, role) = if request.token.is_empty() {
-            renewing(&state, caller)?
+            let counted =
+                |id: &NodeId| self.store.metrics().members.iter().any(|m| m.node_id.as_ref() == Some(id));
+            renewing(&state, caller, counted)?
         } else {
             let role = admitted_role(&request.token, &cluster.root_ca)?;
             (NodeId::random(), role)
@@ -68,8 +70,12 @@ impl Ca {
     }
 }
 
-/// The node that asks for its next certificate, and the role that it gets.
-fn renewing(state: &State, caller: &Caller) -> Result<(NodeId, Role), ApiError> {
+/// The node that asks for its next certificate, and the role that it gets. `counted` says whether raft counts on a node.
+fn renewing(
+    state: &State,
+    caller: &Caller,
+    counted: impl Fn(&NodeId) -> bool,
+) -> Result<(NodeId, Role), ApiError> {
     let Origin::Node { id, .. } = &caller.origin else {
         return Err(ApiError::denied(
             "a certificate is issued against a join token, or against the certificate in use",
@@ -80,8 +86,9 @@ fn renewing(state: &State, caller: &Caller) -> Result<(NodeId, Role), ApiError> 
         return Err(ApiError::denied(format!("node {id} is not a node of this swarm"))
             .help("rnctl swarm leave --force on that node, then join again with a token"));
     };
-    // A demoted manager keeps its role until it is out of raft: its peers would not talk to a worker.
-    let role = if node.raft_id != 0 { Role::Manager } else { node.spec.role };
+    // A demoted manager keeps its role until it is out of raft, whose members would not talk to a worker: of two managers that
+    // were, the other one could not even let it go. The tables say a moment before raft that it is out.
+    let role = if node.raft_id != 0 || counted(id) { Role::Manager } else { node.spec.role };
     Ok((id.clone(), role))
 }
 

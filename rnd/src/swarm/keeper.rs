@@ -194,8 +194,8 @@ impl Keeper {
         }
         match self.renew(&me).await {
             Ok(renewed) if renewed.role() == me.role() && other_role && now < due => {
-                // Not yet: raft still counts on it.
-                memory.pause = Some(Instant::now() + RETRY);
+                // Raft still counts on it, for a moment.
+                memory.pause = Some(Instant::now() + PERIOD / 2);
             }
             Ok(renewed) => {
                 let role = renewed.role();
