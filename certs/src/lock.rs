@@ -100,16 +100,35 @@ impl UnlockKey {
     }
 }
 
+/// What a file that keeps `secret` holds: a line for each of `keys`, any of which opens it; as it is where one of them is none.
+///
+/// # Errors
+/// The machine gives no random bytes.
+pub fn closed(secret: &[u8], keys: &[Option<&UnlockKey>]) -> Result<Vec<u8>, CertError> {
+    let keys: Option<Vec<_>> = keys.iter().copied().collect();
+    let Some(keys) = keys else { return Ok(secret.to_vec()) };
+    let lines = keys.into_iter().map(|key| key.wrap(secret)).collect::<Result<Vec<_>, _>>()?;
+    Ok(lines.join("\n").into_bytes())
+}
+
+/// Under how many keys a file's `bytes` are wrapped.
+pub fn wrappings(bytes: &[u8]) -> usize {
+    lines(bytes).count()
+}
+
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &str> {
+    std::str::from_utf8(bytes).into_iter().flat_map(str::lines).filter_map(|line| line.strip_prefix(WRAPPED))
+}
+
 /// The secret in a file's `bytes`, wrapped or not.
 ///
 /// # Errors
 /// It is wrapped, and `key` is none or another.
 pub fn opened(bytes: Vec<u8>, key: Option<&UnlockKey>) -> Result<Vec<u8>, LockError> {
-    let wrapped = std::str::from_utf8(&bytes).ok().and_then(|text| text.strip_prefix(WRAPPED));
-    match (wrapped, key) {
-        (None, _) => Ok(bytes),
-        (Some(_), None) => Err(LockError::Locked),
-        (Some(encoded), Some(key)) => key.unwrap(encoded),
+    match (wrappings(&bytes), key) {
+        (0, _) => Ok(bytes),
+        (_, None) => Err(LockError::Locked),
+        (_, Some(key)) => lines(&bytes).find_map(|line| key.unwrap(line).ok()).ok_or(LockError::Wrong),
     }
 }
 
@@ -132,6 +151,14 @@ mod tests {
         assert_eq!(opened(bytes(), Some(&other)), Err(LockError::Wrong));
         assert_eq!(opened(bytes(), None), Err(LockError::Locked));
         assert_eq!(opened(b"plain".to_vec(), None).unwrap(), b"plain");
+        let both = closed(b"secret", &[Some(&key), Some(&other)]).unwrap();
+        assert_eq!(wrappings(&both), 2);
+        for key in [&key, &other] {
+            assert_eq!(opened(both.clone(), Some(key)).unwrap(), b"secret");
+        }
+        assert_eq!(opened(both.clone(), Some(&UnlockKey::generate().unwrap())), Err(LockError::Wrong));
+        assert_eq!(opened(both, None), Err(LockError::Locked));
+        assert_eq!(closed(b"secret", &[Some(&key), None]).unwrap(), b"secret");
         for bad in ["", "SWMKEY-1-", "SWMKEY-1-abc", "SWMTKN-1-x"] {
             assert_eq!(bad.parse::<UnlockKey>(), Err(LockError::Malformed), "{bad}");
         }

@@ -11,7 +11,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use certs::{LockError, UnlockKey, lock::opened};
+use certs::{LockError, UnlockKey, lock};
 use proto::{error::ApiError, model};
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
@@ -40,20 +40,20 @@ pub(crate) fn new_unlock_key() -> Result<model::UnlockKey, ApiError> {
     Ok(model::UnlockKey(UnlockKey::generate()?.to_string()))
 }
 
-/// Wraps the key in the manager's directory under `new`, or unwraps it for good.
+/// Wraps the key in the manager's directory so that any of `new` opens it; for good where one of them is none.
+///
+/// The certificate's key lies in a file of its own, and the machine may stop between the two. So a change goes in three steps: this
+/// file opens with both keys, the certificate's with the new one, this file with the new one only, which the next start
+/// makes up for.
 ///
 /// # Errors
 /// It cannot be read, is wrapped under another key than `old`, or cannot be written.
-pub fn rewrap(dir: &Path, old: Option<&UnlockKey>, new: Option<&UnlockKey>) -> Result<(), ApiError> {
+pub fn rewrap(dir: &Path, old: Option<&UnlockKey>, new: &[Option<&UnlockKey>]) -> Result<(), ApiError> {
     let path = dir.join(KEY_FILE);
     let failed = |e: &dyn std::fmt::Display| ApiError::internal(format!("{}: {e}", path.display()));
     let bytes = fs::read(&path).map_err(|e| failed(&e))?;
-    // Another look at what an interrupted change has done already.
-    let key = opened(bytes.clone(), old).or_else(|_| opened(bytes, new)).map_err(|e| failed(&e))?;
-    let text = match new {
-        Some(new) => new.wrap(&key)?.into_bytes(),
-        None => key,
-    };
+    let key = lock::opened(bytes, old).map_err(|e| failed(&e))?;
+    let text = lock::closed(&key, new)?;
     write_new(&path, &text).map_err(|e| failed(&e))
 }
 
@@ -69,20 +69,25 @@ pub(crate) struct Sealer {
 }
 
 impl Sealer {
-    /// With the key in `path`; `create` draws one if the file does not exist.
+    /// With the key in `path`; `create` draws one if the file does not exist. The file is left wrapped under `unlock` alone.
     pub(crate) fn open(path: &Path, create: bool, unlock: Option<&UnlockKey>) -> Result<Self, KeyError> {
         let rng = SystemRandom::new();
         let random = |bytes: &mut [u8]| rng.fill(bytes).map_err(|_| io::Error::other("no random numbers"));
-        let key = match fs::read(path) {
-            Ok(key) => opened(key, unlock)?,
+        let (key, settled) = match fs::read(path) {
+            Ok(bytes) => {
+                let settled = lock::wrappings(&bytes) == usize::from(unlock.is_some());
+                (lock::opened(bytes, unlock)?, settled)
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound && create => {
                 let mut key = vec![0; KEY_LEN];
                 random(&mut key)?;
-                write_new(path, &key)?;
-                key
+                (key, false)
             }
             Err(e) => return Err(e.into()),
         };
+        if !settled {
+            write_new(path, &lock::closed(&key, &[unlock]).map_err(io::Error::other)?)?;
+        }
         let key = UnboundKey::new(&AES_256_GCM, &key).map_err(|_| {
             io::Error::new(io::ErrorKind::InvalidData, format!("not a key of {KEY_LEN} bytes"))
         })?;
@@ -169,6 +174,36 @@ mod tests {
         *damaged.last_mut().unwrap() ^= 1;
         assert_eq!(again.open_value("task", b"id", &damaged), Err(Sealed));
         assert_eq!(again.open_value("task", b"id", b""), Err(Sealed));
+    }
+
+    #[test]
+    fn a_change_of_the_lock_may_stop_anywhere() {
+        let (k1, k2) = (UnlockKey::generate().unwrap(), UnlockKey::generate().unwrap());
+        let opens = |path: &Path, key: Option<&UnlockKey>| Sealer::open(path, false, key).is_ok();
+        for (old, new) in [(Some(&k1), Some(&k2)), (None, Some(&k2)), (Some(&k1), None)] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(KEY_FILE);
+            let sealed = Sealer::open(&path, true, old).unwrap().seal("task", b"id", b"secret").unwrap();
+            let start = fs::read(&path).unwrap();
+            assert_eq!(lock::wrappings(&start), usize::from(old.is_some()));
+
+            rewrap(dir.path(), old, &[old, new]).unwrap();
+            let between = fs::read(&path).unwrap();
+            // Stopped before the certificate had the new key: the old one opens, and a new attempt goes on from there.
+            assert!(opens(&path, old));
+            assert_eq!(lock::wrappings(&fs::read(&path).unwrap()), usize::from(old.is_some()));
+            rewrap(dir.path(), old, &[old, new]).unwrap();
+            // Stopped after that: the new one opens, and alone from then on.
+            fs::write(&path, &between).unwrap();
+            let sealer = Sealer::open(&path, false, new).unwrap();
+            assert_eq!(sealer.open_value("task", b"id", &sealed).unwrap(), b"secret");
+            assert_eq!(opens(&path, old), new.is_none());
+            // Not stopped.
+            fs::write(&path, &between).unwrap();
+            rewrap(dir.path(), new, &[new]).unwrap();
+            assert!(opens(&path, new));
+            assert_eq!(opens(&path, old), new.is_none());
+        }
     }
 
     #[test]

@@ -91,30 +91,35 @@ impl Keeper {
     /// Keeps on the disk what is in use: the certificate and what it trusts, locked as the swarm wants it.
     fn keep(&mut self, memory: &mut Memory) {
         let me = self.identity.current();
-        let lock = match me.role() {
-            Role::Worker => None,
-            Role::Manager => match self.seat.wanted_lock() {
-                Some(wanted) => wanted,
-                None => self.files.unlock().cloned(),
-            },
+        let manager = me.role() == Role::Manager;
+        let lock = match manager.then(|| self.seat.wanted_lock()).flatten() {
+            Some(wanted) => wanted,
+            None if manager => self.files.unlock().cloned(),
+            None => None,
         };
-        let relocked = lock.as_ref() != self.files.unlock();
-        if relocked {
-            self.files = self.files.clone().with_unlock(lock.clone());
-        }
+        let files = self.files.clone().with_unlock(lock.clone());
+        let relocked = files.unlock() != self.files.unlock();
         let kept = memory.kept.as_ref().is_none_or(|kept| Arc::ptr_eq(kept, &me));
+        if relocked
+            && manager
+            && let Err(error) = self.seat.open_to(lock.as_ref())
+        {
+            tracing::error!(%error, "the manager's state could not be locked anew");
+            return;
+        }
         if (relocked || !kept)
-            && let Err(error) = self.files.save(&me)
+            && let Err(error) = files.save(&me)
         {
             tracing::error!(%error, "the certificate could not be kept");
+            return;
         }
-        if relocked && me.role() == Role::Manager {
-            match self.seat.lock(lock) {
+        (self.files, memory.kept) = (files, Some(me));
+        if manager && !self.seat.is_locked_with(lock.as_ref()) {
+            match self.seat.lock_with(lock) {
                 Ok(()) => tracing::info!("the manager's state is locked as the swarm wants it"),
                 Err(error) => tracing::error!(%error, "the manager's state could not be locked anew"),
             }
         }
-        memory.kept = Some(me);
     }
 
     async fn settle_seat(&self, memory: &mut Memory) {

@@ -162,15 +162,33 @@ impl Seat {
         if key.is_empty() { Some(None) } else { key.parse().ok().map(Some) }
     }
 
-    /// Wraps the manager's state anew.
+    /// Whether the manager's state is locked with `key`, and with nothing else.
+    pub fn is_locked_with(&self, key: Option<&UnlockKey>) -> bool {
+        self.lock().as_ref() == key
+    }
+
+    /// Wraps the manager's state so that the key in use and `new` open it: before the certificate is locked with `new`.
     ///
     /// # Errors
     /// The file cannot be read or written.
-    pub fn lock(&self, new: Option<UnlockKey>) -> Result<(), ApiError> {
-        let mut unlock = self.0.unlock.lock().unwrap_or_else(PoisonError::into_inner);
-        rewrap(&self.0.dir, unlock.as_ref(), new.as_ref())?;
-        *unlock = new;
+    pub fn open_to(&self, new: Option<&UnlockKey>) -> Result<(), ApiError> {
+        let lock = self.lock();
+        rewrap(&self.0.dir, lock.as_ref(), &[lock.as_ref(), new])
+    }
+
+    /// Wraps the manager's state so that `new` alone opens it, after [`Self::open_to`].
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn lock_with(&self, new: Option<UnlockKey>) -> Result<(), ApiError> {
+        let mut lock = self.lock();
+        rewrap(&self.0.dir, new.as_ref(), &[new.as_ref()])?;
+        *lock = new;
         Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<UnlockKey>> {
+        self.0.unlock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn sit(&self, start: Start) -> Result<(), ApiError> {
@@ -181,7 +199,7 @@ impl Seat {
             listen_addr: inner.membership.listen_addr,
             advertise_addr: inner.membership.advertise_addr,
             loops: inner.loops,
-            unlock: inner.unlock.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            unlock: self.lock().clone(),
             limits: inner.limits,
             hints: inner.hints.clone(),
             ground: Ground::default(),
@@ -213,7 +231,10 @@ impl Seat {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(ApiError::internal(format!("cannot remove {}: {e}", self.0.dir.display())))
             }
-            _ => Ok(()),
+            _ => {
+                *self.lock() = None;
+                Ok(())
+            }
         }
     }
 }
