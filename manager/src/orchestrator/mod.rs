@@ -12,7 +12,7 @@ mod slot;
 
 use std::sync::Arc;
 
-use proto::model::{Meta, Service, ServiceMode, Task, TaskId, TaskState, TaskStatus, Timestamp};
+use proto::model::{Meta, Millis, Service, ServiceMode, Task, TaskId, TaskState, TaskStatus, Timestamp};
 
 use crate::{
     control_loop::Plan,
@@ -45,6 +45,19 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    /// Whether `span` since `start` is not over, and then a wake-up when it is.
+    ///
+    /// A start further ahead than the span itself was set by a leader whose clock was ahead of this one's: waiting for that could take
+    /// as long as that clock was wrong.
+    fn lasts(&mut self, start: Timestamp, span: Millis) -> bool {
+        let until = start.after(span);
+        let lasts = self.now < until && start <= self.now.after(span);
+        if lasts {
+            self.plan.wake(until);
+        }
+        lasts
+    }
+
     /// Raises a task's desired state; one that is there or beyond stays.
     fn desire(&mut self, task: &Task, desired: TaskState) {
         if task.desired < desired {

@@ -56,9 +56,7 @@ pub(super) fn promote(pass: &mut Pass<'_>, slot: &Slot<'_>) {
             continue;
         }
         let stopping = slot.tasks.iter().any(|t| !slot::is_live(t) && slot::is_holding(t, pass.state));
-        let limit = task.start_after.max(task.meta.created_at).after(MAX_STOP_WAIT);
-        if stopping && pass.now < limit {
-            pass.plan.wake(limit);
+        if stopping && pass.lasts(task.start_after.max(task.meta.created_at), MAX_STOP_WAIT) {
             continue;
         }
         pass.desire(task, TaskState::Running);

@@ -212,9 +212,8 @@ fn complete(
         if task.status.state < TaskState::Running {
             return;
         }
-        let until = task.running_at.after(watched(config));
-        if pass.now < until {
-            return pass.plan.wake(until);
+        if pass.lasts(task.running_at, watched(config)) {
+            return;
         }
     }
     let (state, message) = match status.state.is_rollback() {
@@ -279,12 +278,5 @@ fn is_in_progress(pass: &mut Pass<'_>, slot: &Slot<'_>, task: &Task, config: &Up
     if !is_first(slot, task, pass.service) || slot::standing(task, pass.state) != Standing::Fine {
         return false;
     }
-    if task.status.state < TaskState::Running {
-        return true;
-    }
-    let until = task.running_at.after(config.delay);
-    if pass.now < until {
-        pass.plan.wake(until);
-    }
-    pass.now < until
+    task.status.state < TaskState::Running || pass.lasts(task.running_at, config.delay)
 }

@@ -53,6 +53,23 @@ fn so_many_at_a_time_with_a_pause_between() {
 }
 
 #[test]
+fn an_update_does_not_wait_for_a_clock_that_was_ahead() {
+    let update = UpdateConfig { parallelism: 1, delay: Millis::secs(10), ..UpdateConfig::default() };
+    let mut world = World::new(&["n1", "n2"]);
+    let id = start(&mut world, 2, update);
+    let right = world.now;
+    world.pass(Millis::secs(600));
+    to_image(&mut world, &id, "image:2");
+    assert!(world.run() > Some(right.after(Millis::secs(600))));
+    assert_eq!(on_image(&world, &id, "image:2"), 1);
+    // Another leader, whose clock is right.
+    world.now = right;
+    let next = world.run();
+    assert_eq!(on_image(&world, &id, "image:2"), 2);
+    assert!(next <= Some(right.after(Millis::secs(11))), "{next:?}");
+}
+
+#[test]
 fn what_does_not_concern_a_task_does_not_replace_it() {
     let mut world = World::new(&["n1", "n2"]);
     let id = start(&mut world, 2, UpdateConfig::default());
