@@ -2,10 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use anyhow::{Context, Result, ensure};
-use cluster_tests::{Cluster, Host, image::IMAGE, lan::run, wait};
+use cluster_tests::{
+    Cluster, Host,
+    image::IMAGE,
+    lan::run,
+    probe::{self, Answer},
+    wait,
+};
+use nix::sys::signal::Signal;
 
 fn subnets(host: &Host, network: &str) -> Result<Vec<String>> {
     let text = host.rnctl(&["network", "inspect", "--format", "{{json .IPAM.Config}}", network])?;
@@ -59,6 +69,56 @@ fn there_is_one_mesh_network_and_services_that_publish_hold_it() -> Result<()> {
     cluster.service(&["--name", "web", "--publish", "8080:80"])?;
     cluster.wait_running("web", 1)?;
     cluster.wait_answers(8080)
+}
+
+#[test]
+fn a_service_on_the_hosts_network_is_its_nodes_own() -> Result<()> {
+    let mut cluster = Cluster::with_image(2)?;
+    let manager = cluster.manager();
+    let on = |host: &Host| -> Result<Vec<String>> {
+        let list = host.rnctl(&["ps", "-q", "--no-trunc", "--filter", "network=host"])?;
+        Ok(list.lines().map(str::to_owned).collect())
+    };
+    manager.rnctl(&["network", "create", "-d", "overlay", "app"])?;
+    let create = ["service", "create", "-d", "--name", "own", "--network", "host"];
+    for (more, words) in [
+        (&["--publish", "8080:80"][..], &["service own", "port 80", "network host"][..]),
+        (&["--network", "app"], &["service own", "combined", "(app)"]),
+        (&["--sysctl", "net.core.somaxconn=64"], &["service own", "net.core.somaxconn", "not allowed"]),
+    ] {
+        manager.says(&[&create[..], more, &[IMAGE]].concat(), words)?;
+    }
+
+    cluster.service(&["--name", "own", "--network", "host", "--mode", "global"])?;
+    cluster.wait_running("own", 2)?;
+    // On the node's own addresses, without anything that leads there, and under its name.
+    cluster.wait_answers(80)?;
+    for (k, host) in cluster.hosts.iter().enumerate() {
+        let answer =
+            Answer::parse(&probe::get_from(&cluster.client.path(), SocketAddr::new(host.v4(), 80), "/")?)?;
+        ensure!(answer.task == format!("host{}", k + 1), "{answer:?}");
+        ensure!(answer.client == cluster.client_addr(host.v4()), "{answer:?}");
+        ensure!(on(host)?.len() == 1, "{}", host.rnctl(&["ps"])?);
+        let none = std::fs::read_dir(host.exec_root().join("netns")).map_or(0, Iterator::count);
+        ensure!(none == 0, "{none} sandboxes on {}", host.name);
+    }
+    let targets = manager.rnctl(&["service", "inspect", "--pretty", "own"])?;
+    ensure!(targets.lines().any(|l| l.trim().starts_with("Networks:") && l.contains("host")), "{targets}");
+
+    // It outlives the daemon as any task does.
+    let before = on(&cluster.hosts[1])?;
+    cluster.hosts[1].stop(Signal::SIGKILL)?;
+    probe::get_from(&cluster.client.path(), SocketAddr::new(cluster.hosts[1].v6(), 80), "/")?;
+    cluster.hosts[1].start()?;
+    cluster.wait_running("own", 2)?;
+    ensure!(on(&cluster.hosts[1])? == before, "another container");
+
+    // Updated in place: stop-first, since there is one port 80.
+    cluster.update(&["--network-rm", "host", "--network-add", "app", "own"])?;
+    cluster.wait_update("own", "completed")?;
+    let gone = probe::get_from(&cluster.client.path(), SocketAddr::new(cluster.hosts[0].v4(), 80), "/");
+    ensure!(gone.is_err(), "{gone:?}");
+    Ok(())
 }
 
 #[test]

@@ -58,6 +58,7 @@ impl DataPlane {
         let known = assigned.borrow().clone();
         let alive = runtime.list().into_iter().filter(|c| c.state.pid().is_some());
         let tasks = alive.filter_map(|c| known.tasks.get(&c.record.task?.task).cloned());
+        let tasks = tasks.filter(|task| !task.spec.is_on_host_network());
         let requests = tasks.filter_map(|task| SandboxRequest::of(&task, &known).ok()).collect();
         let adopted = reconciler.adopt(requests).await;
         let adopted = adopted.into_iter().map(|(id, result)| (id, result.map_err(failed))).collect();
@@ -102,12 +103,21 @@ impl DataPlane {
 
 fn network(info: &SandboxInfo) -> TaskNetwork {
     let addrs = info.addrs.iter().chain(&info.gateway_addrs).copied().collect();
-    TaskNetwork { netns: info.netns.clone(), addrs, host_ports: info.host_ports.clone() }
+    TaskNetwork { netns: Some(info.netns.clone()), addrs, host_ports: info.host_ports.clone() }
+}
+
+/// What a task in the node's own network needs: nothing that would have to be made.
+fn own_network(task: &Task) -> Option<TaskNetwork> {
+    let own = TaskNetwork { netns: None, addrs: Vec::new(), host_ports: Vec::new() };
+    task.spec.is_on_host_network().then_some(own)
 }
 
 #[async_trait]
 impl Network for DataPlane {
     async fn up(&self, task: &Arc<Task>, _container: &ContainerId) -> Result<TaskNetwork, NetworkError> {
+        if let Some(own) = own_network(task) {
+            return Ok(own);
+        }
         let known = self.assigned.borrow().clone();
         let request = SandboxRequest::of(task, &known).map_err(failed)?;
         let up = async {
@@ -136,6 +146,9 @@ impl Network for DataPlane {
     }
 
     async fn adopt(&self, task: &Arc<Task>, container: &ContainerId) -> Result<TaskNetwork, NetworkError> {
+        if let Some(own) = own_network(task) {
+            return Ok(own);
+        }
         let adopted = locked(&self.adopted).remove(&task.id);
         let info = match adopted {
             Some(result) => result?,

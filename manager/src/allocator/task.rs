@@ -3,16 +3,14 @@
 use std::{net::IpAddr, sync::Arc};
 
 use proto::model::{
-    Attachment, Network, NetworkId, PublishMode, ServiceAllocation, Task, TaskAllocation, TaskSpec, TaskState,
+    Attachment, HOST_NETWORK, Network, NetworkId, PublishMode, ServiceAllocation, Task, TaskAllocation,
+    TaskSpec, TaskState,
 };
 
 use crate::{
     ipam::{Hints, WorkingSet},
     store::state::State,
 };
-
-/// Networks that every machine has by itself: nothing is allocated for them.
-const PREDEFINED: [&str; 3] = ["host", "bridge", "none"];
 
 /// Whether a task waits for addresses.
 pub(super) fn is_waiting(task: &Task) -> bool {
@@ -26,7 +24,8 @@ pub(super) fn overlays<'a>(spec: &TaskSpec, state: &'a State) -> Result<Vec<&'a 
         match state.networks.get(target) {
             Some(network) if networks.iter().any(|n| n.id == network.id) => {}
             Some(network) => networks.push(network),
-            None if PREDEFINED.contains(&target) => {}
+            // Every machine has it by itself: nothing is allocated.
+            None if target == HOST_NETWORK => {}
             None => return Err(format!("network {target} not found")),
         }
     }

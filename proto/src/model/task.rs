@@ -282,6 +282,16 @@ pub struct TaskSpec {
     pub force_update: u64,
 }
 
+/// The network that each machine has by itself: its own.
+pub const HOST_NETWORK: &str = "host";
+
+impl TaskSpec {
+    /// Whether the task runs in its node's own network.
+    pub fn is_on_host_network(&self) -> bool {
+        self.networks.iter().any(|n| n.target == HOST_NETWORK)
+    }
+}
+
 /// A task's place on one network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use proto::{
-    model::{Mac, SubnetAddr},
+    model::{HOST_NETWORK, Mac, SubnetAddr},
     pb,
 };
 use tonic::Response;
@@ -43,7 +43,7 @@ impl Local {
             oci_config_json: detail.oci_config,
             log_path: detail.log_path.display().to_string(),
             hostname: record.hostname,
-            netns_path: record.netns.display().to_string(),
+            netns_path: record.netns.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
             rootfs_path: detail.rootfs_path.display().to_string(),
         }))
     }
@@ -98,7 +98,10 @@ fn to_pb(container: Container, assigned: &Assigned) -> pb::Container {
             gateway: gateway.map(|g| g.to_string()).unwrap_or_default(),
         }
     });
-    let networks = networks.collect();
+    let mut networks: Vec<_> = networks.collect();
+    if record.netns.is_none() {
+        networks.push(pb::ContainerNetwork { name: HOST_NETWORK.into(), ..Default::default() });
+    }
     let ports = task.map(|t| t.status.ports.iter().map(Into::into).collect()).unwrap_or_default();
     pb::Container {
         id: record.id.to_string(),

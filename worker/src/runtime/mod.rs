@@ -81,8 +81,8 @@ pub struct ContainerConfig {
     pub spec: ContainerSpec,
     /// Upper limits.
     pub limits: Resources,
-    /// File of its network namespace, made before.
-    pub netns: PathBuf,
+    /// File of its network namespace, made before; none = the machine's own.
+    pub netns: Option<PathBuf>,
     /// Its own addresses, for `/etc/hosts`, the preferred one first.
     pub addrs: Vec<IpAddr>,
     /// Search domains of the host, for `/etc/resolv.conf` if the spec has none.
@@ -110,8 +110,8 @@ pub struct ContainerRecord {
     pub labels: BTreeMap<String, String>,
     /// When it was made, ms since the epoch.
     pub created_at: u64,
-    /// File of its network namespace.
-    pub netns: PathBuf,
+    /// File of its network namespace; none = the machine's own.
+    pub netns: Option<PathBuf>,
     /// What asks it to stop, e.g. 15.
     pub stop_signal: i32,
     /// From that signal to SIGKILL, in ms.

@@ -24,8 +24,8 @@ pub use supervisor::{Supervisor, SupervisorConfig};
 /// A task's network, as its container needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskNetwork {
-    /// File of its network namespace.
-    pub netns: PathBuf,
+    /// File of its network namespace; none = the node's own.
+    pub netns: Option<PathBuf>,
     /// Its addresses, the preferred one first, for `/etc/hosts`.
     pub addrs: Vec<IpAddr>,
     /// Host-mode ports as bound on this node.

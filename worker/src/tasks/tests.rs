@@ -61,7 +61,7 @@ impl FakeRuntime {
             }),
             spec: task.spec.container.clone(),
             limits: Default::default(),
-            netns: "/netns".into(),
+            netns: Some("/netns".into()),
             addrs: Vec::new(),
             search: Vec::new(),
         };
@@ -220,7 +220,7 @@ impl Network for FakeNetwork {
             ));
         }
         self.up.lock().unwrap().insert(task.id.clone());
-        Ok(TaskNetwork { netns: "/netns".into(), addrs: Vec::new(), host_ports: Vec::new() })
+        Ok(TaskNetwork { netns: Some("/netns".into()), addrs: Vec::new(), host_ports: Vec::new() })
     }
 
     async fn created(&self, _: &Arc<Task>, _: &ContainerId) {}
@@ -228,7 +228,7 @@ impl Network for FakeNetwork {
     async fn adopt(&self, task: &Arc<Task>, _: &ContainerId) -> Result<TaskNetwork, NetworkError> {
         self.log.lock().unwrap().push("adopt".into());
         self.up.lock().unwrap().insert(task.id.clone());
-        Ok(TaskNetwork { netns: "/netns".into(), addrs: Vec::new(), host_ports: Vec::new() })
+        Ok(TaskNetwork { netns: Some("/netns".into()), addrs: Vec::new(), host_ports: Vec::new() })
     }
 
     async fn down(&self, task: &TaskId) {

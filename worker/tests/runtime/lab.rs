@@ -264,7 +264,7 @@ pub fn config(netns: &Path, command: &[&str]) -> ContainerConfig {
             ..ContainerSpec::default()
         },
         limits: Resources::default(),
-        netns: netns.to_owned(),
+        netns: Some(netns.to_owned()),
         addrs: vec![],
         search: vec![],
     }

@@ -191,7 +191,7 @@ async fn what_cannot_run_says_so_and_leaves_nothing() {
     wrong.spec.image = "nothing".to_owned();
     assert!(matches!(lab.runtime.create(wrong).await, Err(RuntimeError::NoSuchImage { .. })));
     let mut wrong = lab.sh("true");
-    wrong.netns = "/no/such/netns".into();
+    wrong.netns = Some("/no/such/netns".into());
     println!("a missing namespace: {}", lab.runtime.create(wrong).await.unwrap_err());
     let mut wrong = lab.sh("true");
     wrong.spec.user = "nobody-here".to_owned();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use proto::{
     error::ApiError,
     model::{
-        FailureAction, Network, NetworkAttachmentConfig, Service, ServiceMode, ServiceSpec, UpdateConfig,
+        FailureAction, HOST_NETWORK, Network, NetworkAttachmentConfig, Service, ServiceMode, ServiceSpec,
+        UpdateConfig,
     },
     template::Context,
 };
@@ -65,6 +66,7 @@ fn checked(state: &State, own: Option<&Service>, mut spec: ServiceSpec) -> Resul
         .help("rnctl network create -d overlay --ingress ingress; or publish with mode=host"));
     }
     networks(state, &object, &mut spec.task.networks)?;
+    host_network(state, &object, &spec)?;
     Ok(spec)
 }
 
@@ -110,6 +112,12 @@ fn update_config(object: &str, what: &str, config: &UpdateConfig) -> Result<(), 
 /// Replaces names and id prefixes by ids.
 fn networks(state: &State, object: &str, configs: &mut [NetworkAttachmentConfig]) -> Result<(), ApiError> {
     for i in 0..configs.len() {
+        if configs[i].target == HOST_NETWORK {
+            if configs[..i].iter().any(|other| other.target == HOST_NETWORK) {
+                return Err(ApiError::invalid(format!("{object}: network host is given twice")));
+            }
+            continue;
+        }
         let network = resolve(state, object, &configs[i].target)?;
         if network.spec.ingress {
             return Err(ApiError::invalid(format!(
@@ -135,8 +143,40 @@ fn networks(state: &State, object: &str, configs: &mut [NetworkAttachmentConfig]
     Ok(())
 }
 
+/// A task in its node's own network has no place of its own on any other, nor a port that could be led elsewhere.
+fn host_network(state: &State, object: &str, spec: &ServiceSpec) -> Result<(), ApiError> {
+    if !spec.task.is_on_host_network() {
+        return Ok(());
+    }
+    if let [first, second, ..] = spec.task.networks.as_slice() {
+        let other = if first.target == HOST_NETWORK { second } else { first };
+        return Err(ApiError::invalid(format!(
+            "{object}: network host cannot be combined with another network ({})",
+            state.networks.get(other.target.as_str()).map_or(other.target.as_str(), |n| &n.spec.name)
+        ))
+        .help("a task in its node's own network reaches other services by their published ports; leave out one of the two"));
+    }
+    if spec.task.networks.iter().any(|n| !n.aliases.is_empty()) {
+        return Err(ApiError::invalid(format!(
+            "{object}: aliases need a network of the swarm, not the host's"
+        )));
+    }
+    if let Some(port) = spec.endpoint.ports.first() {
+        return Err(ApiError::invalid(format!(
+            "{object}: port {} cannot be published from network host",
+            port.target
+        ))
+        .help("leave out --publish: what the program listens on is open on its node"));
+    }
+    match spec.task.container.sysctls.keys().find(|key| key.starts_with("net.")) {
+        Some(key) => Err(ApiError::invalid(format!("{object}: sysctl {key} is not allowed in network host"))
+            .help("it would change the node; set it there")),
+        None => Ok(()),
+    }
+}
+
 fn resolve(state: &State, object: &str, key: &str) -> Result<Arc<Network>, ApiError> {
-    if matches!(key, "host" | "bridge" | "none") && state.networks.values().all(|n| n.spec.name != key) {
+    if matches!(key, "bridge" | "none") && state.networks.values().all(|n| n.spec.name != key) {
         return Err(ApiError::unsupported(format!(
             "{object}: the predefined network {key} cannot be used by services"
         ))

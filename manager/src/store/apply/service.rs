@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::BTreeSet, mem::discriminant};
 
 use proto::model::{
-    EndpointMode, PortConfig, PublishMode, Revision, Service, ServiceAllocation, ServiceId, ServiceSpec,
-    TaskState, UpdateState, UpdateStatus,
+    EndpointMode, HOST_NETWORK, PortConfig, PublishMode, Revision, Service, ServiceAllocation, ServiceId,
+    ServiceSpec, TaskState, UpdateState, UpdateStatus,
 };
 
 use super::{Applying, refuse};
@@ -129,7 +129,7 @@ impl Applying<'_> {
 
     /// What a spec needs of other objects: its networks exist, its ports are free.
     fn spec_holds(&self, id: &ServiceId, spec: &ServiceSpec) -> Outcome {
-        for attachment in &spec.task.networks {
+        for attachment in spec.task.networks.iter().filter(|n| n.target != HOST_NETWORK) {
             let Some(network) = self.state.networks.get(attachment.target.as_str()) else {
                 return Err(Rejected::NotFound(format!("network {}", attachment.target)));
             };

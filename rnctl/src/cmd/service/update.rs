@@ -6,8 +6,8 @@ use clap::Args;
 use proto::{
     error::ApiError,
     model::{
-        EndpointSpec, Mount, NetworkAttachmentConfig, PortConfig, Protocol, Service, ServiceMode,
-        ServiceSpec, Ulimit,
+        EndpointSpec, HOST_NETWORK, Mount, NetworkAttachmentConfig, PortConfig, Protocol, Service,
+        ServiceMode, ServiceSpec, Ulimit,
     },
 };
 
@@ -317,17 +317,24 @@ fn roll_back(service: &Service) -> Result<Edit, Failure> {
     }
 }
 
+/// How a spec names a network: by its id; a machine's own has none.
+async fn network_id(rn: &Daemon, key: &str) -> Result<String, Failure> {
+    match key {
+        HOST_NETWORK => Ok(key.to_owned()),
+        _ => Ok(rn.control().get_network(get(key)).await?.into_inner().id),
+    }
+}
+
 /// Runs `service update`.
 pub async fn run(rn: &Daemon, args: UpdateArgs) -> Result<(), Failure> {
     args.unsupported.refuse()?;
-    // A spec names networks by id; a user by either.
     let mut removed = Vec::new();
     for key in &args.lists.network_rm {
-        removed.push(rn.control().get_network(get(key)).await?.into_inner().id);
+        removed.push(network_id(rn, key).await?);
     }
     let mut added = args;
     for network in &mut added.lists.network_add {
-        network.target = rn.control().get_network(get(&network.target)).await?.into_inner().id;
+        network.target = network_id(rn, &network.target).await?;
     }
     let pinned = match &added.image {
         Some(image) => added.image_flags.pin(rn, image, true).await?,

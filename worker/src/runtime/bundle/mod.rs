@@ -39,6 +39,19 @@ pub struct Inputs<'a> {
     pub unified_cgroups: bool,
     /// A static init program on this machine, if there is one.
     pub init: Option<&'a Path>,
+    /// The machine, as a container in its network sees it.
+    pub machine: &'a Machine,
+}
+
+/// What a container in the machine's own network takes from it, as Docker's do.
+#[derive(Debug, Clone, Default)]
+pub struct Machine {
+    /// Its name.
+    pub hostname: String,
+    /// Its `/etc/hosts`.
+    pub hosts: String,
+    /// Its `/etc/resolv.conf`.
+    pub resolv_conf: String,
 }
 
 /// What a container is.
@@ -68,8 +81,11 @@ pub struct Bundle {
 pub fn compose(inputs: &Inputs<'_>) -> Result<Bundle> {
     let Inputs { config, image, user, .. } = inputs;
     let spec = &config.spec;
-    let hostname =
-        if spec.hostname.is_empty() { config.id.short().to_owned() } else { spec.hostname.clone() };
+    let hostname = match (spec.hostname.as_str(), &config.netns) {
+        ("", Some(_)) => config.id.short().to_owned(),
+        ("", None) => inputs.machine.hostname.clone(),
+        (name, _) => name.to_owned(),
+    };
     let command = command(inputs)?;
     let cwd = working_dir(inputs)?;
     let caps = capabilities::effective(&spec.cap_add, &spec.cap_drop)?;
@@ -107,11 +123,17 @@ pub fn compose(inputs: &Inputs<'_>) -> Result<Bundle> {
             "readonlyPaths": READ_ONLY,
         },
     });
-    let files = vec![
-        ("hostname", format!("{hostname}\n")),
-        ("hosts", files::hosts(&hostname, &config.addrs, &spec.hosts)),
-        ("resolv.conf", files::resolv_conf(&spec.dns, &config.search)),
-    ];
+    let (hosts, resolv_conf) = match config.netns {
+        Some(_) => (
+            files::hosts(&hostname, &config.addrs, &spec.hosts),
+            files::resolv_conf(&spec.dns, &config.search),
+        ),
+        None => (
+            files::machine_hosts(&inputs.machine.hosts, &spec.hosts),
+            files::machine_resolv_conf(&inputs.machine.resolv_conf, &spec.dns),
+        ),
+    };
+    let files = vec![("hostname", format!("{hostname}\n")), ("hosts", hosts), ("resolv.conf", resolv_conf)];
     let directories = vec![Directory { path: PathBuf::from(cwd), uid: user.uid, gid: user.gid }];
     Ok(Bundle {
         config: document,
@@ -229,7 +251,9 @@ fn rlimits(inputs: &Inputs<'_>) -> Result<Vec<Value>> {
 fn namespaces(inputs: &Inputs<'_>) -> Vec<Value> {
     let mut list: Vec<Value> =
         ["pid", "mount", "uts", "ipc"].into_iter().map(|kind| json!({ "type": kind })).collect();
-    list.push(json!({ "type": "network", "path": inputs.config.netns }));
+    if let Some(netns) = &inputs.config.netns {
+        list.push(json!({ "type": "network", "path": netns }));
+    }
     // As Docker: a view of its own on v2, the machine's on v1.
     if inputs.unified_cgroups {
         list.push(json!({ "type": "cgroup" }));
@@ -282,10 +306,11 @@ fn devices() -> Vec<Value> {
 
 fn sysctls(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
     // With a network namespace of its own, a container may listen on low ports and ping whoever it runs as (Docker's).
-    let mut all = BTreeMap::from([
-        ("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned()),
-        ("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned()),
-    ]);
+    let mut all = BTreeMap::new();
+    if inputs.config.netns.is_some() {
+        all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+        all.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+    }
     all.extend(inputs.config.spec.sysctls.clone());
     all
 }

@@ -13,7 +13,7 @@ fn config(spec: ContainerSpec) -> ContainerConfig {
         task: None,
         spec,
         limits: Resources { nano_cpus: 1_500_000_000, memory_bytes: 64 << 20, pids: 100 },
-        netns: "/run/rn/netns/t1".into(),
+        netns: Some("/run/rn/netns/t1".into()),
         addrs: vec![],
         search: vec![],
     }
@@ -40,6 +40,11 @@ fn compose_with(config: &ContainerConfig, uid: u32) -> Result<Bundle> {
         cgroup: "/rn/d/c",
         unified_cgroups: true,
         init: None,
+        machine: &Machine {
+            hostname: "node1".to_owned(),
+            hosts: "127.0.0.1\tlocalhost\n10.0.0.1\tnode1\n".to_owned(),
+            resolv_conf: "nameserver 192.0.2.53\n".to_owned(),
+        },
     })
 }
 
@@ -49,6 +54,23 @@ fn bundle(spec: ContainerSpec) -> Bundle {
 
 fn strings(value: &Value) -> Vec<&str> {
     value.as_array().unwrap().iter().map(|item| item.as_str().unwrap()).collect()
+}
+
+#[test]
+fn in_the_machines_network_a_container_goes_by_its_name() {
+    let own = bundle(ContainerSpec::default());
+    let host = compose_with(&ContainerConfig { netns: None, ..config(ContainerSpec::default()) }, 0).unwrap();
+    let has_netns = |b: &Bundle| {
+        let list = b.config["linux"]["namespaces"].as_array().unwrap();
+        list.iter().any(|n| n["type"] == "network")
+    };
+    assert!(has_netns(&own) && !has_netns(&host));
+    assert_eq!((own.hostname.as_str(), host.hostname.as_str()), ("0123456789ab", "node1"));
+    assert_eq!(own.config["linux"]["sysctl"]["net.ipv4.ip_unprivileged_port_start"], "0");
+    assert_eq!(host.config["linux"]["sysctl"], json!({}), "they would be the machine's");
+    let file = |name: &str| &host.files.iter().find(|(n, _)| *n == name).unwrap().1;
+    assert_eq!(file("hosts"), "127.0.0.1\tlocalhost\n10.0.0.1\tnode1\n");
+    assert_eq!(file("resolv.conf"), "nameserver 192.0.2.53\n");
 }
 
 #[test]

@@ -38,6 +38,7 @@ pub fn prepare(
     let who = if config.spec.user.is_empty() { &image_config.user } else { &config.spec.user };
     let user = users::resolve(who, &config.spec.groups, &read("/etc/passwd")?, &read("/etc/group")?)?;
     let init = INITS.iter().map(Path::new).find(|path| path.exists());
+    let machine = if config.netns.is_none() { machine() } else { bundle::Machine::default() };
     let bundle = bundle::compose(&bundle::Inputs {
         config,
         image: image_config,
@@ -47,6 +48,7 @@ pub fn prepare(
         cgroup: &cgroup,
         unified_cgroups: unified_cgroups(),
         init,
+        machine: &machine,
     })?;
     for bind in &bundle.binds {
         if !bind.exists() {
@@ -110,6 +112,16 @@ pub fn prepare(
         tty: config.spec.tty,
         health: health::effective(config.spec.healthcheck.as_ref(), image_config.healthcheck.as_ref()),
     })
+}
+
+/// What is not there is empty.
+fn machine() -> bundle::Machine {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    bundle::Machine {
+        hostname: read("/proc/sys/kernel/hostname").trim().to_owned(),
+        hosts: read("/etc/hosts"),
+        resolv_conf: read("/etc/resolv.conf"),
+    }
 }
 
 /// Links to the layers, in `dir`, of a few characters each: the names of a hundred layers have to fit into one mount.

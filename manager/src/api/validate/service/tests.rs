@@ -101,7 +101,18 @@ fn each_mistake_is_named() {
     assert!(
         messages(|s| s.task.networks = vec![attachment("app"), attachment("app")]).contains("given twice")
     );
-    assert!(messages(|s| s.task.networks = vec![attachment("host")]).contains("predefined network host"));
+    assert!(messages(|s| s.task.networks = vec![attachment("bridge")]).contains("predefined network bridge"));
+    assert!(
+        messages(|s| s.task.networks = vec![attachment("host"), attachment("host")]).contains("given twice")
+    );
+    assert!(messages(|s| s.task.networks = vec![attachment("app"), attachment("host")]).contains("combined"));
+    assert!(
+        messages(|s| {
+            s.task.networks = vec![attachment("host")];
+            s.task.container.sysctls.insert("net.core.somaxconn".into(), "1024".into());
+        })
+        .contains("sysctl net.core.somaxconn")
+    );
     assert!(
         messages(|s| {
             s.task.networks =
