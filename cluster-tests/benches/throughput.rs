@@ -7,6 +7,9 @@
 //! iperf3: one TCP connection. wrk: 32 connections. The asking side has one core, the serving side another; what the kernel does on
 //! the way falls on both, so figures say what the path costs in CPU, which is what a virtual path is short of.
 //!
+//! Each path has a client of its own: two paths to one task from one client would meet in conntrack, as their replies look the same,
+//! and cost each other their source ports.
+//!
 //! `cargo bench -p cluster-tests --profile dev --bench throughput`
 
 use std::{net::SocketAddr, path::Path as Ns, process::ExitCode};
@@ -24,6 +27,7 @@ use cluster_tests::{
         task::Task,
         wrk,
     },
+    lan::Namespace,
 };
 
 const ROUNDS: usize = 5;
@@ -44,7 +48,9 @@ fn run() -> Result<()> {
     let cluster = Cluster::with_image(2)?;
     cluster.manager().rnctl(&["network", "create", "-d", "overlay", "app"])?;
     let on = |host: &str| format!("node.hostname=={host}");
-    cluster.service(&["--name", "asks", "--network", "app", "--constraint", &on("host1")])?;
+    for client in ["asks", "asks-vip"] {
+        cluster.service(&["--name", client, "--network", "app", "--constraint", &on("host1")])?;
+    }
     let iperf_port = format!("{0}:{0}", iperf::PORT);
     cluster.service(&[
         "--name",
@@ -58,10 +64,14 @@ fn run() -> Result<()> {
         "--publish",
         &iperf_port,
     ])?;
-    cluster.wait_running("asks", 1)?;
-    cluster.wait_running("serves", 1)?;
+    for service in ["asks", "asks-vip", "serves"] {
+        cluster.wait_running(service, 1)?;
+    }
     cluster.wait_answers(MESH)?;
     let asks = Task::of(&cluster, &cluster.hosts[0], "asks", "app")?;
+    let asks_vip = Task::of(&cluster, &cluster.hosts[0], "asks-vip", "app")?;
+    let further = Namespace::new("further")?;
+    cluster.lan.plug(&further)?;
     let serves = Task::of(&cluster, &cluster.hosts[1], "serves", "app")?;
     cores::pin(serves.pid, cores::SERVER)?;
 
@@ -79,10 +89,10 @@ fn run() -> Result<()> {
 
     let mut table = Table::new();
     for v4 in [true, false] {
-        overlay(&mut table, v4, &asks, &serves, &hand)?;
+        overlay(&mut table, v4, [&asks, &asks_vip], &serves, &hand)?;
     }
     for v4 in [true, false] {
-        mesh(&mut table, v4, &cluster, &hand)?;
+        mesh(&mut table, v4, &cluster, &further.path(), &hand)?;
     }
     table.end();
     Ok(())
@@ -92,9 +102,15 @@ fn family(v4: bool) -> &'static str {
     if v4 { "v4" } else { "v6" }
 }
 
-fn overlay(table: &mut Table, v4: bool, asks: &Task, serves: &Task, hand: &Handmade) -> Result<()> {
+fn overlay(
+    table: &mut Table,
+    v4: bool,
+    [asks, asks_vip]: [&Task; 2],
+    serves: &Task,
+    hand: &Handmade,
+) -> Result<()> {
     let f = family(v4);
-    let (task, vip) = (serves.addr(v4)?, asks.resolve("serves", v4)?);
+    let (task, vip) = (serves.addr(v4)?, asks_vip.resolve("serves", v4)?);
     let (from, by_hand) = (hand.first.task.path(), hand.second.task_addr(v4));
     let (client, bare) = (hand.first.host.path(), hand.second.addr(v4));
 
@@ -103,7 +119,7 @@ fn overlay(table: &mut Table, v4: bool, asks: &Task, serves: &Task, hand: &Handm
         ROUNDS,
         [
             path("overlay", || iperf::bits(&asks.netns, task, iperf::PORT)),
-            path("VIP", || iperf::bits(&asks.netns, vip, iperf::PORT)),
+            path("VIP", || iperf::bits(&asks_vip.netns, vip, iperf::PORT)),
             path("hand-made", || iperf::bits(&from, by_hand, iperf::PORT)),
             path("host network", || iperf::bits(&client, bare, iperf::PORT)),
         ],
@@ -119,7 +135,7 @@ fn overlay(table: &mut Table, v4: bool, asks: &Task, serves: &Task, hand: &Handm
             ROUNDS,
             [
                 path("overlay", || wrk::requests(&asks.netns, web(task), keep)),
-                path("VIP", || wrk::requests(&asks.netns, web(vip), keep)),
+                path("VIP", || wrk::requests(&asks_vip.netns, web(vip), keep)),
                 path("hand-made", || wrk::requests(&from, web(by_hand), keep)),
             ],
         )?;
@@ -132,35 +148,37 @@ fn overlay(table: &mut Table, v4: bool, asks: &Task, serves: &Task, hand: &Handm
     Ok(())
 }
 
-fn mesh(table: &mut Table, v4: bool, cluster: &Cluster, hand: &Handmade) -> Result<()> {
+fn mesh(table: &mut Table, v4: bool, cluster: &Cluster, further: &Ns, hand: &Handmade) -> Result<()> {
     let f = family(v4);
     let client = cluster.client.path();
     let host_addr = |n: usize| if v4 { cluster.hosts[n].v4() } else { cluster.hosts[n].v6() };
     let (remote, local) = (host_addr(0), host_addr(1));
     let (relay, bare) = (hand.first.addr(v4), hand.second.addr(v4));
 
-    let bits = |addr, port| iperf::bits(&client, addr, port);
+    let ns: &Ns = &client;
     mesh_rows(
         table,
         &format!("mesh {f}: TCP"),
         Unit::Bits,
         [
-            &mut || bits(local, iperf::PORT),
-            &mut || bits(remote, iperf::PORT),
-            &mut || bits(relay, RELAY_IPERF),
-            &mut || bits(bare, iperf::PORT),
+            &mut || iperf::bits(ns, local, iperf::PORT),
+            &mut || iperf::bits(further, remote, iperf::PORT),
+            &mut || iperf::bits(ns, relay, RELAY_IPERF),
+            &mut || iperf::bits(ns, bare, iperf::PORT),
         ],
     )?;
     for (keep, what) in [(true, "requests, kept connections"), (false, "new connections")] {
-        let ns: &Ns = &client;
-        let rate = |addr, port| wrk::requests(ns, SocketAddr::new(addr, port), keep);
+        let rate = |ns: &Ns, addr, port| wrk::requests(ns, SocketAddr::new(addr, port), keep);
         mesh_rows(
             table,
             &format!("mesh {f}: {what}"),
             Unit::Rate,
-            [&mut || rate(local, MESH), &mut || rate(remote, MESH), &mut || rate(relay, RELAY), &mut || {
-                rate(bare, WEB)
-            }],
+            [
+                &mut || rate(ns, local, MESH),
+                &mut || rate(further, remote, MESH),
+                &mut || rate(ns, relay, RELAY),
+                &mut || rate(ns, bare, WEB),
+            ],
         )?;
     }
     Ok(())

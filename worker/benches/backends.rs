@@ -15,7 +15,7 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 // The fixture names these as the crate does.
-use worker::{agent, desired, gossip, plan};
+use worker::{agent, desired, gossip, kernel, plan};
 use worker::{
     gossip::EndpointState,
     kernel::{LinuxKernel, netns::Scratch},

@@ -20,6 +20,7 @@ use proto::model::{
 use crate::{
     agent::assignments::Assigned,
     gossip::PeerView,
+    kernel::facts::BridgeNetfilter,
     plan::names::{Marks, Names},
     services::ServiceTable,
 };
@@ -114,10 +115,10 @@ pub struct LocalFacts {
     pub sandboxes: BTreeMap<TaskId, LocalSandbox>,
     /// Published ports that somebody else holds on this node: left alone.
     pub port_conflicts: BTreeSet<(Protocol, Port)>,
-    /// This machine's firewall sees bridged frames (`br_netfilter`). A flow from one task to a published port that another one
-    /// here serves is then translated while it is still on the bridge, and goes on from port to port: isolation would stop
+    /// Whether this machine's firewall sees bridged frames. If so, a flow from one task to a published port that another one
+    /// here serves is translated while it is still on the bridge, and goes on from port to port: isolation would stop
     /// it. The forward chain, which sees those frames too, keeps tasks apart instead.
-    pub bridge_filtered: bool,
+    pub bridge_netfilter: BridgeNetfilter,
     /// The supervisor has said which sandboxes live on. Until then, after a start, nothing is removed.
     pub settled: bool,
     /// Other people's forward chains that drop what they do not know get rules that let ours through.
@@ -259,6 +260,8 @@ pub struct NodeDesired {
     pub settled: bool,
     /// Other people's forward chains are opened for ours.
     pub firewall_compat: bool,
+    /// The machine has `br_netfilter`, which new namespaces begin with.
+    pub bridge_netfilter: bool,
     /// Where VXLAN goes.
     pub underlay: Underlay,
     /// The gateway bridge's subnets.
@@ -312,6 +315,7 @@ impl NodeDesired {
             gateway: local.gateway,
             marks: local.marks,
             firewall_compat: local.firewall_compat,
+            bridge_netfilter: local.bridge_netfilter != BridgeNetfilter::Absent,
             mesh: mesh(assigned, view, local, &table),
             overlays,
             sandboxes,
@@ -404,7 +408,7 @@ fn sandbox(s: &LocalSandbox, local: &LocalFacts) -> Sandbox {
         mac,
         addrs: gateway_addrs,
         default_via: local.gateway.host(1).map(|a| a.addr).to_vec(),
-        isolated: !local.bridge_filtered,
+        isolated: local.bridge_netfilter != BridgeNetfilter::On,
     });
     Sandbox { task: s.task.id.clone(), netns: local.task_netns(&s.task.id), legs, gateway, dns: s.dns }
 }

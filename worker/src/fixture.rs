@@ -8,6 +8,7 @@ use crate::{
     agent::assignments::Assigned,
     desired::{GatewaySubnets, LocalFacts, LocalSandbox, Underlay},
     gossip::{EndpointRecord, EndpointState, NodeFact, PeerView},
+    kernel::facts::BridgeNetfilter,
     plan::names::{Marks, Names},
 };
 
@@ -50,7 +51,7 @@ impl World {
                 marks: Marks::default(),
                 sandboxes: BTreeMap::new(),
                 port_conflicts: Default::default(),
-                bridge_filtered: false,
+                bridge_netfilter: BridgeNetfilter::Off,
                 settled: true,
                 firewall_compat: true,
             },

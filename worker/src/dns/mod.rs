@@ -10,6 +10,7 @@
 
 pub mod answer;
 pub mod cache;
+mod datagrams;
 pub mod server;
 pub mod upstream;
 

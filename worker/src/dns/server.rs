@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use hickory_proto::op::{Message, ResponseCode};
 use proto::model::{NetworkId, TaskId};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpListener, TcpStream, UdpSocket},
     runtime::Handle,
     task::JoinSet,
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::{self, Answer},
+    datagrams::{self, Batch, Datagram},
     upstream::{Client, Forwarder},
 };
 use crate::{desired::DnsPorts, services::ServiceTable};
@@ -31,8 +32,6 @@ use crate::{desired::DnsPorts, services::ServiceTable};
 /// Where containers find their resolver, as Docker's do.
 pub const ADDR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
-/// Queries read from a socket before others get a turn.
-const BATCH: usize = 64;
 /// A TCP client that says nothing for so long is let go (RFC 7766 section 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);
 /// TCP clients of one sandbox at once.
@@ -202,6 +201,33 @@ impl Service {
         }
     }
 
+    /// Answers what waits at the socket; whether more may wait.
+    fn round(&self, socket: &Arc<UdpSocket>, batch: &mut Batch) -> bool {
+        let Ok(requests) = socket.try_io(Interest::READABLE, || batch.receive(socket)) else { return false };
+        let full = Batch::is_full(requests.len());
+        let mut answers = Vec::with_capacity(requests.len());
+        for (peer, bytes) in requests {
+            let Ok(request) = Message::from_vec(bytes) else { continue };
+            match self.now(&request) {
+                Now::Reply(reply) => {
+                    answers
+                        .extend(answer::encode_udp(&request, &reply).map(|bytes| Datagram { peer, bytes }));
+                }
+                Now::Forward => {
+                    let (service, socket) = (self.clone(), socket.clone());
+                    tokio::spawn(async move {
+                        let reply = service.later(&request).await;
+                        if let Some(bytes) = answer::encode_udp(&request, &reply) {
+                            let _ = socket.send_to(&bytes, SocketAddr::V4(peer)).await;
+                        }
+                    });
+                }
+            }
+        }
+        batch.send(socket, &answers);
+        full
+    }
+
     async fn later(&self, request: &Message) -> Message {
         let Sandbox { requester, client, .. } = &*self.sandbox;
         self.forwarder.ask(client, &requester.servers, request).await
@@ -209,43 +235,9 @@ impl Service {
 }
 
 async fn serve_udp(service: Service, socket: Arc<UdpSocket>) {
-    let mut buffer = vec![0; 4096];
-    loop {
-        if socket.readable().await.is_err() {
-            return;
-        }
-        let mut empty = false;
-        for _ in 0..BATCH {
-            let (length, peer) = match socket.try_recv_from(&mut buffer) {
-                Ok(got) => got,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    empty = true;
-                    break;
-                }
-                // An ICMP error of an earlier reply: the next datagram may be fine.
-                Err(_) => continue,
-            };
-            let Ok(request) = Message::from_vec(buffer.get(..length).unwrap_or_default()) else { continue };
-            match service.now(&request) {
-                Now::Reply(reply) => {
-                    if let Some(bytes) = answer::encode_udp(&request, &reply) {
-                        // A full socket buffer drops the reply, as any network may; the client asks again.
-                        let _ = socket.try_send_to(&bytes, peer);
-                    }
-                }
-                Now::Forward => {
-                    let (service, socket) = (service.clone(), socket.clone());
-                    tokio::spawn(async move {
-                        let reply = service.later(&request).await;
-                        if let Some(bytes) = answer::encode_udp(&request, &reply) {
-                            let _ = socket.send_to(&bytes, peer).await;
-                        }
-                    });
-                }
-            }
-        }
+    while socket.readable().await.is_ok() {
         // An empty socket waits anyway; a turn for others before that would only cost a round of the runtime.
-        if !empty {
+        if datagrams::with(|batch| service.round(&socket, batch)) {
             tokio::task::yield_now().await;
         }
     }

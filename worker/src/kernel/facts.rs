@@ -171,13 +171,28 @@ fn routes() -> Result<Vec<IpNet>, Cause> {
     Ok(found)
 }
 
-/// Whether frames that cross a bridge of this namespace pass the IP firewall, of both families (`br_netfilter`).
-pub fn bridge_filtered() -> bool {
+/// What `br_netfilter` does with the frames that cross a bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BridgeNetfilter {
+    /// The machine does not have it.
+    Absent,
+    /// They go past the IP firewall, or those of one family do.
+    Off,
+    /// They pass the IP firewall, of both families.
+    On,
+}
+
+/// `br_netfilter` in this namespace. New ones begin with it on, whatever holds here.
+pub fn bridge_netfilter() -> BridgeNetfilter {
     let on = |name: &str| {
-        let text = fs::read_to_string(format!("/proc/sys/net/bridge/bridge-nf-call-{name}"));
-        text.is_ok_and(|t| t.trim() == "1")
+        let text = fs::read_to_string(format!("/proc/sys/net/bridge/bridge-nf-call-{name}")).ok()?;
+        Some(text.trim() == "1")
     };
-    on("iptables") && on("ip6tables")
+    match (on("iptables"), on("ip6tables")) {
+        (None, None) => BridgeNetfilter::Absent,
+        (Some(true), Some(true)) => BridgeNetfilter::On,
+        _ => BridgeNetfilter::Off,
+    }
 }
 
 /// Who holds a port of this namespace, as far as `/proc` tells: `nginx (pid 812)`. For error messages.

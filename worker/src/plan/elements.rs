@@ -7,7 +7,7 @@ use std::{
 
 use proto::model::{Mac, Port, Protocol};
 
-use super::rulesets::{RESOLVER, chain, slots_for};
+use super::rulesets::{chain, slots_for};
 use crate::{
     desired::{DnsPorts, Mesh, MeshPeer, NodeDesired},
     kernel::{Element, ElementChange, Part, Verdict},
@@ -79,7 +79,8 @@ pub fn virtual_addresses<'a>(networks: impl IntoIterator<Item = &'a NetworkTable
                 .copied()
                 .collect();
             let Some(slots) = slots_for(backends.len()) else { continue };
-            let to = Verdict::Goto(chain(v4, slots));
+            // A jump: whom no slot takes in comes back, and is refused.
+            let to = Verdict::Jump(chain(v4, slots));
             put(&mut out, of_family(v4, "service4", "service6"), Element::verdict([Part::from(*vip)], to));
             for (slot, addr) in (0..slots).zip(backends.iter().cycle()) {
                 let element = Element::map([Part::from(*vip), Part::U32(slot)], [Part::from(*addr)]);
@@ -95,8 +96,9 @@ pub fn resolver(ports: Option<DnsPorts>) -> Elements {
     let mut out = Elements::new();
     if let Some(DnsPorts { udp, tcp }) = ports {
         for (protocol, port) in [(Protocol::Udp, udp), (Protocol::Tcp, tcp)] {
-            let data = [Part::Ipv4(RESOLVER), Part::Port(port)];
-            put(&mut out, "dns", Element::map([Part::Proto(protocol.number())], data));
+            let protocol = Part::Proto(protocol.number());
+            put(&mut out, "dns", Element::map([protocol.clone()], [Part::Port(port)]));
+            put(&mut out, "dns_answers", Element::key([protocol, Part::Port(port)]));
         }
     }
     out
@@ -213,7 +215,7 @@ mod tests {
     /// Where the verdict of `before` may lead, looked up in `after`.
     fn lookups(before: &Elements, after: &Elements) -> Vec<Option<Element>> {
         let Some(service) = before.get("service4").and_then(BTreeSet::first) else { return Vec::new() };
-        let Some(Value::Verdict(Verdict::Goto(chain))) = &service.value else { panic!("{service:?}") };
+        let Some(Value::Verdict(Verdict::Jump(chain))) = &service.value else { panic!("{service:?}") };
         let slots: u32 = chain.strip_prefix("four-").unwrap().parse().unwrap();
         let find = |slot| {
             let key = vec![Part::from(VIP), Part::U32(slot)];

@@ -209,7 +209,7 @@ pub fn scope(desired: &NodeDesired, known: &Known, focus: &Focus) -> Scope {
     }
     for (id, overlay) in &desired.overlays {
         if focus.looks_at(&UnitKey::Overlay(id.clone())) {
-            look(&overlay.netns.clone().into(), vec![], &[]);
+            look(&overlay.netns.clone().into(), overlay::sysctls(), &[]);
         }
     }
     for (id, sandbox) in &desired.sandboxes {

@@ -47,7 +47,8 @@ pub fn chain(v4: bool, slots: u32) -> String {
 /// A task's sandbox: virtual addresses, and the redirect to its resolver. The same for every task.
 pub fn sandbox() -> Ruleset {
     let mut body = String::from(
-        " map dns { typeof meta l4proto : ip daddr . th dport; }
+        " map dns { typeof meta l4proto : th dport; }
+ set dns_answers { typeof meta l4proto . th sport; }
  set vip4 { typeof ip daddr; }
  set vip6 { typeof ip6 daddr; }
  map service4 { typeof ip daddr : verdict; }
@@ -63,27 +64,40 @@ pub fn sandbox() -> Ruleset {
  chain six-{n} {{ dnat ip6 to ip6 daddr . numgen random mod {n} map @backend6\n }}\n"
         );
     }
-    // `forgotten`: a packet in the middle of a connection that conntrack no longer knows is answered by a reset, rather than
-    // balanced to a task that has never heard of it. `refuse`: what still goes to a virtual address has no backend.
+    // Packets of the tasks' connections meet two short rules; what more there is, only the first of a connection does.
+    // `resolver`: ports are exchanged packet by packet. Names are asked for all the time, each time from another port: entries in
+    // conntrack for that cost more than the answers. `forgotten`: a packet in the middle of a connection that conntrack no longer
+    // knows is answered by a reset, rather than balanced to a task that has never heard of it. `refuse`: what no verdict has led
+    // elsewhere goes to a virtual address without a backend.
     let _ = write!(
         body,
-        " chain forgotten {{
+        " chain answered {{
+  udp sport set 53
+  tcp sport set 53
+ }}
+ chain resolver {{
+  type filter hook output priority raw
+  oif != lo accept
+  ip daddr {RESOLVER} udp dport 53 notrack udp dport set meta l4proto map @dns accept
+  ip daddr {RESOLVER} tcp dport 53 notrack tcp dport set meta l4proto map @dns accept
+  ip saddr {RESOLVER} meta l4proto . th sport @dns_answers notrack goto answered
+ }}
+ chain forgotten {{
   type filter hook output priority -150
+  ct state established,related,untracked accept
   ip daddr @vip4 tcp flags & (fin | syn | rst | ack) != syn ct state new,invalid reject with tcp reset
   ip6 daddr @vip6 tcp flags & (fin | syn | rst | ack) != syn ct state new,invalid reject with tcp reset
  }}
+ chain refuse {{
+  meta l4proto tcp reject with tcp reset
+  reject
+ }}
  chain balance {{
   type nat hook output priority -100
-  ip daddr {RESOLVER} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to meta l4proto map @dns
   ip daddr vmap @service4
   ip6 daddr vmap @service6
- }}
- chain refuse {{
-  type filter hook output priority 0
-  ip daddr @vip4 meta l4proto tcp reject with tcp reset
-  ip6 daddr @vip6 meta l4proto tcp reject with tcp reset
-  ip daddr @vip4 reject
-  ip6 daddr @vip6 reject
+  ip daddr @vip4 goto refuse
+  ip6 daddr @vip6 goto refuse
  }}
 "
     );
@@ -121,8 +135,8 @@ pub fn gateway(names: &Names, subnets: &GatewaySubnets) -> Ruleset {
  }}
  chain redirects {{
   type filter hook output priority 0
-  oifname \"{gw}\" icmp type redirect drop
-  oifname \"{gw}\" icmpv6 type nd-redirect drop
+  icmp type redirect oifname \"{gw}\" drop
+  icmpv6 type nd-redirect oifname \"{gw}\" drop
  }}
  chain post {{
   type nat hook postrouting priority 101
@@ -187,18 +201,16 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
             subnets.v6
         );
     }
-    // `zones`: what a client sends to one task through two nodes, from one source port, looks the same here but is two
+    // `martian`, last rule: what a client sends to one task through two nodes, from one source port, looks the same here but is two
     // connections. Replies are in no zone, so conntrack gives the later one another source port.
-    // Tunnels are not connections, and each direction would be one of its own: `martian` and `vxlan_out` leave them untracked.
+    // Tunnels are not connections, and each direction would be one of its own: `martian` and `vxlan_out` leave them untracked, and
+    // untracked packets leave each chain at once.
     let _ = write!(
         body,
         " chain martian {{
   type filter hook prerouting priority -300
+  udp dport {vxlan} iifname != \"{dev}\" fib daddr type local notrack accept
   iifname \"{dev}\" ip daddr 127.0.0.0/8 drop
-  udp dport {vxlan} fib daddr type local notrack
- }}
- chain zones {{
-  type filter hook prerouting priority raw
   iifname \"{dev}\" ct original zone set ether saddr map @node_zone
  }}
  chain vxlan_out {{
@@ -207,6 +219,7 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
  }}
  chain opener {{
   type filter hook prerouting priority mangle
+  ct state untracked accept
   iifname \"{dev}\" ct state new ct mark set ether saddr map @node_mark
   iifname \"{dev}\" ct state new ct mark & {mask:#010x} != {came:#010x} drop
   iifname \"{gw}\" ct direction reply ct mark & {mask:#010x} == {came:#010x} meta mark set ct mark
@@ -214,6 +227,7 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
  }}
  chain opener_out {{
   type route hook output priority mangle
+  ct state untracked accept
   ct direction original ct mark & {mask:#010x} == {entered:#010x} meta mark set meta mark & {others:#010x} | {entered:#010x}
  }}
  chain choose {{
@@ -237,6 +251,7 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
  }}
  chain in {{
   type filter hook input priority 0
+  ct state established,related,untracked accept
   iifname \"{dev}\" ct state new meta l4proto != {{ icmp, ipv6-icmp }} drop
   meta nfproto ipv4 meta l4proto . th dport @idle4 ct status & dnat == 0 jump refuse
   meta nfproto ipv6 meta l4proto . th dport @idle6 ct status & dnat == 0 jump refuse

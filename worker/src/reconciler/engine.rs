@@ -17,7 +17,7 @@ use crate::{
     agent::assignments::Assigned,
     desired::{DnsPorts, LocalFacts, LocalSandbox, NodeDesired},
     gossip::PeerView,
-    kernel::{ConntrackFilter, IpFamily, Kernel, Ns, Observed, Scope, Step, facts::bridge_filtered},
+    kernel::{ConntrackFilter, IpFamily, Kernel, Ns, Observed, Scope, Step, facts::bridge_netfilter},
     plan::{
         self, Focus, Known, Plan, Unit, UnitKey,
         firewall::{self, Dropping},
@@ -76,7 +76,7 @@ impl Engine {
             marks: config.marks,
             sandboxes: BTreeMap::new(),
             port_conflicts: BTreeSet::new(),
-            bridge_filtered: bridge_filtered(),
+            bridge_netfilter: bridge_netfilter(),
             settled: false,
             firewall_compat: config.firewall_compat,
         };
@@ -195,7 +195,7 @@ impl Engine {
         let wanted = table.published.iter().map(|(key, p)| (*key, p.service_name.as_str()));
         // Reservations that failed are tried again when the clock says, not at each change.
         self.local.port_conflicts = self.ports.reserve(wanted, depth != Depth::Changes);
-        self.local.bridge_filtered = bridge_filtered();
+        self.local.bridge_netfilter = bridge_netfilter();
 
         let desired = NodeDesired::compute(assigned, view, &self.local, Arc::clone(&table));
         let warm = self.additive_until.is_none_or(|until| Instant::now() >= until);
