@@ -6,6 +6,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -26,7 +27,24 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// See the module.
 pub(super) struct Rocks {
     db: Arc<DB>,
-    flush: mpsc::Sender<Flushed>,
+    /// None while the value is dropped.
+    flush: Option<mpsc::Sender<Flushed>>,
+    flusher: Option<JoinHandle<()>>,
+}
+
+impl Drop for Rocks {
+    /// Waits for the thread, so that the database is closed when this returns: a process that ended meanwhile would take from under
+    /// RocksDB what it needs for that, and be aborted.
+    fn drop(&mut self) {
+        self.flush = None;
+        if let Some(flusher) = self.flusher.take()
+            // Whom the thread answers may have held the last handle.
+            && flusher.thread().id() != thread::current().id()
+            && flusher.join().is_err()
+        {
+            tracing::error!("the thread that flushes the database panicked");
+        }
+    }
 }
 
 impl From<rocksdb::Error> for DatabaseError {
@@ -41,7 +59,7 @@ impl Rocks {
         let db = Arc::new(open_db(path)?);
         let (flush, waiting) = mpsc::channel::<Flushed>();
         let flusher = db.clone();
-        let thread = std::thread::Builder::new().name("raft-flush".into()).spawn(move || {
+        let thread = thread::Builder::new().name("raft-flush".into()).spawn(move || {
             while let Ok(first) = waiting.recv() {
                 let mut batch = vec![first];
                 batch.extend(waiting.try_iter());
@@ -52,7 +70,7 @@ impl Rocks {
             }
         });
         match thread {
-            Ok(_) => Ok(Self { db, flush }),
+            Ok(thread) => Ok(Self { db, flush: Some(flush), flusher: Some(thread) }),
             Err(source) => Err(OpenError::Io { path: path.to_owned(), source }),
         }
     }
@@ -97,7 +115,7 @@ impl Database for Rocks {
 
     fn flush(&self, done: Flushed) {
         // The thread is gone only if it panicked; then whoever waits is told by what is dropped with `done`.
-        let _ = self.flush.send(done);
+        let _ = self.flush.as_ref().map(|flush| flush.send(done));
     }
 }
 
@@ -126,7 +144,7 @@ fn open_db(path: &Path) -> Result<DB, OpenError> {
             Ok(db) => return Ok(db),
             // `LOCK` held: by the daemon that this one replaces, or by a store that this process has just dropped.
             Err(e) if e.to_string().contains("lock") && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(20));
+                thread::sleep(Duration::from_millis(20));
             }
             Err(source) => return Err(OpenError::Database { path: PathBuf::from(path), source }),
         }
