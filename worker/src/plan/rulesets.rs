@@ -104,6 +104,8 @@ pub fn sandbox() -> Ruleset {
     Ruleset { family: Family::Inet, table: SANDBOX_TABLE.into(), body, elements: Vec::new() }
 }
 
+// A device's name takes longer to compare than a number. So where a rule asks for both, the number comes first.
+
 /// The gateway bridge: tasks reach the world masqueraded, and each other only by flows that were translated on purpose;
 /// host-mode ports.
 pub fn gateway(names: &Names, subnets: &GatewaySubnets) -> Ruleset {
@@ -114,7 +116,7 @@ pub fn gateway(names: &Names, subnets: &GatewaySubnets) -> Ruleset {
  map host6 {{ typeof meta l4proto . th dport : ip6 daddr . th dport; }}
  chain martian {{
   type filter hook prerouting priority -300
-  iifname \"{gw}\" ip daddr 127.0.0.0/8 drop
+  ip daddr 127.0.0.0/8 iifname \"{gw}\" drop
  }}
  chain choose {{
   ip6 daddr ::1 return
@@ -131,7 +133,7 @@ pub fn gateway(names: &Names, subnets: &GatewaySubnets) -> Ruleset {
  }}
  chain isolate {{
   type filter hook forward priority 0
-  oifname \"{gw}\" ct state new ct status & dnat == 0 drop
+  ct state new oifname \"{gw}\" ct status & dnat == 0 drop
  }}
  chain redirects {{
   type filter hook output priority 0
@@ -210,7 +212,7 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
         " chain martian {{
   type filter hook prerouting priority -300
   udp dport {vxlan} iifname != \"{dev}\" fib daddr type local notrack accept
-  iifname \"{dev}\" ip daddr 127.0.0.0/8 drop
+  ip daddr 127.0.0.0/8 iifname \"{dev}\" drop
   iifname \"{dev}\" ct original zone set ether saddr map @node_zone
  }}
  chain vxlan_out {{
@@ -220,9 +222,9 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
  chain opener {{
   type filter hook prerouting priority mangle
   ct state untracked accept
-  iifname \"{dev}\" ct state new ct mark set ether saddr map @node_mark
-  iifname \"{dev}\" ct state new ct mark & {mask:#010x} != {came:#010x} drop
-  iifname \"{gw}\" ct direction reply ct mark & {mask:#010x} == {came:#010x} meta mark set ct mark
+  ct state new iifname \"{dev}\" ct mark set ether saddr map @node_mark
+  ct state new iifname \"{dev}\" ct mark & {mask:#010x} != {came:#010x} drop
+  ct direction reply ct mark & {mask:#010x} == {came:#010x} iifname \"{gw}\" meta mark set ct mark
   ct direction original ct mark & {mask:#010x} == {entered:#010x} meta mark set meta mark & {others:#010x} | {entered:#010x}
  }}
  chain opener_out {{
@@ -258,9 +260,9 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
  }}
  chain forward {{
   type filter hook forward priority mangle
-  iifname \"{dev}\" ct state new ct status & dnat == 0 drop
-  oifname \"{dev}\" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
-  iifname \"{dev}\" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
+  ct state new iifname \"{dev}\" ct status & dnat == 0 drop
+  tcp flags & (syn | rst) == syn oifname \"{dev}\" tcp option maxseg size set rt mtu
+  tcp flags & (syn | rst) == syn iifname \"{dev}\" tcp option maxseg size set rt mtu
  }}
  chain post {{
   type nat hook postrouting priority srcnat
