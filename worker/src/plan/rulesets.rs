@@ -205,6 +205,7 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
     }
     // `martian`, last rule: what a client sends to one task through two nodes, from one source port, looks the same here but is two
     // connections. Replies are in no zone, so conntrack gives the later one another source port.
+    // 1 and 58 are ICMP and ICMPv6: a machine without `/etc/protocols` does not know the name of the second.
     // Tunnels are not connections, and each direction would be one of its own: `martian` and `vxlan_out` leave them untracked, and
     // untracked packets leave each chain at once.
     let _ = write!(
@@ -254,7 +255,7 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
  chain in {{
   type filter hook input priority 0
   ct state established,related,untracked accept
-  iifname \"{dev}\" ct state new meta l4proto != {{ icmp, ipv6-icmp }} drop
+  iifname \"{dev}\" ct state new meta l4proto != {{ 1, 58 }} drop
   meta nfproto ipv4 meta l4proto . th dport @idle4 ct status & dnat == 0 jump refuse
   meta nfproto ipv6 meta l4proto . th dport @idle6 ct status & dnat == 0 jump refuse
  }}
