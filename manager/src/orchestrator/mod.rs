@@ -45,17 +45,21 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Whether `span` since `start` is not over, and then a wake-up when it is.
+    /// Whether to wait for a moment that is at most so far away, and then a wake-up at it.
     ///
-    /// A start further ahead than the span itself was set by a leader whose clock was ahead of this one's: waiting for that could take
-    /// as long as that clock was wrong.
-    fn lasts(&mut self, start: Timestamp, span: Millis) -> bool {
-        let until = start.after(span);
-        let lasts = self.now < until && start <= self.now.after(span);
-        if lasts {
+    /// One further away was set by a leader whose clock was ahead of this one's: waiting for it could take as long as that clock was
+    /// wrong.
+    fn waits(&mut self, until: Timestamp, at_most: Millis) -> bool {
+        let waits = self.now < until && until <= self.now.after(at_most);
+        if waits {
             self.plan.wake(until);
         }
-        lasts
+        waits
+    }
+
+    /// Whether `span` since `start` is not over. A start that is ahead by less than the span is borne.
+    fn lasts(&mut self, start: Timestamp, span: Millis) -> bool {
+        self.waits(start.after(span), Millis(span.0.saturating_mul(2)))
     }
 
     /// Raises a task's desired state; one that is there or beyond stays.

@@ -49,10 +49,7 @@ pub(super) fn promote(pass: &mut Pass<'_>, slot: &Slot<'_>) {
         if slot::standing(task, pass.state) != Standing::Fine {
             continue;
         }
-        // Further away than the delay itself it was set by a leader whose clock was ahead of this one's: waiting for that
-        // moment could take as long as that clock was wrong.
-        if pass.now < task.start_after && task.start_after <= pass.now.after(policy(task).delay) {
-            pass.plan.wake(task.start_after);
+        if pass.waits(task.start_after, policy(task).delay) {
             continue;
         }
         let stopping = slot.tasks.iter().any(|t| !slot::is_live(t) && slot::is_holding(t, pass.state));
