@@ -210,9 +210,20 @@ impl Dispatcher {
         let mut sent = S::default();
         loop {
             changed.mark_unchanged();
-            let Some(message) = next(&self.inner.store.read(), &mut sent) else {
-                let _ = tx.send(Err(ApiError::denied("this node was removed from the swarm").into())).await;
-                return;
+            // Asked before the state is: a session that ends because its node was removed says so.
+            let over = ended.is_cancelled();
+            let message = match next(&self.inner.store.read(), &mut sent) {
+                Some(message) if !over => message,
+                known => {
+                    let why = if known.is_some() {
+                        ApiError::unavailable("the session is over").help("register again")
+                    } else {
+                        ApiError::denied("this node was removed from the swarm")
+                    };
+                    // Nobody may be left to hear it.
+                    let _ = tokio::time::timeout(Duration::from_secs(1), tx.send(Err(why.into()))).await;
+                    return;
+                }
             };
             if let Some(message) = message
                 && tx.send(Ok(message)).await.is_err()
@@ -222,12 +233,7 @@ impl Dispatcher {
             let pause = tokio::time::sleep(BATCH);
             tokio::select! {
                 () = tx.closed() => return,
-                () = ended.cancelled() => {
-                    let over = ApiError::unavailable("the session is over").help("register again");
-                    // Nobody may be left to hear it.
-                    let _ = tokio::time::timeout(Duration::from_secs(1), tx.send(Err(over.into()))).await;
-                    return;
-                }
+                () = ended.cancelled() => continue,
                 alive = changed.changed() => if alive.is_err() { return },
             }
             pause.await;
