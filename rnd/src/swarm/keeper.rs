@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use certs::{CertificateDir, Connector, Identity, SharedIdentity, Target, join, renewal};
+use certs::{CertificateDir, Connector, Identity, SharedIdentity, Target, UnlockKey, join, renewal};
 use manager::{ca, run::Start};
 use proto::{
     error::ApiError,
     model::{Node, Role},
-    pb,
+    pb::{self, control_client::ControlClient},
 };
 use tokio::{sync::watch, time::MissedTickBehavior};
 use worker::agent::AgentStatus;
@@ -122,7 +122,17 @@ impl Keeper {
         }
     }
 
-    async fn settle_seat(&self, memory: &mut Memory) {
+    /// Locks the disk as the swarm wants it before there is a manager's state on it.
+    async fn lock_first(&mut self, me: &Identity) -> Result<(), ApiError> {
+        let key = unlock_key(&self.places.managers(), &self.identity).await?;
+        let files = self.files.clone().with_unlock(key.clone());
+        files.save(me).map_err(|e| ApiError::internal(format!("the certificate could not be kept: {e}")))?;
+        self.files = files;
+        self.seat.begin_locked(key);
+        Ok(())
+    }
+
+    async fn settle_seat(&mut self, memory: &mut Memory) {
         let me = self.identity.current();
         // Not the store itself: its database must not be held while the seat is left.
         let seated = self.seat.store().map(|store| (store.raft_id(), store.is_superseded()));
@@ -137,11 +147,14 @@ impl Keeper {
                 if memory.seat_pause.is_some_and(|until| Instant::now() < until) {
                     return;
                 }
-                let start = match self.seat.has_state() {
-                    true => Start::Again,
-                    false => Start::Joining(self.places.managers()),
+                let taken = if self.seat.has_state() {
+                    self.seat.take(Start::Again).await
+                } else {
+                    match self.lock_first(&me).await {
+                        Ok(()) => self.seat.take(Start::Joining(self.places.managers())).await,
+                        Err(error) => Err(error),
+                    }
                 };
-                let taken = self.seat.take(start).await;
                 if taken.is_ok() {
                     tracing::info!("this node is a manager");
                 }
@@ -243,6 +256,31 @@ impl Keeper {
 /// Whether the root is being replaced, and the certificate is not of the next one yet.
 fn moves_on(me: &Identity) -> bool {
     me.newest_root().is_ok_and(|newest| me.issuer() != Some(newest))
+}
+
+/// What the swarm's managers lock their disks with; none = they do not.
+///
+/// # Errors
+/// None of these managers answers, or they do not take this node for a manager.
+pub(super) async fn unlock_key(
+    managers: &[SocketAddr],
+    identity: &SharedIdentity,
+) -> Result<Option<UnlockKey>, ApiError> {
+    let mut last = ApiError::unavailable("no manager is known");
+    for manager in managers {
+        let asked = async {
+            let channel = Connector::member(identity.clone()).connect(Target::manager(*manager)).await?;
+            let request = pb::GetUnlockKeyRequest {};
+            let reply = ControlClient::new(channel).get_unlock_key(request).await?.into_inner();
+            let key = (!reply.key.is_empty()).then(|| reply.key.parse()).transpose();
+            key.map_err(|e: certs::LockError| ApiError::internal(e.to_string()))
+        };
+        match asked.await {
+            Ok(key) => return Ok(key),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 async fn ask(manager: SocketAddr, identity: &SharedIdentity) -> Result<Identity, ApiError> {

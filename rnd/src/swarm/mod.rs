@@ -220,7 +220,7 @@ impl Grounds {
         let membership = Membership { data_path_port: options.data_path_port, ..membership };
         let bootstrap = Bootstrap::new(options)?;
         let identity = SharedIdentity::new(bootstrap.identity.clone());
-        self.begin(membership, identity, Start::First(Box::new(bootstrap))).await
+        self.begin(membership, identity, self.certificates(), Start::First(Box::new(bootstrap))).await
     }
 
     /// `swarm join`.
@@ -250,9 +250,14 @@ impl Grounds {
             },
             _ => early,
         };
-        let member = self
-            .begin(membership, SharedIdentity::new(joined.identity), Start::Joining(managers.clone()))
-            .await?;
+        let identity = SharedIdentity::new(joined.identity);
+        // What a manager keeps is locked from its first byte, where the swarm wants that.
+        let lock = match identity.current().role() {
+            Role::Manager => keeper::unlock_key(&managers, &identity).await?,
+            Role::Worker => None,
+        };
+        let files = self.certificates().with_unlock(lock);
+        let member = self.begin(membership, identity, files, Start::Joining(managers)).await?;
         let mut status = member.worker.watch_status();
         let session = status.wait_for(|s| s.synced);
         match tokio::time::timeout(FIRST_SESSION, session).await {
@@ -271,17 +276,17 @@ impl Grounds {
         &self,
         membership: Membership,
         identity: SharedIdentity,
+        files: CertificateDir,
         start: Start,
     ) -> Result<Member, ApiError> {
         // What an earlier membership left would be mistaken for this one's.
         self.forget().map_err(internal)?;
-        let saved = self
-            .certificates()
+        let saved = files
             .save(&identity.current())
             .map_err(|e| ApiError::internal(e.to_string()))
             .and_then(|()| self.remember(&membership));
         let started = match saved {
-            Ok(()) => self.start(membership, identity, self.certificates(), start).await,
+            Ok(()) => self.start(membership, identity, files, start).await,
             Err(error) => Err(error),
         };
         if started.is_err()

@@ -167,6 +167,11 @@ impl Seat {
         self.lock().as_ref() == key
     }
 
+    /// The state that a seat yet to be taken makes is locked with `key` from its first byte.
+    pub fn begin_locked(&self, key: Option<UnlockKey>) {
+        *self.lock() = key;
+    }
+
     /// Wraps the manager's state so that the key in use and `new` open it: before the certificate is locked with `new`.
     ///
     /// # Errors
