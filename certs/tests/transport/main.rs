@@ -237,8 +237,10 @@ async fn failures_to_connect_have_their_words_eager_or_lazy() {
     let connector = Connector::member(cluster.shared(Role::Worker))
         .with_options(DialOptions { connect_timeout: Duration::from_millis(300), ..DialOptions::default() });
 
-    // Nobody listens: a port that was ours a moment ago.
-    let gone = TcpListener::bind(loopback()).await.unwrap().local_addr().unwrap();
+    // Nobody listens: a port that is ours, so that nobody else begins to.
+    let reserved = tokio::net::TcpSocket::new_v4().unwrap();
+    reserved.bind(loopback()).unwrap();
+    let gone = reserved.local_addr().unwrap();
     // Listens, and never says anything.
     let silent = TcpListener::bind(loopback()).await.unwrap();
     // Speaks something else.
