@@ -306,6 +306,7 @@ mod tests {
             start_after: Timestamp(0),
             running_at: Timestamp(0),
             ended_at: Timestamp(0),
+            attached_container: None,
         };
         let begun = Bootstrap::new(InitOptions::default()).unwrap().commands();
         let with = |more: Vec<Command>| begun.clone().into_iter().chain(more).collect::<Vec<_>>();

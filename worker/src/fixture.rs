@@ -210,6 +210,7 @@ impl World {
                 start_after: Timestamp(0),
                 running_at: Timestamp(0),
                 ended_at: Timestamp(0),
+                attached_container: None,
             };
             let app: &str = "app";
             self.local.sandboxes.insert(

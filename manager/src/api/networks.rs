@@ -94,6 +94,16 @@ fn in_use(state: &State, network: &Network) -> Use {
             continue;
         }
         let node = task.node_id.as_ref().map(|n| format!(" on node {}", label(state, n))).unwrap_or_default();
+        if task.attached_container.is_some() {
+            let error = ApiError::precondition(format!(
+                "network {name} is in use by container {}{node}",
+                task.name()
+            ));
+            return Use::Held(error.help(format!(
+                "stop or remove it there: rnctl rm -f {}; a node that is down frees it with rnctl node rm",
+                task.name()
+            )));
+        }
         if task.desired < TaskState::Shutdown {
             let error =
                 ApiError::precondition(format!("network {name} is in use by task {}{node}", task.name()));

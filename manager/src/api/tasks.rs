@@ -23,6 +23,10 @@ pub(super) fn list(state: &State, request: &pb::ListTasksRequest) -> Result<Vec<
     } else {
         Box::new(state.tasks.values())
     };
-    let wanted = |t: &&Arc<Task>| nodes.is_empty() || t.node_id.as_ref().is_some_and(|n| nodes.contains(n));
+    // The places of containers that users run by hand are no tasks to a user.
+    let wanted = |t: &&Arc<Task>| {
+        t.attached_container.is_none()
+            && (nodes.is_empty() || t.node_id.as_ref().is_some_and(|n| nodes.contains(n)))
+    };
     Ok(tasks.filter(wanted).cloned().collect())
 }

@@ -3,6 +3,7 @@
 //! * [`sessions`]: pure: who is in session, and until when without a heartbeat.
 //! * [`session`]: what a session's stream carries.
 //! * [`view`], [`assignments`]: pure: the replicated state, seen from one node; and what changed in it.
+//! * [`attach`]: pure: places on networks for containers that users run by hand.
 //! * [`status`]: reports, many to one raft entry.
 //! * [`convergence`]: pure: who has not yet applied what was decided.
 //! * [`liveness`]: nodes that fall silent are reported down.
@@ -10,6 +11,7 @@
 //! Sessions live in the leader's memory. A new leader knows none: every node is `Unknown` until it registers again.
 
 pub mod assignments;
+pub mod attach;
 pub mod convergence;
 pub mod endpoints;
 pub mod liveness;

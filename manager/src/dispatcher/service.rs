@@ -4,8 +4,11 @@ use std::{net::IpAddr, time::Duration};
 
 use certs::RootDigest;
 use proto::{
+    convert::Malformed,
     error::ApiError,
-    model::{NodeDescription, NodeId, NodeState, NodeStatus, Revision, SessionId, TaskStatus},
+    model::{
+        InvalidId, NodeDescription, NodeId, NodeState, NodeStatus, Revision, SessionId, TaskId, TaskStatus,
+    },
     pb::{self, dispatcher_server},
 };
 use rand::Rng;
@@ -15,15 +18,23 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
-    BATCH, Dispatcher, GRACE_PERIODS, assignments::AssignmentSet, endpoints, grace, heartbeat, session,
+    BATCH, Dispatcher, GRACE_PERIODS, assignments::AssignmentSet, attach, endpoints, grace, heartbeat,
+    session,
 };
 use crate::{
     api::auth::Caller,
-    store::{command::Command, state::State},
+    store::{
+        CommandError,
+        command::{Command, Rejected},
+        state::State,
+    },
 };
 
 /// Messages that a slow worker may lag behind; then the stream waits and sends what has gathered as one.
 const STREAM_BUFFER: usize = 4;
+
+/// How often a place is planned anew when an address of it went to another one.
+const ATTEMPTS: u32 = 5;
 
 type Stream<T> = ReceiverStream<Result<T, Status>>;
 
@@ -139,23 +150,57 @@ impl dispatcher_server::Dispatcher for Dispatcher {
         Ok(Response::new(pb::UpdateTaskStatusReply {}))
     }
 
+    async fn attach(&self, request: Request<pb::AttachRequest>) -> Result<Response<pb::AttachReply>, Status> {
+        let caller = Caller::of(&request)?;
+        let node = caller.node()?.clone();
+        let request = request.into_inner();
+        self.sessions().check(&node, &request.session_id)?;
+        let wanted = attach::Request {
+            container: parse(&request.container_id)?,
+            name: request.name,
+            networks: request
+                .networks
+                .into_iter()
+                .map(TryInto::try_into)
+                .collect::<Result<_, Malformed>>()?,
+            ports: request.ports.into_iter().map(TryInto::try_into).collect::<Result<_, Malformed>>()?,
+        };
+        let task_id = self.place(&node, wanted).await?.to_string();
+        Ok(Response::new(pb::AttachReply { task_id }))
+    }
+
     async fn list_endpoints(
         &self,
         request: Request<pb::ListEndpointsRequest>,
     ) -> Result<Response<pb::ListEndpointsReply>, Status> {
         let caller = Caller::of(&request)?;
         self.sessions().check(caller.node()?, &request.get_ref().session_id)?;
-        let network = request
-            .get_ref()
-            .network_id
-            .parse()
-            .map_err(|e: proto::model::InvalidId| ApiError::invalid(e.to_string()))?;
+        let network = parse(&request.get_ref().network_id)?;
         let endpoints = endpoints::list(&self.inner.store.read(), &network);
         Ok(Response::new(pb::ListEndpointsReply { endpoints }))
     }
 }
 
+fn parse<T: std::str::FromStr<Err = InvalidId>>(id: &str) -> Result<T, ApiError> {
+    id.parse().map_err(|e: InvalidId| ApiError::invalid(e.to_string()))
+}
+
 impl Dispatcher {
+    /// Gives a container its place. An address that another one got in the meantime is chosen anew.
+    async fn place(&self, node: &NodeId, wanted: attach::Request) -> Result<TaskId, ApiError> {
+        let mut attempts = 0;
+        loop {
+            let state = self.inner.store.read_index().await?;
+            let task = attach::plan(&state, node, wanted.clone())?;
+            let id = task.id.clone();
+            match self.inner.store.propose_one(Command::Attach(Box::new(task))).await {
+                Ok(()) => return Ok(id),
+                Err(CommandError::Rejected(Rejected::Taken { .. })) if attempts < ATTEMPTS => attempts += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     async fn register(
         &self,
         node: &NodeId,
@@ -241,7 +286,7 @@ impl Dispatcher {
     }
 }
 
-fn gone(node: &NodeId) -> ApiError {
+pub(super) fn gone(node: &NodeId) -> ApiError {
     ApiError::denied(format!("node {node} is not a node of this swarm"))
         .help("rnctl swarm leave --force on that node, then join again with a token")
 }

@@ -211,6 +211,36 @@ impl NetworkSpace {
         Ok(taken)
     }
 
+    /// The same, with these addresses where they are of a family of the network.
+    ///
+    /// # Errors
+    /// One of them is in no subnet of the network, or is in use; or a family has none left. Then nothing is taken.
+    pub fn take_with(&mut self, wanted: &[IpAddr]) -> Result<Vec<SubnetAddr>, IpamError> {
+        for addr in wanted {
+            let Some(subnet) = self.subnets.iter().find(|s| s.subnet.contains(addr)) else {
+                let subnets =
+                    self.subnets.iter().map(|s| s.subnet.to_string()).collect::<Vec<_>>().join(", ");
+                return Err(IpamError::Outside { addr: *addr, network: self.name.clone(), subnets });
+            };
+            // Any host's address will do, an --ip-range only bounds what is chosen for users.
+            if !hosts(&subnet.subnet).contains(*addr) || subnet.used.contains(&number(*addr)) {
+                return Err(IpamError::Held { addr: *addr, network: self.name.clone() });
+            }
+        }
+        let mut taken = self.take()?;
+        for addr in wanted {
+            let Some(chosen) = taken.iter_mut().find(|t| t.addr.is_ipv4() == addr.is_ipv4()) else {
+                continue;
+            };
+            let (old, prefix) = (chosen.addr, self.subnets.iter().find(|s| s.subnet.contains(addr)));
+            let Some(prefix) = prefix.map(|s| s.subnet.prefix_len()) else { continue };
+            *chosen = SubnetAddr { addr: *addr, prefix };
+            self.subnets.iter_mut().for_each(|s| s.release(old));
+            self.hold(*addr);
+        }
+        Ok(taken)
+    }
+
     fn families(&self) -> Vec<bool> {
         [false, true].into_iter().filter(|v6| self.subnets.iter().any(|s| s.is_v6() == *v6)).collect()
     }

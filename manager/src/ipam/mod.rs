@@ -40,6 +40,24 @@ pub enum IpamError {
         /// Addresses there are.
         capacity: u128,
     },
+    /// An address that the user chose is in no subnet of the network.
+    #[error("address {addr} is in no subnet of network {network} ({subnets})")]
+    Outside {
+        /// The wanted address.
+        addr: std::net::IpAddr,
+        /// The network's name.
+        network: String,
+        /// Its subnets, comma separated.
+        subnets: String,
+    },
+    /// An address that the user chose is in use, or no host's.
+    #[error("address {addr} on network {network} is in use, or cannot be a container's")]
+    Held {
+        /// The wanted address.
+        addr: std::net::IpAddr,
+        /// The network's name.
+        network: String,
+    },
     /// A subnet that the user chose meets another one.
     #[error("subnet {subnet} overlaps with {taken} of network {holder}")]
     SubnetTaken {

@@ -97,6 +97,7 @@ mod tests {
             start_after: Timestamp::default(),
             running_at: Timestamp::default(),
             ended_at: Timestamp::default(),
+            attached_container: None,
         }
     }
 

@@ -98,6 +98,7 @@ impl Pass<'_> {
             start_after,
             running_at: Timestamp::default(),
             ended_at: Timestamp::default(),
+            attached_container: None,
         };
         self.plan.push(Command::CreateTask(Box::new(task)));
     }

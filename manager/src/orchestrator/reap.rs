@@ -16,7 +16,14 @@ pub fn plan(state: &State, _now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let Some(cluster) = &state.cluster else { return plan };
     for task in state.tasks.values() {
-        if state.services.get(&task.service_id).is_none() && task.desired < TaskState::Remove {
+        if task.attached_container.is_some() {
+            // Its node's to end.
+            if task.status.state.is_terminal()
+                || task.node_id.as_ref().is_none_or(|id| state.nodes.get(id).is_none())
+            {
+                plan.push(Command::RemoveTask(task.id.clone()));
+            }
+        } else if state.services.get(&task.service_id).is_none() && task.desired < TaskState::Remove {
             let (id, start_after) = (task.id.clone(), task.start_after);
             plan.push(Command::SetTaskDesired { id, desired: TaskState::Remove, start_after });
         } else if is_to_go(task, state) {

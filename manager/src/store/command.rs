@@ -95,6 +95,9 @@ pub enum Command {
 
     /// orchestrator.
     CreateTask(Box<Task>),
+    /// dispatcher: the place of a container that a user runs on a node, whole, with its addresses: it is there, or nothing is.
+    /// Checked against every other owner of an address.
+    Attach(Box<Task>),
     /// orchestrator: desired state only rises.
     SetTaskDesired { id: TaskId, desired: TaskState, start_after: Timestamp },
     /// orchestrator: how far the update to the spec version `of_version` is; refused when there is a newer one.

@@ -130,6 +130,7 @@ impl From<Command> for pb::Command {
                 allocation: Some(allocation.into()),
             }),
             Command::CreateTask(task) => Kind::CreateTask((*task).into()),
+            Command::Attach(task) => Kind::Attach((*task).into()),
             Command::SetTaskDesired { id, desired, start_after } => {
                 Kind::SetTaskDesired(pb::SetTaskDesired {
                     id: id.to_string(),
@@ -244,6 +245,7 @@ impl TryFrom<pb::Command> for Command {
                 allocation: need("allocation", c.allocation)?.try_into()?,
             },
             Kind::CreateTask(task) => Command::CreateTask(Box::new(task.try_into()?)),
+            Kind::Attach(task) => Command::Attach(Box::new(task.try_into()?)),
             Kind::SetTaskDesired(c) => Command::SetTaskDesired {
                 id: parse("id", &c.id)?,
                 desired: TaskState::from_wire(c.desired)?,

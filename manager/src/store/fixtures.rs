@@ -132,6 +132,7 @@ pub(crate) fn task(n: usize, service: usize) -> Task {
         start_after: Timestamp(0),
         running_at: Timestamp(0),
         ended_at: Timestamp(0),
+        attached_container: None,
     }
 }
 

@@ -241,6 +241,20 @@ impl TryFrom<pb::TaskSpec> for model::TaskSpec {
     }
 }
 
+impl From<model::EndpointSettings> for pb::EndpointSettings {
+    fn from(m: model::EndpointSettings) -> Self {
+        Self { network: m.network, aliases: m.aliases, addrs: addrs(&m.addrs) }
+    }
+}
+
+impl TryFrom<pb::EndpointSettings> for model::EndpointSettings {
+    type Error = Malformed;
+
+    fn try_from(p: pb::EndpointSettings) -> Result<Self, Malformed> {
+        Ok(Self { network: p.network, aliases: p.aliases, addrs: parse_all("endpoint addrs", &p.addrs)? })
+    }
+}
+
 impl From<model::Attachment> for pb::Attachment {
     fn from(m: model::Attachment) -> Self {
         Self { network_id: m.network.to_string(), addrs: texts(&m.addrs), aliases: m.aliases }
@@ -331,6 +345,7 @@ impl From<model::Task> for pb::Task {
             start_after: m.start_after.0,
             running_at: m.running_at.0,
             ended_at: m.ended_at.0,
+            attached_container: text(&m.attached_container),
         }
     }
 }
@@ -355,6 +370,7 @@ impl TryFrom<pb::Task> for model::Task {
             start_after: Timestamp(p.start_after),
             running_at: Timestamp(p.running_at),
             ended_at: Timestamp(p.ended_at),
+            attached_container: parse_opt("attached_container", &p.attached_container)?,
         })
     }
 }

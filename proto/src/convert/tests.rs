@@ -177,6 +177,7 @@ fn a_task_survives_the_wire() {
         start_after: Timestamp(99),
         running_at: Timestamp(100),
         ended_at: Timestamp(101),
+        attached_container: Some("c1".parse().unwrap()),
     };
     assert_eq!(Task::try_from(pb::Task::from(&task)), Ok(task));
 }

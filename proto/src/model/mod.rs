@@ -27,7 +27,7 @@ pub use service::{
     ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Vip,
 };
 pub use task::{
-    Attachment, ContainerSpec, DnsConfig, HOST_NETWORK, Healthcheck, Mount, NetworkAttachmentConfig,
-    Placement, RegistryAuth, Resources, RestartCondition, RestartPolicy, Task, TaskAllocation, TaskSpec,
-    TaskState, TaskStatus, Ulimit,
+    Attachment, ContainerSpec, DnsConfig, EndpointSettings, HOST_NETWORK, Healthcheck, Mount,
+    NetworkAttachmentConfig, Placement, RegistryAuth, Resources, RestartCondition, RestartPolicy, Task,
+    TaskAllocation, TaskSpec, TaskState, TaskStatus, Ulimit,
 };

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use super::{
-    Condition, Meta, Millis, NetworkId, NodeId, PortConfig, Revision, ServiceId, SubnetAddr, TaskId,
-    Timestamp,
+    Condition, ContainerId, Meta, Millis, NetworkId, NodeId, PortConfig, Revision, ServiceId, SubnetAddr,
+    TaskId, Timestamp,
 };
 
 /// Where a task stands. The order is the life cycle; observed state only rises (swarmkit `design/task_model.md`).
@@ -263,6 +263,17 @@ pub struct NetworkAttachmentConfig {
     pub driver_opts: BTreeMap<String, String>,
 }
 
+/// A network of a container that a user runs on one machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndpointSettings {
+    /// The network, by name or id.
+    pub network: String,
+    /// Further names of the container on this network.
+    pub aliases: Vec<String>,
+    /// Addresses that it is to have, at most one per family; the managers choose the others.
+    pub addrs: Vec<IpAddr>,
+}
+
 /// What each task of a service is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskSpec {
@@ -368,6 +379,9 @@ pub struct Task {
     pub running_at: Timestamp,
     /// When the managers heard that it is over, by the leader's clock; 0 = not yet.
     pub ended_at: Timestamp,
+    /// The container that this is the place of, where a user runs one on the node by hand: the node made it, the task holds its
+    /// addresses. There is no service then: `service_id` is an id of its own, and `service_name` is the container's name.
+    pub attached_container: Option<ContainerId>,
 }
 
 impl Task {
@@ -380,8 +394,12 @@ impl Task {
         }
     }
 
-    /// `service.slot.id` for a replicated service, `service.node.id` for a global one: the container's name too.
+    /// `service.slot.id` for a replicated service, `service.node.id` for a global one: the container's name too. For a container
+    /// that a user runs by hand, the name that the user gave it.
     pub fn name(&self) -> String {
+        if self.attached_container.is_some() {
+            return self.service_name.clone();
+        }
         match (self.slot, &self.node_id) {
             (0, Some(node)) => format!("{}.{}.{}", self.service_name, node, self.id),
             (slot, _) => format!("{}.{}.{}", self.service_name, slot, self.id),

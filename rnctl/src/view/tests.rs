@@ -113,6 +113,7 @@ fn task(name: &str, slot: u64, created: u64, desired: TaskState, state: TaskStat
         start_after: Timestamp(0),
         running_at: Timestamp(0),
         ended_at: Timestamp(0),
+        attached_container: None,
     }
 }
 

@@ -1,10 +1,11 @@
 //! The worker's side of the dispatcher.
 //!
 //! * `session`: one session with a manager after another. [`assignments`]: what it brings, folded into [`Assigned`].
-//! * [`report`]: task statuses upward. [`logs`]: output of tasks upward. `digest`: where gossip has lost something.
+//! * [`attach`]: places for containers that users run by hand. [`report`]: task statuses upward. [`logs`]: output of tasks upward. `digest`: where gossip has lost something.
 //! * [`persist`]: what outlives the daemon, so that a node serves after a reboot without a manager.
 
 pub mod assignments;
+pub mod attach;
 mod digest;
 pub mod logs;
 pub mod persist;
@@ -24,6 +25,7 @@ use proto::{
 use tokio::{sync::watch, task::JoinSet};
 
 pub use assignments::Assigned;
+pub use attach::{AttachmentRequest, Attachments};
 pub use logs::{TaskLogOptions, TaskLogs};
 pub use persist::{PersistError, WorkerDir};
 pub use progress::Progress;
@@ -53,6 +55,7 @@ pub struct Agent {
     keys: watch::Sender<KeyRing>,
     status: watch::Sender<AgentStatus>,
     reports: Reports,
+    attachments: (Attachments, attach::Inbox),
 }
 
 impl Agent {
@@ -71,6 +74,7 @@ impl Agent {
             keys: watch::Sender::new(KeyRing::new(&keys)),
             status: watch::Sender::new(AgentStatus::default()),
             reports: Reports::default(),
+            attachments: attach::channel(),
         })
     }
 
@@ -99,6 +103,11 @@ impl Agent {
         self.reports.clone()
     }
 
+    /// Where containers that users run get their places on networks.
+    pub fn attachments(&self) -> Attachments {
+        self.attachments.0.clone()
+    }
+
     /// Starts to talk to the managers. Ends when the returned set is dropped.
     pub fn start(
         self,
@@ -118,6 +127,7 @@ impl Agent {
             keys: self.keys,
             status: self.status,
             reports: self.reports,
+            attachments: self.attachments.1,
             gossip,
             logs,
             progress,

@@ -16,6 +16,8 @@ pub struct Reports(Arc<Inner>);
 struct Inner {
     pending: Mutex<BTreeMap<TaskId, TaskStatus>>,
     bell: Notify,
+    /// Rung when something has been taken.
+    taken: Notify,
 }
 
 impl Reports {
@@ -32,7 +34,7 @@ impl Reports {
     }
 
     /// Waits until there is something to send, and copies it. It stays until [`Reports::taken`].
-    pub(super) async fn next(&self) -> Vec<(TaskId, TaskStatus)> {
+    pub(crate) async fn next(&self) -> Vec<(TaskId, TaskStatus)> {
         loop {
             let batch = self.pending();
             if !batch.is_empty() {
@@ -42,20 +44,41 @@ impl Reports {
         }
     }
 
+    /// Whether both are handles of the same.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// What no manager has taken yet.
     pub fn pending(&self) -> Vec<(TaskId, TaskStatus)> {
         let pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.iter().map(|(id, status)| (id.clone(), status.clone())).collect()
     }
 
+    /// Waits until a manager has taken what is said of these tasks, or of all.
+    pub(crate) async fn delivered(&self, of: impl Fn(&TaskId) -> bool) {
+        loop {
+            let taken = self.0.taken.notified();
+            tokio::pin!(taken);
+            taken.as_mut().enable();
+            if !self.pending().iter().any(|(task, _)| of(task)) {
+                return;
+            }
+            taken.await;
+        }
+    }
+
     /// A manager has taken these; what has changed since stays.
-    pub(super) fn taken(&self, batch: &[(TaskId, TaskStatus)]) {
-        let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        for (task, status) in batch {
-            if pending.get(task) == Some(status) {
-                pending.remove(task);
+    pub(crate) fn taken(&self, batch: &[(TaskId, TaskStatus)]) {
+        {
+            let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            for (task, status) in batch {
+                if pending.get(task) == Some(status) {
+                    pending.remove(task);
+                }
             }
         }
+        self.0.taken.notify_waiters();
     }
 }
 

@@ -25,6 +25,7 @@ use tonic::{Status, transport::Channel};
 
 use super::{
     assignments::{Assigned, Fold, FoldError},
+    attach,
     digest::{self, Doubts},
     logs::{self, TaskLogs},
     persist::WorkerDir,
@@ -103,6 +104,7 @@ pub(super) struct Sessions {
     pub(super) keys: watch::Sender<KeyRing>,
     pub(super) status: watch::Sender<AgentStatus>,
     pub(super) reports: Reports,
+    pub(super) attachments: attach::Inbox,
     pub(super) gossip: Gossip,
     pub(super) logs: Arc<dyn TaskLogs>,
     pub(super) progress: watch::Receiver<Progress>,
@@ -203,6 +205,7 @@ impl Sessions {
             heartbeats(client.clone(), &session, &self.identity, self.progress.clone()),
             self.assignments(client.clone(), &session),
             self.report(client.clone(), &session),
+            async { Ok(self.attachments.serve(client.clone(), &session, CALL).await?) },
             self.settle_doubts(client.clone(), &session),
             logs::serve(channel, session.clone(), self.logs.clone()),
         )?;

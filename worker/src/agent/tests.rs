@@ -104,6 +104,10 @@ impl Dispatcher for FakeManager {
         Ok(Response::new(pb::UpdateTaskStatusReply {}))
     }
 
+    async fn attach(&self, _: Request<pb::AttachRequest>) -> Result<Response<pb::AttachReply>, Status> {
+        Err(Status::unimplemented("nobody asks this one"))
+    }
+
     async fn list_endpoints(
         &self,
         request: Request<pb::ListEndpointsRequest>,

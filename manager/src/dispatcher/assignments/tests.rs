@@ -83,6 +83,7 @@ impl World {
             start_after: Timestamp::default(),
             running_at: Timestamp::default(),
             ended_at: Timestamp::default(),
+            attached_container: None,
         };
         self.state.put(task.clone());
         task

@@ -90,6 +90,7 @@ impl Applying<'_> {
             Command::RemoveService(id) => self.remove_service(id),
             Command::AllocateService { id, allocation } => self.allocate_service(id, allocation),
             Command::CreateTask(task) => self.create_task(task),
+            Command::Attach(task) => self.attach(task),
             Command::SetTaskDesired { id, desired, start_after } => {
                 self.set_task_desired(id, *desired, *start_after)
             }

@@ -67,7 +67,8 @@ impl Applying<'_> {
                 || allocation.is_some_and(|a| a.attachments.iter().any(|a| a.network == network.id))
                 || (ingress && allocation.is_some_and(|a| !a.ingress_addrs.is_empty()))
         })?;
-        Some(format!("task {}", task.name()))
+        let kind = if task.attached_container.is_some() { "container" } else { "task" };
+        Some(format!("{kind} {}", task.name()))
     }
 
     pub(super) fn allocate_network(&mut self, id: &NetworkId, allocation: &NetworkAllocation) -> Outcome {

@@ -32,6 +32,35 @@ impl Applying<'_> {
         Ok(())
     }
 
+    pub(super) fn attach(&mut self, task: &Task) -> Outcome {
+        if self.state.tasks.get(&task.id).is_some() {
+            return refuse(format!("task {} exists already", task.id));
+        }
+        let (Some(_), Some(node), Some(allocation)) =
+            (&task.attached_container, &task.node_id, &task.allocation)
+        else {
+            return refuse(
+                "a container's place on its networks needs the container, its node and its addresses",
+            );
+        };
+        if (task.status.state, task.desired) != (TaskState::Assigned, TaskState::Running) {
+            return refuse("a container's place on its networks begins assigned, and wanted running");
+        }
+        self.node(node)?;
+        for attachment in &allocation.attachments {
+            let network = self.network(&attachment.network)?;
+            if !network.spec.attachable {
+                return refuse(format!("network {} is not attachable", network.spec.name));
+            }
+        }
+        self.attachments_free(task, allocation)?;
+        self.host_ports_free(task, node)?;
+        let mut task = task.clone();
+        task.status.at = self.at;
+        self.create(task);
+        Ok(())
+    }
+
     pub(super) fn set_task_desired(
         &mut self,
         id: &TaskId,
@@ -69,16 +98,7 @@ impl Applying<'_> {
         let task = self.task(id)?;
         expect_state(&task, TaskState::New)?;
         let owner = Owner::Task(id.clone());
-        for (i, attachment) in allocation.attachments.iter().enumerate() {
-            let network = self.network(&attachment.network)?;
-            if allocation.attachments[..i].iter().any(|a| a.network == attachment.network) {
-                return refuse(format!("task {id} is on network {} twice", network.spec.name));
-            }
-            if network.spec.ingress {
-                return refuse(format!("network {} is the routing mesh's", network.spec.name));
-            }
-            self.subnet_addresses_free(&network, &attachment.addrs, &owner)?;
-        }
+        self.attachments_free(&task, allocation)?;
         if !allocation.ingress_addrs.is_empty() {
             let Some(ingress) = self.state.ingress_network().cloned() else {
                 return refuse("there is no ingress network");
@@ -91,6 +111,22 @@ impl Applying<'_> {
         Ok(())
     }
 
+    /// Whether a task can have its place on each of these networks.
+    fn attachments_free(&self, task: &Task, allocation: &TaskAllocation) -> Outcome {
+        let owner = Owner::Task(task.id.clone());
+        for (i, attachment) in allocation.attachments.iter().enumerate() {
+            let network = self.network(&attachment.network)?;
+            if allocation.attachments[..i].iter().any(|a| a.network == attachment.network) {
+                return refuse(format!("task {} is on network {} twice", task.id, network.spec.name));
+            }
+            if network.spec.ingress {
+                return refuse(format!("network {} is the routing mesh's", network.spec.name));
+            }
+            self.subnet_addresses_free(&network, &attachment.addrs, &owner)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn place_task(&mut self, id: &TaskId, node: &NodeId) -> Outcome {
         let task = self.task(id)?;
         expect_state(&task, TaskState::Pending)?;
@@ -98,16 +134,20 @@ impl Applying<'_> {
         if task.node_id.as_ref().is_some_and(|bound| bound != node) {
             return refuse(format!("task {id} is bound to another node"));
         }
-        if let Some((port, holder)) = self.host_port_holder(&task, node) {
-            return Err(Rejected::Taken {
-                what: format!("host port {}/{} of node {node}", port.published, port.protocol),
-                holder: format!("task {}", holder.name()),
-            });
-        }
+        self.host_ports_free(&task, node)?;
         self.rise(task, TaskState::Assigned, "scheduler assigned task to node", |t| {
             t.node_id = Some(node.clone())
         });
         Ok(())
+    }
+
+    /// Whether `node` has the host-mode ports that a task needs.
+    fn host_ports_free(&self, task: &Task, node: &NodeId) -> Outcome {
+        let Some((port, holder)) = self.host_port_holder(task, node) else { return Ok(()) };
+        Err(Rejected::Taken {
+            what: format!("host port {}/{} of node {node}", port.published, port.protocol),
+            holder: format!("task {}", holder.name()),
+        })
     }
 
     /// A task that is not over on `node` and has a host-mode port that `task` needs.

@@ -291,6 +291,7 @@ mod tests {
             start_after: Timestamp(0),
             running_at: Timestamp(0),
             ended_at: Timestamp(0),
+            attached_container: None,
         }
     }
 
