@@ -58,6 +58,20 @@ pub enum Command {
     /// Manage this machine's images
     #[command(subcommand)]
     Image(image::Command),
+    /// Run a container on this machine
+    Run(Box<container::run::RunArgs>),
+    /// Make a container on this machine, without starting it
+    Create(Box<container::run::CreateArgs>),
+    /// Start containers of this machine
+    Start(container::lifecycle::NamesArgs),
+    /// Stop containers of this machine
+    Stop(container::lifecycle::StopArgs),
+    /// Stop containers of this machine and start them again
+    Restart(container::lifecycle::StopArgs),
+    /// Send containers of this machine a signal
+    Kill(container::lifecycle::KillArgs),
+    /// Remove containers from this machine
+    Rm(container::lifecycle::RemoveArgs),
     /// List this machine's containers
     Ps(container::ListArgs),
     /// Run a command in a running container of this machine
@@ -84,7 +98,7 @@ pub enum Command {
     Logout(login::LogoutArgs),
     /// Print what happens on this machine and, on a manager, in the swarm
     Events(events::EventsArgs),
-    /// Wait until every change has come about everywhere
+    /// Wait until every change has come about everywhere, or until containers have ended
     Wait(wait::WaitArgs),
     /// Show what the daemon knows about itself and its swarm
     Info(system::InfoArgs),

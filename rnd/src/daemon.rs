@@ -9,7 +9,10 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::RwLock,
 };
-use worker::runtime::{LogLimits, RegistryConfig, ShimConfig, ShimRuntime};
+use worker::{
+    containers::Containers,
+    runtime::{LogLimits, RegistryConfig, ShimConfig, ShimRuntime},
+};
 
 use crate::{
     config::Config,
@@ -39,6 +42,8 @@ pub struct Daemon {
     pub grounds: Grounds,
     /// Containers and images.
     pub runtime: Arc<ShimRuntime>,
+    /// Containers that users run by hand.
+    pub containers: Containers,
     /// The swarm; held for writing by init, join and leave, one at a time.
     pub standing: RwLock<Standing>,
     /// When this process began, ms since the epoch.
@@ -112,6 +117,13 @@ pub async fn run(config: Config) -> Result<()> {
     })
     .await?;
     let runtime = Arc::new(runtime);
+    let containers = Containers::open(
+        &paths.data_root,
+        runtime.clone(),
+        crate::machine::search_domains(),
+        machine.hostname.clone(),
+    )
+    .context("the containers of users")?;
     let socket = config.socket.clone();
     let pidfile = config.pidfile.clone();
     let grounds = Grounds {
@@ -120,12 +132,14 @@ pub async fn run(config: Config) -> Result<()> {
         machine,
         daemon_id,
         runtime: runtime.clone(),
+        containers: containers.clone(),
         events: runtime.events().clone(),
     };
     let standing = grounds.standing(None).await;
     let daemon = Arc::new(Daemon {
         grounds,
         runtime,
+        containers,
         standing: RwLock::new(standing),
         started_at: proto::model::Timestamp::now().0,
     });

@@ -48,17 +48,18 @@ fn failed(error: impl std::fmt::Display) -> NetworkError {
 
 impl DataPlane {
     /// Takes over what an earlier life of the daemon has left: the sandboxes of containers that still exist and whose tasks
-    /// are assigned as far as the disk remembers. All other sandboxes of ours are removed.
+    /// are assigned as far as the disk remembers, and those of `others`. All other sandboxes of ours are removed.
     pub async fn start(
         reconciler: Reconciler,
         dns: DnsServer,
         runtime: Arc<dyn Runtime>,
         assigned: watch::Receiver<Arc<Assigned>>,
+        others: Vec<Arc<Task>>,
     ) -> Self {
         let known = assigned.borrow().clone();
         let alive = runtime.list().into_iter().filter(|c| c.state.pid().is_some());
         let tasks = alive.filter_map(|c| known.tasks.get(&c.record.task?.task).cloned());
-        let tasks = tasks.filter(|task| !task.spec.is_on_host_network());
+        let tasks = tasks.filter(|task| !task.spec.is_on_host_network()).chain(others);
         let requests = tasks.filter_map(|task| SandboxRequest::of(&task, &known).ok()).collect();
         let adopted = reconciler.adopt(requests).await;
         let adopted = adopted.into_iter().map(|(id, result)| (id, result.map_err(failed))).collect();

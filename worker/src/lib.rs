@@ -1,6 +1,7 @@
 //! The data plane: agent, gossip, planners, kernel, container runtime and DNS.
 
 pub mod agent;
+pub mod containers;
 pub mod dataplane;
 pub mod desired;
 pub mod dns;

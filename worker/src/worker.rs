@@ -13,11 +13,15 @@ use proto::{
     model::{ClusterId, NodeDescription, Port},
     pb,
 };
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent::{Agent, AgentConfig, AgentStatus, Assigned, Progress, WorkerDir},
+    agent::{Agent, AgentConfig, AgentStatus, Assigned, Progress, Reports, WorkerDir},
+    containers::{Containers, Fabric},
     dataplane::DataPlane,
     desired::Underlay,
     dns::{DnsCounts, DnsServer, Forwarder, UpstreamConfig},
@@ -26,11 +30,14 @@ use crate::{
     plan::names::{Marks, Names},
     reconciler::{self, Reconciler},
     runtime::Runtime,
-    tasks::{NodeName, RuntimeLogs, Supervisor, SupervisorConfig},
+    tasks::{Network, NodeName, RuntimeLogs, Supervisor, SupervisorConfig},
 };
 
 /// How long `swarm leave` waits for tasks to end by themselves.
 const LEAVE: Duration = Duration::from_secs(20);
+
+/// How long the managers may take to hear the last statuses of a node that leaves.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What a worker needs.
 pub struct WorkerConfig {
@@ -62,12 +69,16 @@ pub struct WorkerConfig {
     pub search: Vec<String>,
     /// Containers.
     pub runtime: Arc<dyn Runtime>,
+    /// Those that users run by hand.
+    pub containers: Containers,
 }
 
 /// A running worker.
 pub struct Worker {
     dir: WorkerDir,
     runtime: Arc<dyn Runtime>,
+    containers: Containers,
+    reports: Reports,
     gossip: Gossip,
     reconciler: Reconciler,
     assigned: Arc<watch::Sender<Arc<Assigned>>>,
@@ -184,17 +195,31 @@ impl Worker {
         let forwarder = Arc::new(Forwarder::new(UpstreamConfig::default()));
         let dns = DnsServer::new(reconciler.table(), forwarder).map_err(|e| internal(&e))?;
         let dns_counts = dns.counts();
+        let by_hand = config.containers.returning(&assigned.borrow());
         let dataplane =
-            DataPlane::start(reconciler.clone(), dns, config.runtime.clone(), assigned.subscribe()).await;
+            DataPlane::start(reconciler.clone(), dns, config.runtime.clone(), assigned.subscribe(), by_hand)
+                .await;
+        let (network, name): (Arc<dyn Network>, _) = (Arc::new(dataplane), NodeName { id: node, hostname });
+        let settling = mpsc::channel(1);
+        let fabric = Fabric {
+            node: name.clone(),
+            network: network.clone(),
+            gossip: gossip.clone(),
+            reports: agent.reports(),
+            assigned: assigned.subscribe(),
+            attachments: agent.attachments(),
+        };
+        config.containers.enter(fabric, settling.0.clone()).await;
         let supervisor = Supervisor::new(SupervisorConfig {
-            node: NodeName { id: node, hostname },
+            node: name,
             search: config.search,
             runtime: config.runtime.clone(),
-            network: Arc::new(dataplane),
+            network,
             gossip: gossip.clone(),
             reports: agent.reports(),
             assigned: assigned.subscribe(),
             status: agent.status(),
+            settling,
         });
         work.spawn(supervisor.run());
         let (mut told, moved, mut port) = (agent.session(), reconciler.clone(), underlay_port);
@@ -210,11 +235,13 @@ impl Worker {
                 }
             }
         });
-        let (status, session) = (agent.status(), agent.session());
+        let (status, session, reports) = (agent.status(), agent.session(), agent.reports());
         let agent = agent.start(gossip.clone(), Arc::new(RuntimeLogs(config.runtime.clone())), progress);
         Ok(Self {
             dir,
             runtime: config.runtime,
+            containers: config.containers,
+            reports,
             gossip,
             reconciler,
             assigned,
@@ -269,6 +296,7 @@ impl Worker {
 
     /// Stops; containers and their network go on, for the next life to adopt.
     pub async fn shutdown(mut self) {
+        self.containers.pause().await;
         self.agent.shutdown().await;
         self.stop.cancel();
         self.work.shutdown().await;
@@ -277,6 +305,9 @@ impl Worker {
 
     /// Leaves the swarm: tasks are stopped and removed, the network is taken down, what the disk remembers is forgotten.
     pub async fn leave(mut self) -> Result<(), ApiError> {
+        self.containers.unplug().await;
+        // So that the managers do not keep the places of containers for a node that is down.
+        let _ = tokio::time::timeout(LAST_WORDS, self.reports.delivered(|_| true)).await;
         self.agent.shutdown().await;
         // Not the default one, which says that nothing has been received yet.
         let nothing = Assigned { generation: self.assigned().generation.max(1), ..Assigned::default() };

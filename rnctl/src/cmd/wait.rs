@@ -1,10 +1,11 @@
-//! `wait`: until what was decided is so.
+//! `wait`: until what was decided is so, or until containers have ended.
 
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use proto::{model::Millis, pb};
 
+use super::container::lifecycle::{self, NamesArgs};
 use crate::{connect::Daemon, exit::Failure, output::display::Display, parse::units};
 
 const POLL: Duration = Duration::from_millis(100);
@@ -16,7 +17,7 @@ pub struct WaitArgs {
     ///
     /// Counted are the changes made before the command: tasks placed, addresses and ports in the kernel, endpoints known on
     /// every node that needs them. Nodes that are down are not waited for.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "containers", conflicts_with = "containers")]
     converged: bool,
     /// Give up after this long, and say what is missing (for instance 30s; 0 = never)
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = units::duration)]
@@ -24,10 +25,16 @@ pub struct WaitArgs {
     /// Print nothing while waiting
     #[arg(short, long)]
     quiet: bool,
+    /// Containers of this machine, by name or id: until they have ended; prints their exit codes
+    #[arg(value_name = "CONTAINER")]
+    containers: Vec<String>,
 }
 
-/// `wait --converged`.
+/// `wait`.
 pub async fn run(rn: &Daemon, args: WaitArgs) -> Result<(), Failure> {
+    if !args.converged {
+        return lifecycle::wait(rn, NamesArgs::of(args.containers)).await;
+    }
     let (began, limit) = (Instant::now(), Duration::from(args.timeout));
     let mut display = Display::new(args.quiet);
     let mut revision = 0;

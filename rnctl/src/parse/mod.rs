@@ -1,6 +1,7 @@
 //! What users type, into values. Pure: messages say what was wrong, the caller says which flag.
 
 pub mod csv;
+pub mod endpoint;
 pub mod image;
 pub mod keyval;
 pub mod mount;

@@ -413,6 +413,12 @@ impl Local for Fake {
     }
 
     unused! {
+        create_container(pb::ContainerDefinition) -> pb::CreateContainerReply;
+        start_container(pb::GetRequest) -> pb::ContainerDone;
+        stop_container(pb::StopContainerRequest) -> pb::ContainerDone;
+        kill_container(pb::KillContainerRequest) -> pb::ContainerDone;
+        remove_container(pb::RemoveContainerRequest) -> pb::ContainerDone;
+        wait_container(pb::GetRequest) -> pb::WaitContainerReply;
         load(Streaming<pb::LoadRequest>) -> pb::LoadReply;
         tag_image(pb::TagImageRequest) -> pb::TagImageReply;
         prune_images(pb::PruneImagesRequest) -> pb::PruneImagesReply;

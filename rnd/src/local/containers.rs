@@ -1,15 +1,16 @@
 //! Containers.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::StreamExt;
 use proto::{
-    model::{HOST_NETWORK, Mac, SubnetAddr},
+    model::{ContainerId, EndpointSettings, HOST_NETWORK, Mac, SubnetAddr},
     pb,
 };
 use tonic::Response;
 use worker::{
     agent::Assigned,
+    containers::{Definition, Seen},
     runtime::{Container, ContainerState, LogOptions, Runtime, Stream},
 };
 
@@ -26,20 +27,37 @@ impl Local {
 
     pub(super) async fn containers(&self, all: bool) -> Vec<pb::Container> {
         let assigned = self.assigned().await;
-        let mut list = self.daemon.runtime.list();
-        list.retain(|c| all || matches!(c.state, ContainerState::Running { .. }));
-        list.sort_by_key(|c| std::cmp::Reverse(c.record.created_at));
-        list.into_iter().map(|c| to_pb(c, &assigned)).collect()
+        let mut by_hand: BTreeMap<ContainerId, Arc<Seen>> =
+            self.daemon.containers.list().into_iter().map(|s| (s.definition.id.clone(), s)).collect();
+        let made = self.daemon.runtime.list().into_iter().map(|c| {
+            let seen = by_hand.remove(&c.record.id);
+            to_pb(c, &assigned, seen.as_deref())
+        });
+        let mut list: Vec<pb::Container> = made.collect();
+        // Defined, and never started.
+        list.extend(by_hand.values().map(|seen| defined(&seen.definition)));
+        list.retain(|c| all || c.state == "running");
+        list.sort_by_key(|c| std::cmp::Reverse(c.created_at));
+        list
     }
 
     pub(super) async fn container_detail(&self, key: &str) -> Reply<pb::ContainerDetail> {
         let runtime = &self.daemon.runtime;
-        let id = runtime.find(key).map_err(refused)?;
+        let seen = self.daemon.containers.find(key).and_then(|id| self.daemon.containers.watch(&id));
+        let seen = seen.map(|s| s.borrow().clone());
+        let id = match (&seen, runtime.find(seen.as_ref().map_or(key, |s| s.definition.id.as_str()))) {
+            (Some(seen), Err(_)) => {
+                let container = Some(defined(&seen.definition));
+                let hostname = seen.definition.spec.hostname.clone();
+                return Ok(Response::new(pb::ContainerDetail { container, hostname, ..Default::default() }));
+            }
+            (_, found) => found.map_err(refused)?,
+        };
         let detail = runtime.inspect(&id).await.map_err(refused)?;
         let record = detail.container.record.clone();
         let assigned = self.assigned().await;
         Ok(Response::new(pb::ContainerDetail {
-            container: Some(to_pb(detail.container, &assigned)),
+            container: Some(to_pb(detail.container, &assigned, seen.as_deref())),
             oci_config_json: detail.oci_config,
             log_path: detail.log_path.display().to_string(),
             hostname: record.hostname,
@@ -52,15 +70,35 @@ impl Local {
         &self,
         request: pb::ContainerLogsRequest,
     ) -> Reply<<Self as pb::local_server::Local>::ContainerLogsStream> {
-        let runtime = &self.daemon.runtime;
-        let id = runtime.find(&request.key).map_err(refused)?;
+        let runtime = self.daemon.runtime.clone();
         let options = request.options.unwrap_or(pb::LogOptions { tail: -1, ..Default::default() });
         let options = LogOptions {
             follow: options.follow,
             tail: usize::try_from(options.tail).ok(),
             since: options.since.saturating_mul(1_000_000),
         };
-        let lines = runtime.logs(&id, options).await.map_err(refused)?;
+        let by_hand = self.daemon.containers.find(&request.key);
+        let seen = by_hand.as_ref().and_then(|id| self.daemon.containers.watch(id));
+        let lines = match (by_hand, seen) {
+            // Follows one from before its start; one that goes by itself stays until it has been read.
+            (Some(id), Some(mut seen)) if options.follow => futures::stream::once(async move {
+                let made = |_: &Arc<Seen>| runtime.watch(&id).is_ok();
+                let _ = seen.wait_for(|s| made(s) || (s.resting && s.status.is_some())).await;
+                match runtime.logs(&id, options).await {
+                    Ok(lines) => lines.inspect(move |_| _ = &seen).boxed(),
+                    // It did not start, which is for the start to say.
+                    Err(_) => futures::stream::empty().boxed(),
+                }
+            })
+            .flatten()
+            .boxed(),
+            (Some(id), _) if runtime.watch(&id).is_err() => futures::stream::empty().boxed(),
+            (Some(id), _) => runtime.logs(&id, options).await.map_err(refused)?,
+            (None, _) => {
+                let id = runtime.find(&request.key).map_err(refused)?;
+                runtime.logs(&id, options).await.map_err(refused)?
+            }
+        };
         let chunk = |lines: Vec<worker::runtime::Result<worker::runtime::LogLine>>| {
             let mut chunk = pb::LogChunk::default();
             for line in lines {
@@ -74,14 +112,33 @@ impl Local {
     }
 }
 
-fn to_pb(container: Container, assigned: &Assigned) -> pb::Container {
+/// One that has never run.
+fn defined(definition: &Definition) -> pb::Container {
+    let spec = &definition.spec;
+    let network =
+        |n: &EndpointSettings| pb::ContainerNetwork { name: n.network.clone(), ..Default::default() };
+    pb::Container {
+        id: definition.id.to_string(),
+        name: definition.name.clone(),
+        image: spec.image.clone(),
+        command: spec.command.iter().chain(&spec.args).cloned().collect::<Vec<_>>().join(" "),
+        created_at: definition.created_at.0,
+        state: "created".into(),
+        labels: spec.labels.clone(),
+        networks: definition.networks.iter().map(network).collect(),
+        ..Default::default()
+    }
+}
+
+fn to_pb(container: Container, assigned: &Assigned, by_hand: Option<&Seen>) -> pb::Container {
     let Container { record, state } = container;
     let (pid, started_at, ended) = match &state {
         ContainerState::Created { pid } => (*pid, 0, None),
         ContainerState::Running { pid, started_at } => (*pid, *started_at, None),
         ContainerState::Exited(status) => (0, 0, Some(status.clone())),
     };
-    let task = record.task.as_ref().and_then(|t| assigned.tasks.get(&t.task));
+    let place = by_hand.and_then(|s| s.task.as_deref());
+    let task = record.task.as_ref().and_then(|t| assigned.tasks.get(&t.task)).map(|t| &**t).or(place);
     let attachments = task.and_then(|t| t.allocation.as_ref()).into_iter().flat_map(|a| &a.attachments);
     let networks = attachments.enumerate().map(|(n, attachment)| {
         let network = assigned.networks.get(&attachment.network);
@@ -99,10 +156,12 @@ fn to_pb(container: Container, assigned: &Assigned) -> pb::Container {
         }
     });
     let mut networks: Vec<_> = networks.collect();
-    if record.netns.is_none() {
+    if record.netns.is_none() && by_hand.is_none_or(|s| s.definition.is_on_host_network()) {
         networks.push(pb::ContainerNetwork { name: HOST_NETWORK.into(), ..Default::default() });
     }
-    let ports = task.map(|t| t.status.ports.iter().map(Into::into).collect()).unwrap_or_default();
+    let bound = by_hand.and_then(|s| s.status.as_ref()).or(task.map(|t| &t.status));
+    let bound = bound.filter(|_| matches!(state, ContainerState::Running { .. }));
+    let ports = bound.map(|s| s.ports.iter().map(Into::into).collect()).unwrap_or_default();
     pb::Container {
         id: record.id.to_string(),
         name: record.name,

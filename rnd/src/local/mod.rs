@@ -6,6 +6,7 @@ mod exec;
 mod images;
 mod info;
 mod networks;
+mod standalone;
 
 use std::sync::Arc;
 
@@ -251,6 +252,36 @@ impl local_server::Local for Local {
 
     async fn inspect_container(&self, request: Request<pb::GetRequest>) -> Reply<pb::ContainerDetail> {
         self.container_detail(&request.into_inner().key).await
+    }
+
+    async fn create_container(
+        &self,
+        request: Request<pb::ContainerDefinition>,
+    ) -> Reply<pb::CreateContainerReply> {
+        self.create_container(request.into_inner()).await
+    }
+
+    async fn start_container(&self, request: Request<pb::GetRequest>) -> Reply<pb::ContainerDone> {
+        self.start_container(&request.get_ref().key).await
+    }
+
+    async fn stop_container(&self, request: Request<pb::StopContainerRequest>) -> Reply<pb::ContainerDone> {
+        self.stop_container(request.into_inner()).await
+    }
+
+    async fn kill_container(&self, request: Request<pb::KillContainerRequest>) -> Reply<pb::ContainerDone> {
+        self.kill_container(request.into_inner()).await
+    }
+
+    async fn remove_container(
+        &self,
+        request: Request<pb::RemoveContainerRequest>,
+    ) -> Reply<pb::ContainerDone> {
+        self.remove_container(request.into_inner()).await
+    }
+
+    async fn wait_container(&self, request: Request<pb::GetRequest>) -> Reply<pb::WaitContainerReply> {
+        self.wait_container(&request.get_ref().key).await
     }
 
     async fn container_logs(

@@ -44,13 +44,17 @@ impl Local {
 
     /// This node's containers on an overlay, and the nodes that have some, as Docker's `network inspect` names them.
     fn detail(&self, member: &Member, network: &Network) -> Value {
-        let ids: BTreeMap<TaskId, String> = self
+        let mut ids: BTreeMap<TaskId, String> = self
             .daemon
             .runtime
             .list()
             .into_iter()
             .filter_map(|c| Some((c.record.task?.task, c.record.id.to_string())))
             .collect();
+        let by_hand = self.daemon.containers.list();
+        ids.extend(
+            by_hand.iter().filter_map(|s| Some((s.task.as_ref()?.id.clone(), s.definition.id.to_string()))),
+        );
         let me = member.node_id();
         let view = member.worker.gossip().view().borrow().clone();
         let subnets = network.allocation.iter().flat_map(|a| &a.subnets);

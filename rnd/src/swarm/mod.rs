@@ -35,6 +35,7 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 use worker::{
+    containers::Containers,
     runtime::{Events, Runtime},
     worker::{Worker, WorkerConfig},
 };
@@ -92,6 +93,8 @@ pub struct Grounds {
     pub daemon_id: String,
     /// Containers.
     pub runtime: Arc<dyn Runtime>,
+    /// Those that users run by hand.
+    pub containers: Containers,
     /// Where its users hear what happens.
     pub events: Arc<Events>,
 }
@@ -376,6 +379,7 @@ impl Grounds {
             firewall_compat: self.config.firewall_compat,
             search: machine::search_domains(),
             runtime: self.runtime.clone(),
+            containers: self.containers.clone(),
         })
         .await
     }

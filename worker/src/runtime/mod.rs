@@ -267,7 +267,8 @@ pub trait Runtime: Send + Sync + 'static {
         self.resolve_image(reference).await.map(|image| (image, None))
     }
 
-    /// Makes a container ready to start, or leaves nothing behind.
+    /// Makes a container ready to start, or leaves nothing behind. One that has ended and has this id is made ready again, with
+    /// what it has written and logged, and stays as it was if that fails.
     async fn create(&self, config: ContainerConfig) -> Result<Container>;
 
     /// Starts a created container; its first process.

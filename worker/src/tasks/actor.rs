@@ -232,7 +232,8 @@ impl Actor {
         let Ok(_permit) = deps.making.acquire().await else { return Ok(()) };
         let rejected = |why: String| Failure::Ends(TaskState::Rejected, why);
         let spec = self.expanded().map_err(rejected)?;
-        let id = ContainerId::random();
+        // One that a user runs has its id already, and what it wrote when it ran before.
+        let id = self.task.attached_container.clone().unwrap_or_else(ContainerId::random);
         self.maybe_network = true;
         let network = deps.network.up(&self.task, &id).await.map_err(|e| rejected(e.to_string()))?;
         // Peers learn the addresses while the container is being made.
@@ -243,7 +244,7 @@ impl Actor {
         let config = ContainerConfig {
             id: id.clone(),
             name: self.task.name(),
-            task: Some(TaskRef {
+            task: self.task.attached_container.is_none().then(|| TaskRef {
                 task: self.task.id.clone(),
                 service: self.task.service_id.clone(),
                 service_name: self.task.service_name.clone(),
@@ -271,7 +272,10 @@ impl Actor {
     fn expanded(&self) -> Result<ContainerSpec, String> {
         let spec = &self.task.spec.container;
         let assigned = self.deps.assigned.borrow();
-        let Some(node) = &assigned.node else { return Ok(spec.clone()) };
+        // Templates are services'.
+        let Some(node) = assigned.node.as_ref().filter(|_| self.task.attached_container.is_none()) else {
+            return Ok(spec.clone());
+        };
         let service = assigned.services.get(&self.task.service_id);
         let labels = service.map(|s| s.spec.labels.clone()).unwrap_or_default();
         Context::of(&self.task, node, labels).container(spec)
@@ -353,8 +357,10 @@ impl Actor {
             monitor.stop();
         }
         let Some(container) = &self.container else { return Ok(()) };
-        let (id, signal, grace) =
-            (container.id.clone(), container.stop_signal, Duration::from_millis(container.stop_grace_ms));
+        // A user may want another time than the container was made with.
+        let grace =
+            self.task.spec.container.stop_grace_period.map_or(container.stop_grace_ms, |grace| grace.0);
+        let (id, signal, grace) = (container.id.clone(), container.stop_signal, Duration::from_millis(grace));
         match self.deps.runtime.stop(&id, signal, grace).await {
             Ok(_) => {
                 self.until(|state| matches!(state, ContainerState::Exited(_))).await;

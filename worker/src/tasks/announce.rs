@@ -36,7 +36,11 @@ pub(super) fn records(
         seq: 0,
     };
     let overlays = allocation.attachments.iter().map(|a| {
-        record(a.network.clone(), a.addrs.iter().map(|s| s.addr).collect(), &a.aliases, task_aliases)
+        let addrs = a.addrs.iter().map(|s| s.addr).collect();
+        // There is no service whose names the aliases of a single container could be.
+        let of_its_own = task.attached_container.iter().flat_map(|_| a.aliases.iter().cloned());
+        let names: Vec<String> = task_aliases.iter().cloned().chain(of_its_own).collect();
+        record(a.network.clone(), addrs, &a.aliases, &names)
     });
     let mesh =
         assigned.networks.values().find(|n| n.spec.ingress).filter(|_| !allocation.ingress_addrs.is_empty());

@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use proto::model::{ContainerId, NodeId, PortConfig, Task, TaskId};
 
 pub use logs::RuntimeLogs;
+pub(crate) use supervisor::{Deps, supervise};
 pub use supervisor::{Supervisor, SupervisorConfig};
 
 /// A task's network, as its container needs it.

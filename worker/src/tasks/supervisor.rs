@@ -9,7 +9,7 @@ use std::{
 use proto::model::{NetworkId, Task, TaskId};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::timeout,
 };
 
@@ -43,9 +43,12 @@ pub struct SupervisorConfig {
     pub assigned: watch::Receiver<Arc<Assigned>>,
     /// Whether a manager has said so yet.
     pub status: watch::Receiver<AgentStatus>,
+    /// Held by whoever has yet to adopt something that runs; peers are told when nobody does any more.
+    pub settling: (mpsc::Sender<()>, mpsc::Receiver<()>),
 }
 
-pub(super) struct Deps {
+/// What the supervisor of one task works with.
+pub(crate) struct Deps {
     pub(super) node: NodeName,
     pub(super) search: Vec<String>,
     pub(super) runtime: Arc<dyn Runtime>,
@@ -54,6 +57,32 @@ pub(super) struct Deps {
     pub(super) reports: Reports,
     pub(super) assigned: watch::Receiver<Arc<Assigned>>,
     pub(super) making: Semaphore,
+}
+
+impl Deps {
+    /// For tasks of `node`.
+    pub(crate) fn new(
+        node: NodeName,
+        search: Vec<String>,
+        runtime: Arc<dyn Runtime>,
+        network: Arc<dyn Network>,
+        gossip: Gossip,
+        reports: Reports,
+        assigned: watch::Receiver<Arc<Assigned>>,
+    ) -> Self {
+        Self { node, search, runtime, network, gossip, reports, assigned, making: Semaphore::new(MAKING) }
+    }
+}
+
+/// Supervises a task that is not assigned, but wished for here: a container that a user runs.
+pub(crate) fn supervise(
+    deps: Deps,
+    task: Arc<Task>,
+    wish: watch::Receiver<Option<Arc<Task>>>,
+    found: Option<Container>,
+    settling: Option<mpsc::Sender<()>>,
+) -> JoinHandle<TaskId> {
+    tokio::spawn(Actor::new(Arc::new(deps), task, wish, found, settling).run())
 }
 
 /// All tasks of the node.
@@ -65,22 +94,15 @@ pub struct Supervisor {
     actors: JoinSet<TaskId>,
     networks: BTreeSet<NetworkId>,
     swept: bool,
+    settling: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>,
 }
 
 impl Supervisor {
     /// Nothing happens before [`Supervisor::run`].
     pub fn new(config: SupervisorConfig) -> Self {
-        let SupervisorConfig { node, search, runtime, network, gossip, reports, assigned, status } = config;
-        let deps = Deps {
-            node,
-            search,
-            runtime,
-            network,
-            gossip,
-            reports,
-            assigned: assigned.clone(),
-            making: Semaphore::new(MAKING),
-        };
+        let SupervisorConfig { node, search, runtime, network, gossip, reports, assigned, status, settling } =
+            config;
+        let deps = Deps::new(node, search, runtime, network, gossip, reports, assigned.clone());
         Self {
             deps: Arc::new(deps),
             assigned,
@@ -89,12 +111,13 @@ impl Supervisor {
             actors: JoinSet::new(),
             networks: BTreeSet::new(),
             swept: false,
+            settling: Some(settling),
         }
     }
 
     /// Adopts what runs, then follows the assignments until it is dropped. Containers go on when it ends.
     pub async fn run(mut self) {
-        let (settling, settled) = mpsc::channel(1);
+        let (settling, settled) = self.settling.take().unwrap_or_else(|| mpsc::channel(1));
         self.follow(Some(&settling));
         drop(settling);
         let gossip = self.deps.gossip.clone();
@@ -135,7 +158,9 @@ impl Supervisor {
         }
         self.networks = networks;
 
-        let mut missing = assigned.tasks.values().filter(|t| !self.wishes.contains_key(&t.id)).peekable();
+        // Places of containers that users run are theirs (`crate::containers`).
+        let ours = |t: &&Arc<Task>| t.attached_container.is_none() && !self.wishes.contains_key(&t.id);
+        let mut missing = assigned.tasks.values().filter(ours).peekable();
         let found: BTreeMap<TaskId, Container> = if missing.peek().is_some() {
             let containers = self.deps.runtime.list().into_iter();
             containers.filter_map(|c| Some((c.record.task.as_ref()?.task.clone(), c))).collect()

@@ -10,7 +10,11 @@ use std::{
 
 use futures::stream::BoxStream;
 use proto::model::{Attachment, NetworkId, TaskAllocation, TaskSpec, TaskState};
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 
 use super::*;
 use crate::{
@@ -292,6 +296,7 @@ impl Host {
             reports: reports.clone(),
             assigned: assigned_rx,
             status: status_rx,
+            settling: mpsc::channel(1),
         });
         let supervisor = tokio::spawn(supervisor.run());
         Self { runtime, network, gossip, reports, assigned, status, supervisor }
@@ -358,6 +363,7 @@ fn task(name: &str, image: &str) -> Task {
         start_after: Default::default(),
         running_at: Default::default(),
         ended_at: Default::default(),
+        attached_container: None,
     }
 }
 

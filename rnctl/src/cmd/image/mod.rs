@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use proto::{model::Timestamp, pb};
 
 pub use archive::{ImportArgs, LoadArgs, import, load};
-pub use pull::{PullArgs, pull};
+pub use pull::{PullArgs, pull, pull_quietly};
 
 use super::get;
 use crate::{

@@ -12,7 +12,7 @@ use crate::{
     connect::Daemon,
     credentials::Credentials,
     exit::Failure,
-    output::{self, is_terminal, units},
+    output::{self, complain, is_terminal, units},
     parse::image::{DEFAULT_REGISTRY, registry},
 };
 
@@ -53,6 +53,20 @@ pub async fn pull(rn: &Daemon, args: PullArgs) -> Result<(), Failure> {
                 return Ok(());
             }
             _ => {}
+        }
+    }
+    Err(Failure::local("the daemon ended the pull without a word").with_help("its log says more"))
+}
+
+/// Brings an image here for another command, whose output is its own: what is to be said goes to standard error.
+pub async fn pull_quietly(rn: &Daemon, image: &str) -> Result<(), Failure> {
+    let auth = Credentials::load()?.get(registry(image));
+    let request = pb::PullImageRequest { reference: image.to_owned(), auth, platform: String::new() };
+    let mut stream = rn.local().pull_image(request).await?.into_inner();
+    while let Some(message) = stream.message().await? {
+        if let Some(Kind::Done(done)) = message.kind {
+            complain(&format!("Status: Downloaded newer image for {}", done.name));
+            return Ok(());
         }
     }
     Err(Failure::local("the daemon ended the pull without a word").with_help("its log says more"))

@@ -37,6 +37,7 @@ mod binary;
 mod client;
 mod exec;
 mod images;
+mod making;
 mod prepare;
 
 use binary::ShimBinary;
@@ -284,37 +285,6 @@ fn container_event(action: &str, record: &ContainerRecord) -> Event {
     event.with("image", &record.image).with("name", &record.name)
 }
 
-/// A name that is taken while its container is being made.
-struct Reservation<'a> {
-    table: &'a Mutex<Table>,
-    name: String,
-}
-
-impl<'a> Reservation<'a> {
-    fn take(table: &'a Mutex<Table>, name: &str) -> Result<Self> {
-        let mut locked = lock(table);
-        let holder = locked
-            .containers
-            .iter()
-            .find(|(_, entry)| entry.record.name == name)
-            .map(|(id, _)| id.short().to_owned());
-        let taken = holder.or_else(|| locked.reserved.contains(name).then(|| "being created".to_owned()));
-        match taken {
-            Some(id) => Err(RuntimeError::NameInUse { name: name.to_owned(), id }),
-            None => {
-                locked.reserved.insert(name.to_owned());
-                Ok(Self { table, name: name.to_owned() })
-            }
-        }
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        lock(self.table).reserved.remove(&self.name);
-    }
-}
-
 fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -340,36 +310,11 @@ impl Runtime for ShimRuntime {
 
     async fn create(&self, config: ContainerConfig) -> Result<Container> {
         let _making = self.making.read().await;
-        let reservation = Reservation::take(&self.table, &config.name)?;
         if self.table().containers.contains_key(&config.id) {
-            return Err(RuntimeError::Invalid(format!("a container with id {} exists", config.id)));
+            self.renew(config).await
+        } else {
+            self.make(config).await
         }
-        let image = self.images.resolve(&config.spec.image)?;
-        let (place, layers_dir, id) = (Arc::clone(&self.config), self.images.layers_dir(), config.id.clone());
-        let dir = place.dir(id.as_str());
-        let made = match spawn_blocking(move || prepare::prepare(&place, &layers_dir, &image, &config))
-            .await
-            .map_err(panicked)?
-        {
-            Ok(record) => {
-                self.shim.run(&dir).await.and_then(|()| prepare::save_record(&dir, &record).map(|()| record))
-            }
-            Err(error) => Err(error),
-        };
-        let record = match made {
-            Ok(record) => Arc::new(record),
-            Err(error) => {
-                self.shim.reap(&dir).await;
-                prepare::discard(&self.config, id.as_str());
-                return Err(error);
-            }
-        };
-        let state = self.watch_over(&record).await;
-        self.tell("create", &record);
-        let now = state.borrow().clone();
-        self.table().containers.insert(id, Entry { record: Arc::clone(&record), state });
-        drop(reservation);
-        Ok(Container { record: (*record).clone(), state: now })
     }
 
     async fn start(&self, id: &ContainerId) -> Result<i32> {

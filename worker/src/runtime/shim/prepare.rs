@@ -58,11 +58,14 @@ pub fn prepare(
             )));
         }
     }
+    let renewed = dir.join("upper").exists();
     for name in ["bundle", "lower", "upper", "work", "rootfs"] {
         fs::create_dir_all(dir.join(name)).map_err(RuntimeError::io("create", &dir.join(name)))?;
     }
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o710)).map_err(RuntimeError::io("chmod", &dir))?;
-    like_image_root(layers_dir, image, &dir.join("upper"))?;
+    if !renewed {
+        like_image_root(layers_dir, image, &dir.join("upper"))?;
+    }
     let lower = short_names(layers_dir, image, &dir.join("lower"))?;
     let write = |name: &str, text: &[u8]| {
         fs::write(dir.join(name), text).map_err(RuntimeError::io("write", &dir.join(name)))
@@ -152,6 +155,28 @@ fn unified_cgroups() -> bool {
 /// The last step of making a container: from now on it is one.
 pub fn save_record(dir: &Path, record: &ContainerRecord) -> Result<()> {
     replace_file(&dir.join(RECORD_FILE), &serde_json::to_vec(record).unwrap_or_default())
+}
+
+/// Makes room for another run of a container that has ended: what it has written and logged stays. Blocks.
+///
+/// # Errors
+/// Something of the last run cannot be removed, or its shim is still there.
+pub fn clear(place: &ShimConfig, id: &str) -> Result<()> {
+    let (dir, run_dir) = (place.dir(id), place.run_dir(id));
+    // The shim removes its run directory last of all.
+    for _ in 0..500 {
+        if !run_dir.exists() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let gone = |path: &Path, result: std::io::Result<()>| match result {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(RuntimeError::io("remove", path)(e)),
+        _ => Ok(()),
+    };
+    let (links, exit) = (dir.join("lower"), dir.join(shim_wire::EXIT_FILE));
+    gone(&links, fs::remove_dir_all(&links))?;
+    gone(&exit, fs::remove_file(&exit))
 }
 
 /// Removes a container's directory and the volumes that nobody named. Blocks.

@@ -1,4 +1,7 @@
-//! `ps`, `logs`, and `container …`.
+//! `ps`, `logs`, and `container …`. `run` and `create` are in [`run`], what happens to a container later in [`lifecycle`].
+
+pub mod lifecycle;
+pub mod run;
 
 use clap::{Args, Subcommand};
 use proto::{model::Timestamp, pb};
@@ -24,6 +27,22 @@ pub enum Command {
     Exec(exec::ExecArgs),
     /// Show the output of a container
     Logs(LogsArgs),
+    /// Make a container and start it
+    Run(Box<run::RunArgs>),
+    /// Make a container
+    Create(Box<run::CreateArgs>),
+    /// Start containers
+    Start(lifecycle::NamesArgs),
+    /// Stop containers
+    Stop(lifecycle::StopArgs),
+    /// Stop containers and start them again
+    Restart(lifecycle::StopArgs),
+    /// Send containers a signal
+    Kill(lifecycle::KillArgs),
+    /// Remove containers
+    Rm(lifecycle::RemoveArgs),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(lifecycle::NamesArgs),
 }
 
 /// Flags of `ps`.
@@ -114,6 +133,14 @@ pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
         Command::Inspect(args) => inspect(rn, args).await,
         Command::Exec(args) => exec::run(rn, args).await,
         Command::Logs(args) => logs(rn, args).await,
+        Command::Run(args) => run::run(rn, *args).await,
+        Command::Create(args) => run::create(rn, *args).await,
+        Command::Start(args) => lifecycle::start(rn, args).await,
+        Command::Stop(args) => lifecycle::stop(rn, args).await,
+        Command::Restart(args) => lifecycle::restart(rn, args).await,
+        Command::Kill(args) => lifecycle::kill(rn, args).await,
+        Command::Rm(args) => lifecycle::remove(rn, args).await,
+        Command::Wait(args) => lifecycle::wait(rn, args).await,
     }
 }
 

@@ -1,0 +1,130 @@
+//! `start`, `stop`, `restart`, `kill`, `rm` and `wait`.
+
+use clap::Args;
+use proto::pb;
+use tonic::Status;
+
+use crate::{cmd::get, connect::Daemon, exit::Failure, output};
+
+/// Containers.
+#[derive(Debug, Args)]
+pub struct NamesArgs {
+    /// Containers, by name or id
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+/// Flags of `stop` and `restart`.
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    /// Seconds from the stop signal to SIGKILL [default: the container's]
+    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS")]
+    time: Option<u32>,
+    #[command(flatten)]
+    names: NamesArgs,
+}
+
+/// Flags of `kill`.
+#[derive(Debug, Args)]
+pub struct KillArgs {
+    /// Signal
+    #[arg(short, long, default_value = "KILL")]
+    signal: String,
+    #[command(flatten)]
+    names: NamesArgs,
+}
+
+/// Flags of `rm`.
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// Kill those that run
+    #[arg(short, long)]
+    force: bool,
+    /// Remove volumes without a name too, which rn does in any case
+    #[arg(short, long)]
+    volumes: bool,
+    #[command(flatten)]
+    names: NamesArgs,
+}
+
+impl NamesArgs {
+    /// These.
+    pub fn of(containers: Vec<String>) -> Self {
+        Self { containers }
+    }
+
+    /// One after the other: each that went well is named, each that did not is complained of.
+    async fn each<F>(self, act: impl Fn(String) -> F) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<(), Status>>,
+    {
+        let mut failures = Vec::new();
+        for key in self.containers {
+            match act(key.clone()).await {
+                Ok(()) => output::line(&key),
+                Err(status) => failures.push(status.into()),
+            }
+        }
+        Failure::all(failures)
+    }
+}
+
+/// `start`.
+pub async fn start(rn: &Daemon, args: NamesArgs) -> Result<(), Failure> {
+    args.each(|key| async move { rn.local().start_container(get(&key)).await.map(drop) }).await
+}
+
+async fn stopped(rn: &Daemon, key: &str, time: Option<u32>) -> Result<(), Status> {
+    let grace = time.map(|seconds| u64::from(seconds) * 1000);
+    rn.local().stop_container(pb::StopContainerRequest { key: key.to_owned(), grace }).await.map(drop)
+}
+
+/// `stop`.
+pub async fn stop(rn: &Daemon, args: StopArgs) -> Result<(), Failure> {
+    args.names.each(|key| async move { stopped(rn, &key, args.time).await }).await
+}
+
+/// `restart`.
+pub async fn restart(rn: &Daemon, args: StopArgs) -> Result<(), Failure> {
+    args.names
+        .each(|key| async move {
+            stopped(rn, &key, args.time).await?;
+            rn.local().start_container(get(&key)).await.map(drop)
+        })
+        .await
+}
+
+/// `kill`.
+pub async fn kill(rn: &Daemon, args: KillArgs) -> Result<(), Failure> {
+    let signal = &args.signal;
+    args.names
+        .each(|key| async move {
+            rn.local()
+                .kill_container(pb::KillContainerRequest { key, signal: signal.clone() })
+                .await
+                .map(drop)
+        })
+        .await
+}
+
+/// `rm`.
+pub async fn remove(rn: &Daemon, args: RemoveArgs) -> Result<(), Failure> {
+    let force = args.force;
+    args.names
+        .each(|key| async move {
+            rn.local().remove_container(pb::RemoveContainerRequest { key, force }).await.map(drop)
+        })
+        .await
+}
+
+/// `wait`: prints the exit code of each once it has ended.
+pub async fn wait(rn: &Daemon, args: NamesArgs) -> Result<(), Failure> {
+    let mut failures = Vec::new();
+    for key in args.containers {
+        match rn.local().wait_container(get(&key)).await {
+            Ok(reply) => output::line(&reply.into_inner().exit_code.to_string()),
+            Err(status) => failures.push(status.into()),
+        }
+    }
+    Failure::all(failures)
+}

@@ -1,0 +1,120 @@
+//! Containers that a user runs by hand.
+
+use std::time::Duration;
+
+use proto::{
+    error::ApiError,
+    model::{ContainerId, HOST_NETWORK},
+    pb,
+};
+use tonic::Response;
+use worker::containers::{Definition, signal};
+
+use super::{Local, Reply, refused};
+
+impl Local {
+    /// The container of a user's that `key` means.
+    fn by_hand(&self, key: &str) -> Result<ContainerId, ApiError> {
+        if let Some(id) = self.daemon.containers.find(key) {
+            return Ok(id);
+        }
+        // One of a task is there to be seen, and not to be ordered about.
+        match self.daemon.runtime.find(key) {
+            Ok(id) => Err(ApiError::precondition(format!(
+                "container {} is a task of a service: the managers would only replace it",
+                id.short()
+            ))
+            .help("change the service: rnctl service scale, update or rm")),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(super) async fn create_container(
+        &self,
+        wanted: pb::ContainerDefinition,
+    ) -> Reply<pb::CreateContainerReply> {
+        let mut definition = Definition::try_from(pb::ContainerDefinition { id: String::new(), ..wanted })?;
+        check(&definition)?;
+        // Here already, or brought here; then nobody needs the credentials any more.
+        definition.spec.pull_auth = None;
+        self.daemon.runtime.images().resolve(&definition.spec.image).map_err(refused)?;
+        let (id, name) = self.daemon.containers.create(definition)?;
+        Ok(Response::new(pb::CreateContainerReply { id: id.to_string(), name }))
+    }
+
+    pub(super) async fn start_container(&self, key: &str) -> Reply<pb::ContainerDone> {
+        let id = self.by_hand(key)?;
+        self.daemon.containers.start(&id).await?;
+        done(&id)
+    }
+
+    pub(super) async fn stop_container(&self, request: pb::StopContainerRequest) -> Reply<pb::ContainerDone> {
+        let id = self.by_hand(&request.key)?;
+        self.daemon.containers.stop(&id, request.grace.map(Duration::from_millis)).await?;
+        done(&id)
+    }
+
+    pub(super) async fn kill_container(&self, request: pb::KillContainerRequest) -> Reply<pb::ContainerDone> {
+        let id = self.by_hand(&request.key)?;
+        self.daemon.containers.kill(&id, signal(&request.signal)?).await?;
+        done(&id)
+    }
+
+    pub(super) async fn remove_container(
+        &self,
+        request: pb::RemoveContainerRequest,
+    ) -> Reply<pb::ContainerDone> {
+        let id = self.by_hand(&request.key)?;
+        self.daemon.containers.remove(&id, request.force).await?;
+        done(&id)
+    }
+
+    pub(super) async fn wait_container(&self, key: &str) -> Reply<pb::WaitContainerReply> {
+        let id = self.by_hand(key)?;
+        let (exit_code, error) = self.daemon.containers.wait(&id).await?;
+        Ok(Response::new(pb::WaitContainerReply { exit_code, error }))
+    }
+}
+
+fn done(id: &ContainerId) -> Reply<pb::ContainerDone> {
+    Ok(Response::new(pb::ContainerDone { id: id.to_string() }))
+}
+
+/// What no container can be.
+fn check(definition: &Definition) -> Result<(), ApiError> {
+    let name = &definition.name;
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let begins = |c: char| c.is_ascii_alphanumeric();
+    if !name.is_empty() && (name.len() < 2 || !name.starts_with(begins) || !name.chars().all(good)) {
+        return Err(ApiError::invalid(format!(
+            "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )));
+    }
+    if definition.auto_remove && definition.restart != Default::default() {
+        return Err(ApiError::invalid("conflicting options: cannot specify both --restart and --rm"));
+    }
+    let networks = &definition.networks;
+    if networks.is_empty() || networks.iter().any(|n| matches!(n.network.as_str(), "bridge" | "default")) {
+        return Err(ApiError::unsupported("this version of rn has no bridge network for containers").help(
+            "name a network: --network host, or one made with rnctl network create -d overlay --attachable",
+        ));
+    }
+    let host = definition.is_on_host_network();
+    if host && networks.len() > 1 {
+        return Err(ApiError::invalid(
+            "conflicting options: cannot attach both user-defined and host networks",
+        ));
+    }
+    if host && networks.iter().any(|n| !n.addrs.is_empty() || !n.aliases.is_empty()) {
+        return Err(ApiError::invalid(format!(
+            "--ip, --ip6 and --network-alias are for networks of their own, not for {HOST_NETWORK}"
+        )));
+    }
+    if host && !definition.ports.is_empty() {
+        return Err(ApiError::invalid(
+            "--publish has no meaning on the host's own network: the container has its ports already",
+        )
+        .help("leave out -p"));
+    }
+    Ok(())
+}

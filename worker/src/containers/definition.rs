@@ -1,0 +1,179 @@
+//! What is remembered of a container that a user runs by hand, and where.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use prost::Message;
+use proto::{
+    convert::Malformed,
+    error::ApiError,
+    model::{
+        ContainerId, ContainerSpec, EndpointSettings, HOST_NETWORK, PortConfig, Resources, TaskId, Timestamp,
+    },
+    pb,
+};
+
+use super::policy::RestartRule;
+
+/// A container as a user wants it, and what has become of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name, unique on the machine.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// What runs.
+    pub spec: ContainerSpec,
+    /// Upper limits.
+    pub limits: Resources,
+    /// Its networks, in order.
+    pub networks: Vec<EndpointSettings>,
+    /// Its ports on this machine.
+    pub ports: Vec<PortConfig>,
+    /// When it starts again.
+    pub restart: RestartRule,
+    /// It goes when it has ended.
+    pub auto_remove: bool,
+    /// A user has stopped it, or not started it yet.
+    pub stopped: bool,
+    /// Its place on its networks, as long as it has one.
+    pub task: Option<TaskId>,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Why it did not start.
+    pub error: String,
+}
+
+impl Definition {
+    /// Whether it runs in the machine's own network.
+    pub fn is_on_host_network(&self) -> bool {
+        self.networks.iter().any(|n| n.network == HOST_NETWORK)
+    }
+
+    /// Why it cannot start outside the swarm.
+    pub(super) fn without_network(&self) -> ApiError {
+        let names: Vec<&str> = self.networks.iter().map(|n| n.network.as_str()).collect();
+        if names.is_empty() {
+            return ApiError::precondition(format!(
+                "container {} has no network: it was on those of a swarm that this node has left",
+                self.name
+            ))
+            .help("make it anew, with --network");
+        }
+        ApiError::not_found(format!("network {} not found", names.join(", ")))
+            .help("attachable networks are a swarm's, and this node is in none: rnctl swarm init or join")
+    }
+}
+
+impl From<&Definition> for pb::ContainerDefinition {
+    fn from(d: &Definition) -> Self {
+        Self {
+            id: d.id.to_string(),
+            name: d.name.clone(),
+            created_at: d.created_at.0,
+            spec: Some((&d.spec).into()),
+            limits: Some(d.limits.into()),
+            networks: d.networks.iter().cloned().map(Into::into).collect(),
+            ports: d.ports.iter().map(Into::into).collect(),
+            restart: d.restart.to_string(),
+            auto_remove: d.auto_remove,
+            stopped: d.stopped,
+            task_id: d.task.as_ref().map(ToString::to_string).unwrap_or_default(),
+            restarts: d.restarts,
+            error: d.error.clone(),
+        }
+    }
+}
+
+impl TryFrom<pb::ContainerDefinition> for Definition {
+    type Error = ApiError;
+
+    fn try_from(p: pb::ContainerDefinition) -> Result<Self, ApiError> {
+        let invalid = |e: &dyn std::fmt::Display| ApiError::invalid(e.to_string());
+        let spec = p.spec.ok_or_else(|| ApiError::invalid("a container needs a specification"))?;
+        let networks: Result<_, Malformed> = p.networks.into_iter().map(TryInto::try_into).collect();
+        let ports: Result<_, Malformed> = p.ports.into_iter().map(TryInto::try_into).collect();
+        let id = if p.id.is_empty() { Ok(ContainerId::random()) } else { p.id.parse() };
+        let task = (!p.task_id.is_empty()).then(|| p.task_id.parse()).transpose();
+        Ok(Self {
+            id: id.map_err(|e| invalid(&e))?,
+            name: p.name,
+            created_at: Timestamp(p.created_at),
+            spec: spec.try_into()?,
+            limits: p.limits.map(Into::into).unwrap_or_default(),
+            networks: networks?,
+            ports: ports?,
+            restart: p.restart.parse().map_err(|e| invalid(&e))?,
+            auto_remove: p.auto_remove,
+            stopped: p.stopped,
+            task: task.map_err(|e| invalid(&e))?,
+            restarts: p.restarts,
+            error: p.error,
+        })
+    }
+}
+
+/// `<data root>/definitions`: a file per container, replaced as a whole.
+#[derive(Debug, Clone)]
+pub(super) struct Definitions(PathBuf);
+
+impl Definitions {
+    /// Opens the directory.
+    pub(super) fn open(dir: PathBuf) -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        Ok(Self(dir))
+    }
+
+    /// All of them. One that cannot be read is left where it is, and said so.
+    pub(super) fn all(&self) -> io::Result<Vec<Definition>> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&self.0)? {
+            let path = entry?.path();
+            if path.extension().is_some() {
+                continue;
+            }
+            match read(&path) {
+                Ok(definition) => all.push(definition),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "a container's definition cannot be read")
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Keeps one.
+    pub(super) fn save(&self, definition: &Definition) -> io::Result<()> {
+        let path = self.path(&definition.id);
+        let temporary = path.with_extension("new");
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(&pb::ContainerDefinition::from(definition).encode_to_vec())?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        fs::File::open(&self.0)?.sync_all()
+    }
+
+    /// Forgets one.
+    pub(super) fn forget(&self, id: &ContainerId) -> io::Result<()> {
+        match fs::remove_file(self.path(id)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    fn path(&self, id: &ContainerId) -> PathBuf {
+        self.0.join(id.as_str())
+    }
+}
+
+fn read(path: &Path) -> Result<Definition, ApiError> {
+    let wrong = |e: &dyn std::fmt::Display| ApiError::internal(e.to_string());
+    let bytes = fs::read(path).map_err(|e| wrong(&e))?;
+    Definition::try_from(pb::ContainerDefinition::decode(&*bytes).map_err(|e| wrong(&e))?)
+}
