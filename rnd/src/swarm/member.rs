@@ -43,7 +43,7 @@ impl Member {
 
     /// Stops; containers and their network go on.
     pub async fn shutdown(self) {
-        self.keeper.abort();
+        end(self.keeper).await;
         self.worker.shutdown().await;
         self.seat.leave().await;
     }
@@ -65,7 +65,7 @@ impl Member {
             let error = refusal(self.seat.gate()).await;
             return Err((Some(Box::new(self)), error));
         }
-        self.keeper.abort();
+        end(self.keeper).await;
         let members = self.seat.store().map(|store| store.metrics().members.len());
         if members.is_some_and(|n| n > 1) {
             match tokio::time::timeout(Duration::from_secs(10), self.seat.resign()).await {
@@ -78,6 +78,13 @@ impl Member {
         self.seat.leave().await;
         left.map_err(|error| (None, error))
     }
+}
+
+/// Ends a task and waits for that: it must not write a file that is being removed.
+async fn end(task: JoinHandle<()>) {
+    task.abort();
+    // Cancelled, which is what was wanted.
+    let _ = task.await;
 }
 
 /// Why a manager does not simply leave (wording as Docker's).

@@ -60,6 +60,10 @@ const GOSSIP_PORT: u16 = 7946;
 /// How long `swarm join` waits for the first session (Docker's client waits 20 s).
 const FIRST_SESSION: Duration = Duration::from_secs(20);
 
+/// How often the removal of a membership's files is tried again, and the pause before it.
+const FORGET_ATTEMPTS: u32 = 50;
+const FORGET_PAUSE: Duration = Duration::from_millis(20);
+
 /// What is remembered of `swarm init` or `swarm join`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Membership {
@@ -390,11 +394,20 @@ impl Grounds {
 
     /// Deletes everything that the disk remembers of a swarm.
     pub fn forget(&self) -> anyhow::Result<()> {
-        match std::fs::remove_dir_all(self.paths.swarm()) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(e).with_context(|| format!("cannot remove {}", self.paths.swarm().display()))
+        use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
+        let mut attempts = 0;
+        loop {
+            match std::fs::remove_dir_all(self.paths.swarm()) {
+                // What is just coming to its end may have written one more file meanwhile.
+                Err(e) if e.kind() == DirectoryNotEmpty && attempts < FORGET_ATTEMPTS => {
+                    attempts += 1;
+                    std::thread::sleep(FORGET_PAUSE);
+                }
+                Err(e) if e.kind() != NotFound => {
+                    return Err(e).with_context(|| format!("cannot remove {}", self.paths.swarm().display()));
+                }
+                _ => return Ok(()),
             }
-            _ => Ok(()),
         }
     }
 }
