@@ -94,26 +94,18 @@ fn in_use(state: &State, network: &Network) -> Use {
             continue;
         }
         let node = task.node_id.as_ref().map(|n| format!(" on node {}", label(state, n))).unwrap_or_default();
+        let what = format!("network {name} is in use by {}{node}", task.described());
         if task.attached_container.is_some() {
-            let error = ApiError::precondition(format!(
-                "network {name} is in use by container {}{node}",
-                task.name()
-            ));
-            return Use::Held(error.help(format!(
+            return Use::Held(ApiError::precondition(what).help(format!(
                 "stop or remove it there: rnctl rm -f {}; a node that is down frees it with rnctl node rm",
                 task.name()
             )));
         }
         if task.desired < TaskState::Shutdown {
-            let error =
-                ApiError::precondition(format!("network {name} is in use by task {}{node}", task.name()));
-            return Use::Held(error);
+            return Use::Held(ApiError::precondition(what));
         }
         stopping.get_or_insert_with(|| {
-            ApiError::precondition(format!(
-                "network {name} is in use by task {}{node}, which is shutting down",
-                task.name()
-            ))
+            ApiError::precondition(format!("{what}, which is shutting down"))
             .help("try again when it has stopped: its grace period is --stop-grace-period of its service; a node that is down frees it with rnctl node rm")
         });
     }

@@ -6,9 +6,8 @@
 use proto::{
     error::ApiError,
     model::{
-        Attachment, Availability, ContainerId, EndpointSettings, Meta, Network, NetworkAttachmentConfig,
-        NodeId, PortConfig, Revision, ServiceId, Task, TaskAllocation, TaskId, TaskSpec, TaskState,
-        TaskStatus, Timestamp,
+        Attachment, Availability, ContainerId, EndpointSettings, Network, NetworkAttachmentConfig, NodeId,
+        PortConfig, Task, TaskAllocation, TaskSpec,
     },
 };
 
@@ -67,28 +66,12 @@ pub fn plan(state: &State, node: &NodeId, request: Request) -> Result<Task, ApiE
             driver_opts: Default::default(),
         });
     }
-    Ok(Task {
-        id: TaskId::random(),
-        meta: Meta::default(),
-        service_id: ServiceId::random(),
-        service_name: request.name,
-        slot: 0,
-        spec: TaskSpec { networks, ..TaskSpec::default() },
-        spec_version: Revision::default(),
-        allocation: Some(TaskAllocation { attachments, ingress_addrs: Vec::new(), ports: request.ports }),
-        node_id: Some(node.clone()),
-        desired: TaskState::Running,
-        status: TaskStatus {
-            state: TaskState::Assigned,
-            message: "attached by its node".into(),
-            ..TaskStatus::default()
-        },
-        conditions: Vec::new(),
-        start_after: Timestamp::default(),
-        running_at: Timestamp::default(),
-        ended_at: Timestamp::default(),
-        attached_container: Some(request.container),
-    })
+    let spec = TaskSpec { networks, ..TaskSpec::default() };
+    let allocation = TaskAllocation { attachments, ingress_addrs: Vec::new(), ports: request.ports };
+    let mut task = Task::attached(request.container, request.name, spec, allocation);
+    task.node_id = Some(node.clone());
+    task.status.message = "attached by its node".into();
+    Ok(task)
 }
 
 /// Swarm lets such a request wait for twenty seconds and fail without a reason.
@@ -130,10 +113,9 @@ fn named(state: &State, owner: &Owner) -> String {
         Owner::Task(id) => state.tasks.get(id).map_or_else(
             || owner.to_string(),
             |task| {
-                let kind = if task.attached_container.is_some() { "container" } else { "task" };
                 let node = task.node_id.as_ref().and_then(|id| state.nodes.get(id));
                 let node = node.map(|n| format!(" on node {}", label(n))).unwrap_or_default();
-                format!("{kind} {}{node}", task.name())
+                format!("{}{node}", task.described())
             },
         ),
         Owner::Service(id) => {

@@ -216,7 +216,10 @@ impl NetworkSpace {
     /// # Errors
     /// One of them is in no subnet of the network, or is in use; or a family has none left. Then nothing is taken.
     pub fn take_with(&mut self, wanted: &[IpAddr]) -> Result<Vec<SubnetAddr>, IpamError> {
-        for addr in wanted {
+        for (i, addr) in wanted.iter().enumerate() {
+            if wanted[..i].iter().any(|other| other.is_ipv4() == addr.is_ipv4()) {
+                return Err(IpamError::TwoOfAFamily { addr: *addr, network: self.name.clone() });
+            }
             let Some(subnet) = self.subnets.iter().find(|s| s.subnet.contains(addr)) else {
                 let subnets =
                     self.subnets.iter().map(|s| s.subnet.to_string()).collect::<Vec<_>>().join(", ");

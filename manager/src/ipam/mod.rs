@@ -50,6 +50,14 @@ pub enum IpamError {
         /// Its subnets, comma separated.
         subnets: String,
     },
+    /// A container has one address of a family on a network.
+    #[error("a container has one address of a family on network {network}: {addr} is one too many")]
+    TwoOfAFamily {
+        /// The second one.
+        addr: std::net::IpAddr,
+        /// The network's name.
+        network: String,
+    },
     /// An address that the user chose is in use, or no host's.
     #[error("address {addr} on network {network} is in use, or cannot be a container's")]
     Held {

@@ -145,6 +145,14 @@ pub(crate) fn attached(network: usize, host: usize) -> TaskAllocation {
     TaskAllocation { attachments: vec![attachment], ingress_addrs: Vec::new(), ports: Vec::new() }
 }
 
+/// The place of container `n` on node 1, with an address on a network.
+pub(crate) fn place(n: usize, network: usize, host: usize) -> Task {
+    let (container, name) = (id("container", n), format!("c{n}"));
+    let mut task = Task::attached(container, name, TaskSpec::default(), attached(network, host));
+    (task.id, task.service_id, task.node_id) = (id("task", n), id("own", n), Some(id("node", 1)));
+    task
+}
+
 /// One of every command, by a name that never changes.
 pub(crate) fn one_of_each() -> Vec<(&'static str, Command)> {
     let status = TaskStatus {
@@ -278,6 +286,7 @@ pub(crate) fn one_of_each() -> Vec<(&'static str, Command)> {
                 },
             },
         ),
+        ("attach", Command::Attach(Box::new(place(1, 1, 2)))),
         ("create_task", Command::CreateTask(Box::new(task(1, 1)))),
         (
             "set_task_desired",

@@ -385,6 +385,39 @@ pub struct Task {
 }
 
 impl Task {
+    /// The place of a container that a user runs by hand: assigned from the first, and wanted running.
+    pub fn attached(
+        container: ContainerId,
+        name: String,
+        spec: TaskSpec,
+        allocation: TaskAllocation,
+    ) -> Self {
+        Self {
+            id: TaskId::random(),
+            meta: Meta::default(),
+            service_id: ServiceId::random(),
+            service_name: name,
+            slot: 0,
+            spec,
+            spec_version: Revision::default(),
+            allocation: Some(allocation),
+            node_id: None,
+            desired: TaskState::Running,
+            status: TaskStatus { state: TaskState::Assigned, ..TaskStatus::default() },
+            conditions: Vec::new(),
+            start_after: Timestamp::default(),
+            running_at: Timestamp::default(),
+            ended_at: Timestamp::default(),
+            attached_container: Some(container),
+        }
+    }
+
+    /// What it is to a user, with its name: `task web.1.x`, `container db`.
+    pub fn described(&self) -> String {
+        let kind = if self.attached_container.is_some() { "container" } else { "task" };
+        format!("{kind} {}", self.name())
+    }
+
     /// What went wrong, or what it waits for while it does not run; empty when there is nothing to say.
     pub fn reason(&self) -> &str {
         match self.conditions.first() {

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use proto::{
-    error::ApiError,
-    model::{ContainerId, HOST_NETWORK},
-    pb,
-};
+use proto::{error::ApiError, model::ContainerId, pb};
 use tonic::Response;
 use worker::containers::{Definition, signal};
 
@@ -34,7 +30,7 @@ impl Local {
         wanted: pb::ContainerDefinition,
     ) -> Reply<pb::CreateContainerReply> {
         let mut definition = Definition::try_from(pb::ContainerDefinition { id: String::new(), ..wanted })?;
-        check(&definition)?;
+        definition.check()?;
         // Here already, or brought here; then nobody needs the credentials any more.
         definition.spec.pull_auth = None;
         self.daemon.runtime.images().resolve(&definition.spec.image).map_err(refused)?;
@@ -78,43 +74,4 @@ impl Local {
 
 fn done(id: &ContainerId) -> Reply<pb::ContainerDone> {
     Ok(Response::new(pb::ContainerDone { id: id.to_string() }))
-}
-
-/// What no container can be.
-fn check(definition: &Definition) -> Result<(), ApiError> {
-    let name = &definition.name;
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    let begins = |c: char| c.is_ascii_alphanumeric();
-    if !name.is_empty() && (name.len() < 2 || !name.starts_with(begins) || !name.chars().all(good)) {
-        return Err(ApiError::invalid(format!(
-            "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-        )));
-    }
-    if definition.auto_remove && definition.restart != Default::default() {
-        return Err(ApiError::invalid("conflicting options: cannot specify both --restart and --rm"));
-    }
-    let networks = &definition.networks;
-    if networks.is_empty() || networks.iter().any(|n| matches!(n.network.as_str(), "bridge" | "default")) {
-        return Err(ApiError::unsupported("this version of rn has no bridge network for containers").help(
-            "name a network: --network host, or one made with rnctl network create -d overlay --attachable",
-        ));
-    }
-    let host = definition.is_on_host_network();
-    if host && networks.len() > 1 {
-        return Err(ApiError::invalid(
-            "conflicting options: cannot attach both user-defined and host networks",
-        ));
-    }
-    if host && networks.iter().any(|n| !n.addrs.is_empty() || !n.aliases.is_empty()) {
-        return Err(ApiError::invalid(format!(
-            "--ip, --ip6 and --network-alias are for networks of their own, not for {HOST_NETWORK}"
-        )));
-    }
-    if host && !definition.ports.is_empty() {
-        return Err(ApiError::invalid(
-            "--publish has no meaning on the host's own network: the container has its ports already",
-        )
-        .help("leave out -p"));
-    }
-    Ok(())
 }

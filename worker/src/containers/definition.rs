@@ -1,8 +1,7 @@
 //! What is remembered of a container that a user runs by hand, and where.
 
 use std::{
-    fs,
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +16,7 @@ use proto::{
 };
 
 use super::policy::RestartRule;
+use crate::runtime::replace_file;
 
 /// A container as a user wants it, and what has become of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +53,49 @@ impl Definition {
     /// Whether it runs in the machine's own network.
     pub fn is_on_host_network(&self) -> bool {
         self.networks.iter().any(|n| n.network == HOST_NETWORK)
+    }
+
+    /// Refuses what no container can be.
+    ///
+    /// # Errors
+    /// The name, or options that exclude each other.
+    pub fn check(&self) -> Result<(), ApiError> {
+        let name = &self.name;
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        let begins = |c: char| c.is_ascii_alphanumeric();
+        if !name.is_empty() && (name.len() < 2 || !name.starts_with(begins) || !name.chars().all(good)) {
+            return Err(ApiError::invalid(format!(
+                "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            )));
+        }
+        if self.auto_remove && self.restart != Default::default() {
+            return Err(ApiError::invalid("conflicting options: cannot specify both --restart and --rm"));
+        }
+        let networks = &self.networks;
+        if networks.is_empty() || networks.iter().any(|n| matches!(n.network.as_str(), "bridge" | "default"))
+        {
+            return Err(ApiError::unsupported("this version of rn has no bridge network for containers").help(
+                "name a network: --network host, or one made with rnctl network create -d overlay --attachable",
+            ));
+        }
+        let host = self.is_on_host_network();
+        if host && networks.len() > 1 {
+            return Err(ApiError::invalid(
+                "conflicting options: cannot attach both user-defined and host networks",
+            ));
+        }
+        if host && networks.iter().any(|n| !n.addrs.is_empty() || !n.aliases.is_empty()) {
+            return Err(ApiError::invalid(format!(
+                "--ip, --ip6 and --network-alias are for networks of their own, not for {HOST_NETWORK}"
+            )));
+        }
+        if host && !self.ports.is_empty() {
+            return Err(ApiError::invalid(
+                "--publish has no meaning on the host's own network: the container has its ports already",
+            )
+            .help("leave out -p"));
+        }
+        Ok(())
     }
 
     /// Why it cannot start outside the swarm.
@@ -149,14 +192,9 @@ impl Definitions {
     }
 
     /// Keeps one.
-    pub(super) fn save(&self, definition: &Definition) -> io::Result<()> {
-        let path = self.path(&definition.id);
-        let temporary = path.with_extension("new");
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(&pb::ContainerDefinition::from(definition).encode_to_vec())?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        fs::File::open(&self.0)?.sync_all()
+    pub(super) fn save(&self, definition: &Definition) -> Result<(), ApiError> {
+        let bytes = pb::ContainerDefinition::from(definition).encode_to_vec();
+        Ok(replace_file(&self.path(&definition.id), &bytes)?)
     }
 
     /// Forgets one.
@@ -176,4 +214,67 @@ fn read(path: &Path) -> Result<Definition, ApiError> {
     let wrong = |e: &dyn std::fmt::Display| ApiError::internal(e.to_string());
     let bytes = fs::read(path).map_err(|e| wrong(&e))?;
     Definition::try_from(pb::ContainerDefinition::decode(&*bytes).map_err(|e| wrong(&e))?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn on(networks: &[&str]) -> Definition {
+        let networks =
+            networks.iter().map(|n| pb::EndpointSettings { network: (*n).into(), ..Default::default() });
+        let wire = pb::ContainerDefinition {
+            name: "db".into(),
+            spec: Some(ContainerSpec::default().into()),
+            networks: networks.collect(),
+            ..Default::default()
+        };
+        Definition::try_from(wire).unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_reason() {
+        on(&["app", "other"]).check().unwrap();
+        on(&["host"]).check().unwrap();
+        let port = PortConfig { target: 80, ..PortConfig::default() };
+        for (definition, words) in [
+            (Definition { name: "-x".into(), ..on(&["app"]) }, "Invalid container name"),
+            (Definition { name: "x".into(), ..on(&["app"]) }, "Invalid container name"),
+            (on(&[]), "no bridge network"),
+            (on(&["bridge"]), "no bridge network"),
+            (on(&["host", "app"]), "both user-defined and host"),
+            (Definition { ports: vec![port], ..on(&["host"]) }, "--publish"),
+            (
+                Definition { auto_remove: true, restart: RestartRule::Always, ..on(&["app"]) },
+                "--restart and --rm",
+            ),
+        ] {
+            let error = definition.check().unwrap_err();
+            assert!(error.message.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_definition_outlives_the_daemon_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let definitions = Definitions::open(dir.path().join("definitions")).unwrap();
+        let definition = Definition {
+            restart: RestartRule::OnFailure(Some(3)),
+            task: Some(TaskId::random()),
+            restarts: 2,
+            ..on(&["app"])
+        };
+        definitions.save(&definition).unwrap();
+        std::fs::write(dir.path().join("definitions/damaged"), b"\xff\xff").unwrap();
+        assert_eq!(
+            definitions.all().unwrap(),
+            [definition.clone()],
+            "what cannot be read keeps nothing else away"
+        );
+        definitions.forget(&definition.id).unwrap();
+        definitions.forget(&definition.id).unwrap();
+        assert_eq!(definitions.all().unwrap(), []);
+    }
 }

@@ -16,7 +16,7 @@ use super::{
     Containers, Definition, Fabric, Ground, Seen,
     definition::Definitions,
     disk, is_alive, networks, policy,
-    run::{Run, ended, merged, on_host, void},
+    run::{Run, ended, exit_code, merged, on_host, void},
 };
 use crate::{
     agent::{Assigned, AttachmentRequest},
@@ -420,9 +420,8 @@ impl Life {
         }
         // Stopped before it was up.
         self.starters.drain(..).for_each(|s| _ = s.send(Ok(())));
-        let code = status.exit_code.unwrap_or(if status.err.is_empty() { 0 } else { 125 });
         let Definition { restart, restarts, stopped, .. } = self.definition;
-        if restart.again(code, restarts, stopped) {
+        if restart.again(exit_code(&status), restarts, stopped) {
             self.pause = policy::pause(self.pause, run.began.elapsed());
             self.again = Some(Instant::now() + self.pause);
         }

@@ -1,6 +1,7 @@
 //! Containers that a user runs on this machine by hand (`rnctl run`).
 //!
-//! * [`definition`]: what the user wants, on disk. [`policy`]: pure: when one starts again. `life`: one loop per container; `run`: a start of it.
+//! * [`definition`]: what the user wants, on disk. [`policy`]: pure: when one starts again. `life`: one loop per container;
+//!   `run`: a start of it.
 //! * Each start of one is supervised as a task is, by the same actor. What it runs is known here only; its place on overlays is a
 //!   task of the managers', which holds its addresses and is theirs to forget once it is reported as over.
 //! * The node's membership comes and goes ([`Containers::enter`], [`Containers::pause`], [`Containers::unplug`]); containers
@@ -161,7 +162,7 @@ impl Containers {
                 definition.name, holder
             )));
         }
-        self.0.definitions.save(&definition).map_err(disk)?;
+        self.0.definitions.save(&definition)?;
         let made = (definition.id.clone(), definition.name.clone());
         self.live(definition, false);
         Ok(made)
@@ -253,7 +254,7 @@ impl Containers {
         let mut seen = self.watch(id).ok_or_else(gone)?;
         let last = seen.wait_for(|s| s.resting && s.status.is_some()).await.map_err(|_| gone())?.clone();
         let status = last.status.clone().unwrap_or_default();
-        Ok((status.exit_code.unwrap_or(if status.err.is_empty() { 0 } else { 125 }), status.err))
+        Ok((run::exit_code(&status), status.err))
     }
 
     /// The tasks, as their containers' supervisors know them, of those that run and have their places among `assigned`: their

@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use proto::model::{
-    Meta, NetworkAttachmentConfig, NodeId, Revision, ServiceId, Task, TaskAllocation, TaskId, TaskSpec,
-    TaskState, TaskStatus, Timestamp,
+    NetworkAttachmentConfig, NodeId, Task, TaskAllocation, TaskId, TaskSpec, TaskState, TaskStatus, Timestamp,
 };
 use tokio::{
     sync::watch,
@@ -117,22 +116,10 @@ pub(super) fn on_host(definition: &Definition) -> Task {
         networks: networks.collect(),
         ..TaskSpec::default()
     };
-    Task {
-        id: TaskId::random(),
-        meta: Meta::default(),
-        service_id: ServiceId::random(),
-        service_name: definition.name.clone(),
-        slot: 0,
-        spec,
-        spec_version: Revision::default(),
-        allocation: Some(TaskAllocation::default()),
-        node_id: None,
-        desired: TaskState::Running,
-        status: TaskStatus { state: TaskState::Assigned, ..TaskStatus::default() },
-        conditions: Vec::new(),
-        start_after: Timestamp::default(),
-        running_at: Timestamp::default(),
-        ended_at: Timestamp::default(),
-        attached_container: Some(definition.id.clone()),
-    }
+    Task::attached(definition.id.clone(), definition.name.clone(), spec, TaskAllocation::default())
+}
+
+/// What a container's end is to the shell; 125, as Docker's, for one that never ran.
+pub(super) fn exit_code(status: &TaskStatus) -> i32 {
+    status.exit_code.unwrap_or(if status.err.is_empty() { 0 } else { 125 })
 }

@@ -33,6 +33,7 @@ mod users;
 pub use error::RuntimeError;
 pub use events::{Event, Events};
 pub use health::{Health, HealthCheck, ImageHealthcheck, Tracker};
+pub(crate) use image::replace_file;
 pub use image::{
     Chunks, Hold as ImageHold, Image, ImageConfig, ImageDocument, ImageStore, ImportOptions, Loaded,
     PruneFilter, Reference, Removed, Users,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use proto::model::{NetworkAllocation, Subnet, Vni};
+use proto::model::{NetworkAllocation, Revision, Subnet, TaskState, TaskStatus, Timestamp, Vni};
 
 use super::*;
 use crate::store::{
@@ -90,6 +90,7 @@ fn what_cannot_be_attached_says_why() {
         ("net1", &["10.99.0.1"], "in no subnet of network net1"),
         ("net1", &["10.10.1.1"], "the network's gateway"),
         ("net1", &["10.10.1.0"], "in use, or cannot be"),
+        ("net1", &["10.10.1.5", "10.10.1.6"], "one address of a family"),
     ] {
         let error = attach(&mut state, 1, wanted(1, network, addrs)).unwrap_err();
         assert!(error.contains(words), "{network} {addrs:?}: {error}");

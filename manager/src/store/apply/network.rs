@@ -67,8 +67,7 @@ impl Applying<'_> {
                 || allocation.is_some_and(|a| a.attachments.iter().any(|a| a.network == network.id))
                 || (ingress && allocation.is_some_and(|a| !a.ingress_addrs.is_empty()))
         })?;
-        let kind = if task.attached_container.is_some() { "container" } else { "task" };
-        Some(format!("{kind} {}", task.name()))
+        Some(task.described())
     }
 
     pub(super) fn allocate_network(&mut self, id: &NetworkId, allocation: &NetworkAllocation) -> Outcome {

@@ -146,7 +146,7 @@ impl Applying<'_> {
         let Some((port, holder)) = self.host_port_holder(task, node) else { return Ok(()) };
         Err(Rejected::Taken {
             what: format!("host port {}/{} of node {node}", port.published, port.protocol),
-            holder: format!("task {}", holder.name()),
+            holder: holder.described(),
         })
     }
 

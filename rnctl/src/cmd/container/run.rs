@@ -11,7 +11,10 @@ use proto::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    cmd::{get, image, service::flags::HealthFlags},
+    cmd::{
+        get, image,
+        service::flags::{HealthFlags, variables},
+    },
     connect::Daemon,
     exit::Failure,
     output::{self, complain},
@@ -256,17 +259,11 @@ impl CreateArgs {
             return Err(usage("--ip, --ip6 and --network-alias need a --network".into()));
         }
         let p = self.process;
-        let mut given = Vec::new();
-        for path in &p.env_file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| Failure::local(format!("cannot read --env-file {path}: {e}")))?;
-            given.extend(keyval::environment_file(&text));
-        }
-        given.extend(p.env);
+        let env = variables(&p.env_file, p.env, &|name| std::env::var(name).ok())?;
         let mut spec = ContainerSpec {
             image,
             args: words.collect(),
-            env: keyval::environment(&given, |name| std::env::var(name).ok()).map_err(usage)?,
+            env,
             dir: p.workdir,
             user: p.user,
             groups: p.group_add,

@@ -153,14 +153,7 @@ impl ContainerLists {
         spec: &mut ContainerSpec,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<(), Failure> {
-        let mut given = Vec::new();
-        for path in &self.env_file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| Failure::local(format!("cannot read --env-file {path}: {e}")))?;
-            given.extend(keyval::environment_file(&text));
-        }
-        given.extend(self.env);
-        spec.env = keyval::environment(&given, environment).map_err(Failure::local)?;
+        spec.env = variables(&self.env_file, self.env, environment)?;
         spec.labels = keyval::map(&self.container_label);
         spec.groups = self.group;
         spec.mounts = self.mount;
@@ -174,6 +167,22 @@ impl ContainerLists {
         spec.ulimits = self.ulimit;
         Ok(())
     }
+}
+
+/// The variables of `--env-file` and `--env`, the latter over the former.
+pub fn variables(
+    files: &[String],
+    env: Vec<String>,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<String>, Failure> {
+    let mut given = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Failure::local(format!("cannot read --env-file {path}: {e}")))?;
+        given.extend(keyval::environment_file(&text));
+    }
+    given.extend(env);
+    keyval::environment(&given, environment).map_err(Failure::local)
 }
 
 /// Health check.

@@ -147,7 +147,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Replaces a file so that it is there whole, old or new, whenever power is cut.
-pub(super) fn replace_file(path: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let temporary = PathBuf::from(name);
