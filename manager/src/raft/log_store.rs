@@ -29,12 +29,13 @@ const READ_LIMIT: usize = 2 << 20;
 #[derive(Clone)]
 pub(crate) struct LogStore {
     disk: Arc<Disk>,
+    own_id: u64,
 }
 
 impl LogStore {
-    /// A log in `disk`.
-    pub(crate) fn new(disk: Arc<Disk>) -> Self {
-        Self { disk }
+    /// The log of member `own_id` in `disk`.
+    pub(crate) fn new(disk: Arc<Disk>, own_id: u64) -> Self {
+        Self { disk, own_id }
     }
 
     fn read(&self, range: impl RangeBounds<u64>, limit: usize) -> Result<Vec<Entry>, DiskError> {
@@ -135,8 +136,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         .await
     }
 
+    /// A leader's own vote comes back as that of a candidate: openraft would go on leading in the same term, and this log may have
+    /// lost its unsynced end, which others have and may have committed. New entries would then get the ids of those.
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        self.disk.fact(Fact::Vote).map_err(|e| failed(ErrorSubject::Vote, ErrorVerb::Read, &e))
+        let vote: Option<Vote> =
+            self.disk.fact(Fact::Vote).map_err(|e| failed(ErrorSubject::Vote, ErrorVerb::Read, &e))?;
+        Ok(vote.map(|vote| {
+            if vote.leader_id.node_id == self.own_id { Vote { committed: false, ..vote } } else { vote }
+        }))
     }
 
     // Unsynced: an older value only means that a restart applies fewer entries before it hears from a leader.

@@ -136,7 +136,7 @@ impl Store {
             superseded: Arc::default(),
             cluster: cluster.clone(),
         };
-        let log = LogStore::new(disk.clone());
+        let log = LogStore::new(disk.clone(), raft_id);
         let machine = StateMachine::new(disk, published.clone(), state, applied, members);
         let raft = Raft::new(raft_id, Arc::new(timing.raft()?), network.clone(), log.clone(), machine)
             .await

@@ -84,6 +84,27 @@ async fn three_managers_replicate_and_survive_the_loss_of_the_leader() {
     three.shutdown().await;
 }
 
+/// What it had not synced may be lost, while others have it: it must not go on giving out the ids of that term.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_restarts_does_not_go_on_in_its_term() {
+    let mut three = Three::new(ClusterSpec::default()).await;
+    let term = |store: &Store| match *store.leadership().borrow() {
+        Leadership::Leader { term } => term,
+        _ => 0,
+    };
+    let before = term(&three.stores[0]);
+    assert_ne!(before, 0, "the first one leads");
+    three.mesh.leave(three.stores[0].raft_id());
+    three.stores[0].shutdown().await;
+    drop(three.stores.remove(0));
+    three.stores.insert(0, three.homes[0].open(&three.mesh).await);
+    let next = three.leader(&[]).await;
+    assert!(term(&three.stores[next]) > before);
+    three.stores[next].propose_one(create(1)).await.unwrap();
+    three.agree().await;
+    three.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_manager_that_was_cut_off_does_not_unseat_the_leader() {
     let three = Three::new(ClusterSpec::default()).await;
