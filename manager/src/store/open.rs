@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use openraft::{Config, SnapshotPolicy, error::RaftError};
+use openraft::{Config, RaftMetrics, SnapshotPolicy, error::RaftError};
 use proto::model::{ClusterSpec, Millis};
 use tokio::{
     sync::{mpsc, watch},
@@ -197,9 +197,16 @@ impl Store {
         };
         let store = Self { inner: Arc::new(inner) };
         tasks.spawn(membership::run(raft.clone(), published, leadership, stop));
-        // Alone, there is nobody to wait for.
-        if raft.metrics().borrow().membership_config.membership().voter_ids().eq([raft_id]) {
+        // Alone, there is nobody to wait for. Raft itself is asked: its metrics may not have come yet.
+        let alone = raft.with_raft_state(move |s| s.membership_state.effective().voter_ids().eq([raft_id]));
+        if alone.await.map_err(|e| OpenError::Raft(e.to_string()))? {
             raft.trigger().elect().await.map_err(|e| OpenError::Raft(e.to_string()))?;
+            // Until its term's first entry is there, as its disk alone decides; one that fails shows in whatever is asked next.
+            let begun = |m: &RaftMetrics<u64, Member>| {
+                m.state.is_leader()
+                    && m.last_applied.is_some_and(|last| last.leader_id.term == m.current_term)
+            };
+            let _ = raft.wait(Some(timing.election)).metrics(begun, "it leads alone").await;
         }
         Ok(store)
     }
