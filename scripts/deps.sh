@@ -11,7 +11,7 @@ packages=(
     tini
     # to test and to measure
     busybox-static socat iperf3 wrk bind9-dnsutils dnsmasq-base unbound iputils-ping conntrack
-    docker-registry apache2-utils
+    docker-registry apache2-utils libfaketime
 )
 
 missing=()

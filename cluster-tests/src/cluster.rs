@@ -73,14 +73,19 @@ impl Cluster {
     /// The same, with these flags for each daemon.
     pub fn managed_with(managers: usize, n: usize, flags: &[&str]) -> Result<Self> {
         let cluster = Self::daemons_with(n, flags)?;
-        let first = &cluster.hosts[0];
-        first.rnctl(&["swarm", "init", "--advertise-addr", &first.v4().to_string()])?;
-        for (k, host) in cluster.hosts.iter().enumerate().skip(1) {
-            cluster.join(host, if k < managers { "manager" } else { "worker" })?;
-        }
-        cluster.wait_ready(n)?;
-        cluster.wait_managers(managers)?;
+        cluster.form(managers)?;
         Ok(cluster)
+    }
+
+    /// Makes a swarm of the hosts, all ready; the first `managers` of them are managers.
+    pub fn form(&self, managers: usize) -> Result<()> {
+        let first = &self.hosts[0];
+        first.rnctl(&["swarm", "init", "--advertise-addr", &first.v4().to_string()])?;
+        for (k, host) in self.hosts.iter().enumerate().skip(1) {
+            self.join(host, if k < managers { "manager" } else { "worker" })?;
+        }
+        self.wait_ready(self.hosts.len())?;
+        self.wait_managers(managers)
     }
 
     /// Lets a host join as a `worker` or `manager`; what it printed.

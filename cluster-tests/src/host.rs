@@ -44,6 +44,8 @@ pub struct Host {
     pub port: Port,
     /// Further flags of the daemon.
     pub flags: Vec<String>,
+    /// How many seconds its clock is ahead of this machine's.
+    pub clock: i64,
     dir: PathBuf,
     daemon: Option<Child>,
 }
@@ -55,7 +57,7 @@ impl Host {
         let port = lan.plug(&ns)?;
         let dir = root.join(name);
         fs::create_dir_all(&dir)?;
-        Ok(Self { name: name.into(), ns, port, flags: Vec::new(), dir, daemon: None })
+        Ok(Self { name: name.into(), ns, port, flags: Vec::new(), clock: 0, dir, daemon: None })
     }
 
     /// Its IPv4 address.
@@ -137,7 +139,23 @@ impl Host {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
+        self.set_clock(&mut command)?;
         self.daemon = Some(command.spawn().context("rnd")?);
+        Ok(())
+    }
+
+    /// Shows the host's clock to a command and all that it starts; time passes as ever.
+    fn set_clock(&self, command: &mut Command) -> Result<()> {
+        if self.clock != 0 {
+            let library = Path::new("/usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
+            let library = library.join("faketime/libfaketimeMT.so.1");
+            ensure!(library.is_file(), "{} is missing: install libfaketime", library.display());
+            command
+                .env("LD_PRELOAD", library)
+                .env("FAKETIME", format!("{:+}s", self.clock))
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+                .env("FAKETIME_DISABLE_SHM", "1");
+        }
         Ok(())
     }
 
@@ -192,6 +210,7 @@ impl Host {
     pub fn rnctl_command(&self, args: &[&str]) -> Result<Command> {
         let mut command = self.ns.command(binary("rnctl")?);
         command.args(["-H", &self.socket()]).args(args).stdin(Stdio::null());
+        self.set_clock(&mut command)?;
         Ok(command)
     }
 

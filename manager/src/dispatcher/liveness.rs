@@ -6,7 +6,7 @@ use proto::model::{Node, NodeId, NodeState, NodeStatus, Task, TaskState, TaskSta
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Dispatcher, GRACE_PERIODS_NEW_LEADER, grace, sessions::Presence};
+use super::{Dispatcher, GRACE_PERIODS_NEW_LEADER, clock::Ahead, grace, sessions::Presence};
 use crate::store::{ProposeError, command::Command, state::State};
 
 /// The tasks of a node that has been down this long are orphaned (swarmkit `defaultNodeDownPeriod`).
@@ -46,7 +46,7 @@ impl Dispatcher {
                     tracing::warn!(%node, "no heartbeat: the node is down");
                 }
                 sessions.retain(|id| state.nodes.get(id).is_some());
-                plan(&state, |id| sessions.presence(id))
+                plan(&state, |id| sessions.presence(id), |id| sessions.clock_of(id).unwrap_or_default())
             };
             down_since.retain(|id, _| is_down(&state, id));
             for node in state.nodes.values().filter(|n| n.status.state == NodeState::Down) {
@@ -82,19 +82,23 @@ impl Dispatcher {
 
 /// What the state should say of nodes and does not. Computed anew each time from who is in session, so that reports that
 /// cross each other are put right by the next pass.
-fn plan(state: &State, presence: impl Fn(&NodeId) -> Presence) -> Vec<Command> {
+fn plan(
+    state: &State,
+    presence: impl Fn(&NodeId) -> Presence,
+    clock: impl Fn(&NodeId) -> Ahead,
+) -> Vec<Command> {
     let mut commands = Vec::new();
     for node in state.nodes.values() {
         let (wanted, message) = match (presence(&node.id), node.status.state) {
-            (Presence::Here, _) => (NodeState::Ready, ""),
-            (Presence::Silent, _) => (NodeState::Down, "heartbeat failure"),
+            (Presence::Here, _) => (NodeState::Ready, clock(&node.id).remark()),
+            (Presence::Silent, _) => (NodeState::Down, "heartbeat failure".to_owned()),
             // An older leader knew it; this one cannot tell until it registers.
             (Presence::Awaited, NodeState::Ready | NodeState::Disconnected) => {
-                (NodeState::Unknown, "waiting for the node to register with a new leader")
+                (NodeState::Unknown, "waiting for the node to register with a new leader".to_owned())
             }
-            (Presence::Awaited | Presence::Unheard, as_it_is) => (as_it_is, ""),
+            (Presence::Awaited | Presence::Unheard, _) => continue,
         };
-        if node.status.state != wanted {
+        if node.status.state != wanted || (wanted == NodeState::Ready && node.status.message != message) {
             commands.push(report(node, wanted, message));
         }
     }
@@ -102,10 +106,10 @@ fn plan(state: &State, presence: impl Fn(&NodeId) -> Presence) -> Vec<Command> {
 }
 
 /// The address is for the registration to say.
-fn report(node: &Node, state: NodeState, message: &str) -> Command {
+fn report(node: &Node, state: NodeState, message: String) -> Command {
     Command::ReportNode {
         id: node.id.clone(),
-        status: Some(NodeStatus { state, message: message.to_owned(), addr: None }),
+        status: Some(NodeStatus { state, message, addr: None }),
         description: None,
     }
 }
@@ -167,12 +171,35 @@ mod tests {
             let mut node = joined(&id, Role::Worker, Availability::Active);
             node.status.state = from;
             state.put(node);
-            let commands = plan(&state, |_| presence);
+            let commands = plan(&state, |_| presence, |_| Ahead::default());
             let said = commands.first().map(|c| match c {
                 Command::ReportNode { status: Some(status), .. } => status.state,
                 other => panic!("{other:?}"),
             });
             assert_eq!(said, to, "{presence:?} {from:?}");
         }
+    }
+    #[test]
+    fn a_clock_that_is_far_off_is_named_and_named_right_again() {
+        let mut state = State::default();
+        let id = NodeId::random();
+        let mut node = joined(&id, Role::Worker, Availability::Active);
+        node.status.state = NodeState::Ready;
+        state.put(node.clone());
+        let off = Ahead::heard(Timestamp(1_000_000), Timestamp(400_000));
+        let said = |state: &State, clock: Ahead| {
+            let commands = plan(state, |_| Presence::Here, |_| clock);
+            commands.into_iter().next().map(|c| match c {
+                Command::ReportNode { status: Some(status), .. } => status,
+                other => panic!("{other:?}"),
+            })
+        };
+        let status = said(&state, off).unwrap();
+        assert_eq!(status.state, NodeState::Ready);
+        assert_eq!(status.message, "its clock is 10 minutes ahead of the leader's");
+        node.status.message = status.message;
+        state.put(node);
+        assert_eq!(said(&state, off), None);
+        assert_eq!(said(&state, Ahead::default()).unwrap().message, "");
     }
 }

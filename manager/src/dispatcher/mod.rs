@@ -4,6 +4,7 @@
 //! * [`session`]: what a session's stream carries.
 //! * [`view`], [`assignments`]: pure: the replicated state, seen from one node; and what changed in it.
 //! * [`attach`]: pure: places on networks for containers that users run by hand.
+//! * [`clock`]: pure: nodes' clocks beside the leader's.
 //! * [`status`]: reports, many to one raft entry.
 //! * [`convergence`]: pure: who has not yet applied what was decided.
 //! * [`liveness`]: nodes that fall silent are reported down.
@@ -12,6 +13,7 @@
 
 pub mod assignments;
 pub mod attach;
+pub mod clock;
 pub mod convergence;
 pub mod endpoints;
 pub mod liveness;
@@ -49,7 +51,7 @@ pub struct Dispatcher {
 struct Inner {
     store: Store,
     sessions: Mutex<Sessions>,
-    /// Rung when a deadline may have moved forward.
+    /// Rung when a deadline may have moved forward, or there is something to say of a node.
     deadlines: Notify,
     views: ViewCache,
     reports: Reports,

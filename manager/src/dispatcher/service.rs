@@ -8,6 +8,7 @@ use proto::{
     error::ApiError,
     model::{
         InvalidId, NodeDescription, NodeId, NodeState, NodeStatus, Revision, SessionId, TaskId, TaskStatus,
+        Timestamp,
     },
     pb::{self, dispatcher_server},
 };
@@ -18,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
-    BATCH, Dispatcher, GRACE_PERIODS, assignments::AssignmentSet, attach, endpoints, grace, heartbeat,
-    session,
+    BATCH, Dispatcher, GRACE_PERIODS, assignments::AssignmentSet, attach, clock::Ahead, endpoints, grace,
+    heartbeat, session,
 };
 use crate::{
     api::auth::Caller,
@@ -77,6 +78,13 @@ impl dispatcher_server::Dispatcher for Dispatcher {
             sessions.progress(node, &request.session_id, |progress| {
                 (progress.applied, progress.lag) = (Revision(request.applied), request.lag);
             });
+            if request.now > 0 {
+                let ahead = Ahead::heard(Timestamp(request.now), Timestamp::now());
+                if let Some(remark) = sessions.hear_clock(node, &request.session_id, ahead) {
+                    tracing::warn!(%node, %remark, "a node's clock");
+                    self.inner.deadlines.notify_one();
+                }
+            }
         }
         self.note_root(&state, node, &request.root).await;
         // A tenth up or down, so that the nodes of a large cluster do not beat in step.
@@ -129,10 +137,14 @@ impl dispatcher_server::Dispatcher for Dispatcher {
         let request = request.into_inner();
         self.sessions().check(&node, &request.session_id)?;
         let state = self.inner.store.read();
+        let now = Timestamp::now();
         let mut statuses = Vec::with_capacity(request.updates.len());
         for update in request.updates {
             let Some(status) = update.status else { continue };
-            let status = TaskStatus::try_from(status)?;
+            let mut status = TaskStatus::try_from(status)?;
+            if request.now > 0 {
+                status.at = Ahead::heard(Timestamp(request.now), now).translate(status.at);
+            }
             match state.tasks.get(update.task_id.as_str()) {
                 Some(task) if task.node_id.as_ref() == Some(&node) => {
                     statuses.push((task.id.clone(), status))

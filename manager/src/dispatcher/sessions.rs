@@ -9,6 +9,8 @@ use proto::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::clock::Ahead;
+
 /// The sessions of one term of leadership.
 #[derive(Default)]
 pub struct Sessions {
@@ -36,6 +38,7 @@ struct Session {
     id: SessionId,
     ended: CancellationToken,
     progress: Progress,
+    ahead: Ahead,
 }
 
 /// How far a node in session is.
@@ -62,7 +65,7 @@ impl Sessions {
     /// Begins a session of `node` and ends the one before it. The token is cancelled when the session ends.
     pub fn register(&mut self, node: &NodeId, deadline: Instant) -> (SessionId, CancellationToken) {
         let (id, ended) = (SessionId::random(), CancellationToken::new());
-        let session = Session { id, ended, progress: Progress::default() };
+        let session = Session { id, ended, progress: Progress::default(), ahead: Ahead::default() };
         let begun = (session.id.clone(), session.ended.clone());
         if let Some(before) = self.sessions.insert(node.clone(), session) {
             before.ended.cancel();
@@ -97,6 +100,21 @@ impl Sessions {
     /// How far a node is; none when it is not in session.
     pub fn progress_of(&self, node: &NodeId) -> Option<&Progress> {
         self.sessions.get(node).map(|s| &s.progress)
+    }
+
+    /// Takes note of the node's clock in its session `session`; what there is to say of it now, if that is news.
+    pub fn hear_clock(&mut self, node: &NodeId, session: &str, ahead: Ahead) -> Option<String> {
+        let current = self.sessions.get_mut(node).filter(|s| s.id.as_str() == session)?;
+        if !ahead.differs(current.ahead) {
+            return None;
+        }
+        let before = std::mem::replace(&mut current.ahead, ahead);
+        Some(ahead.remark()).filter(|remark| *remark != before.remark())
+    }
+
+    /// How far the clock of a node is ahead; none when it is not in session.
+    pub fn clock_of(&self, node: &NodeId) -> Option<Ahead> {
+        self.sessions.get(node).map(|s| s.ahead)
     }
 
     /// The end of the session `session` of `node`.
@@ -204,6 +222,22 @@ mod tests {
         assert_eq!(sessions.presence(&node), Presence::Here);
         sessions.retain(|_| false);
         assert_eq!(sessions.presence(&node), Presence::Unheard);
+    }
+
+    #[test]
+    fn a_clock_is_news_once() {
+        use proto::model::Timestamp;
+
+        let (node, deadline) = (NodeId::random(), Instant::now());
+        let ahead = |seconds: u64| Ahead::heard(Timestamp((1000 + seconds) * 1000), Timestamp(1_000_000));
+        let mut sessions = Sessions::default();
+        let (id, _) = sessions.register(&node, deadline);
+        assert_eq!(sessions.hear_clock(&node, id.as_str(), ahead(0)), None);
+        let remark = sessions.hear_clock(&node, id.as_str(), ahead(600)).unwrap();
+        assert_eq!(sessions.hear_clock(&node, id.as_str(), ahead(605)), None, "{remark} still");
+        assert_eq!(sessions.clock_of(&node), Some(ahead(600)));
+        assert_eq!(sessions.hear_clock(&node, "another", ahead(0)), None);
+        assert_eq!(sessions.hear_clock(&node, id.as_str(), ahead(0)), Some(String::new()));
     }
 
     #[test]

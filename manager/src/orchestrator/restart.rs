@@ -25,6 +25,10 @@ pub(super) fn keep(pass: &mut Pass<'_>, slot: &Slot<'_>) -> bool {
                 start_at = Some(pass.now);
                 ended = true;
             }
+            // It failed while it was made ready, before its delay was over. The delay counts: what can't be had (an image) would
+            // else be tried for again without a pause.
+            Standing::Ended
+                if task.desired == TaskState::Ready && pass.waits(task.start_after, policy(task).delay) => {}
             Standing::Ended => {
                 pass.desire(task, TaskState::Shutdown);
                 if may_restart(task, slot, pass.service) {
@@ -98,7 +102,7 @@ fn may_restart(task: &Task, slot: &Slot<'_>, service: &Service) -> bool {
     until_now.pop();
     // Judged at the end of the task, so that the answer does not change by waiting.
     let in_window =
-        |t: &&Task| policy.window.0 == 0 || t.meta.created_at.after(policy.window) >= task.status.at;
+        |t: &&Task| policy.window.0 == 0 || t.meta.created_at.after(policy.window) >= task.ended_at;
     let restarts = until_now.into_iter().filter(in_window).count();
     u64::try_from(restarts).unwrap_or(u64::MAX) < policy.max_attempts
 }

@@ -47,7 +47,7 @@ impl NodeInfo {
                 info.add(task);
             }
             let failed = matches!(task.status.state, TaskState::Failed | TaskState::Rejected);
-            if failed && task.status.at.after(FAILURE_WINDOW) > now {
+            if failed && task.ended_at.after(FAILURE_WINDOW) > now {
                 *info.failures.entry((task.service_id.clone(), task.spec_version)).or_default() += 1;
             }
         }

@@ -94,6 +94,33 @@ fn a_failed_task_is_replaced_after_the_delay() {
 }
 
 #[test]
+fn what_fails_while_it_is_made_ready_is_not_tried_again_before_the_delay() {
+    let mut world = World::new(&["n1", "n2"]);
+    let id = world.serve("web", 1);
+    world.run();
+    let first = world.live(&id)[0].clone();
+    world.end(&first, TaskState::Rejected);
+    let mut due = world.now;
+    for round in 2..6 {
+        world.now = due;
+        due = due.after(Millis::secs(5));
+        assert_eq!(world.run(), Some(due), "round {round}");
+        let second = world.live(&id)[0].clone();
+        assert_eq!(second.desired, TaskState::Ready);
+        world.end(&second, TaskState::Rejected);
+        assert_eq!(world.run(), Some(due), "round {round}: it waits");
+        assert_eq!(world.live(&id)[0].id, second.id, "round {round}: it shows why");
+    }
+    // Another image does not wait.
+    let waiting = world.live(&id)[0].clone();
+    edit_service(&mut world.state, &id, world.now, |s| s.task.container.image = "image:2".into());
+    world.run();
+    let new = world.live(&id)[0].clone();
+    assert_ne!(new.id, waiting.id);
+    assert_eq!((new.desired, new.status.state), (TaskState::Running, TaskState::Running));
+}
+
+#[test]
 fn policies() {
     let cases = [
         (RestartCondition::None, TaskState::Failed, false),

@@ -228,8 +228,11 @@ impl Worker {
                 ..Default::default()
             }),
         });
-        let request =
-            pb::UpdateTaskStatusRequest { session_id: self.session.clone(), updates: updates.collect() };
+        let request = pb::UpdateTaskStatusRequest {
+            session_id: self.session.clone(),
+            updates: updates.collect(),
+            now: 0,
+        };
         self.dispatcher.update_task_status(request).await.unwrap();
     }
 

@@ -330,7 +330,7 @@ pub struct TaskAllocation {
 pub struct TaskStatus {
     /// Where it stands.
     pub state: TaskState,
-    /// Since when.
+    /// Since when, by the leader's clock: it translates what a node says.
     pub at: Timestamp,
     /// What is going on.
     pub message: String,

@@ -13,7 +13,7 @@ use certs::{ConnectError, Connector, SharedIdentity, Target};
 use proto::{
     convert::Malformed,
     error::ApiError,
-    model::{NetworkKey, NodeDescription},
+    model::{NetworkKey, NodeDescription, Timestamp},
     pb::{self, dispatcher_client::DispatcherClient},
 };
 use rand::{Rng, seq::IndexedRandom};
@@ -278,7 +278,11 @@ impl Sessions {
                 status: Some(pb::TaskStatus::from(status)),
             };
             let updates = batch.iter().map(update).collect();
-            let request = pb::UpdateTaskStatusRequest { session_id: session.to_owned(), updates };
+            let request = pb::UpdateTaskStatusRequest {
+                session_id: session.to_owned(),
+                updates,
+                now: Timestamp::now().0,
+            };
             within("the status report", client.update_task_status(request)).await?;
             self.reports.taken(&batch);
         }
@@ -320,7 +324,13 @@ async fn heartbeats(
     loop {
         let root = identity.current().issuer().map(|d| d.to_string()).unwrap_or_default();
         let Progress { applied, lag } = progress.borrow_and_update().clone();
-        let request = pb::HeartbeatRequest { session_id: session.to_owned(), root, applied, lag };
+        let request = pb::HeartbeatRequest {
+            session_id: session.to_owned(),
+            root,
+            applied,
+            lag,
+            now: Timestamp::now().0,
+        };
         let reply = within("a heartbeat", client.heartbeat(request)).await?.into_inner();
         let period = Duration::from_millis(reply.period.max(10));
         // Whoever waits for this node to get on need not wait for the next beat.
