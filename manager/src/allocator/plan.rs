@@ -106,7 +106,7 @@ impl<'a> Waiting<'a> {
         let mut networks: Vec<&Network> =
             state.networks.values().map(|n| &**n).filter(|n| n.allocation.is_none()).collect();
         // The mesh's network takes the first block of the pools, whatever was created beside it.
-        networks.sort_by_key(|n| (!n.spec.ingress, n.meta.created_at));
+        networks.sort_by_key(|n| (!n.spec.ingress, n.meta.created_in));
         let is_off = |node: &&Node| match ingress {
             Some(network) => {
                 let subnets = network.allocation.iter().flat_map(|a| &a.subnets);
@@ -123,7 +123,7 @@ impl<'a> Waiting<'a> {
         let mut tasks: Vec<&Task> =
             state.tasks.values().map(|t| &**t).filter(|t| task::is_waiting(t)).collect();
         // Oldest first; slots in their order, so that addresses follow them.
-        tasks.sort_by(|a, b| (a.meta.created_at, a.slot, &a.id).cmp(&(b.meta.created_at, b.slot, &b.id)));
+        tasks.sort_by(|a, b| (a.meta.created_in, a.slot, &a.id).cmp(&(b.meta.created_in, b.slot, &b.id)));
         Self {
             networks,
             nodes: state.nodes.values().map(|n| &**n).filter(is_off).collect(),

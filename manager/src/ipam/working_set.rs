@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use proto::model::{Network, NetworkId, ServiceAllocation, ServiceId, Subnet, Timestamp, Vni};
+use proto::model::{Network, NetworkId, Revision, ServiceAllocation, ServiceId, Subnet, Vni};
 
 use super::{NetworkSpace, PortBook, pool::Held};
 use crate::store::state::State;
@@ -96,7 +96,7 @@ impl WorkingSet {
     /// Addresses of tasks that are not over are in use; those of finished ones, kept as history, rest. The youngest
     /// task of a network tells where the next-fit search stands.
     fn hold_tasks(&mut self, state: &State, ingress: Option<&NetworkId>) {
-        let mut youngest: HashMap<(&NetworkId, bool), (Timestamp, IpAddr)> = HashMap::new();
+        let mut youngest: HashMap<(&NetworkId, bool), (Revision, IpAddr)> = HashMap::new();
         for task in state.tasks.values() {
             let Some(allocation) = &task.allocation else { continue };
             let over = task.status.state.is_terminal();
@@ -110,7 +110,7 @@ impl WorkingSet {
                 } else {
                     space.hold(addr);
                 }
-                let age = (task.meta.created_at, addr);
+                let age = (task.meta.created_in, addr);
                 let last = youngest.entry((network, addr.is_ipv6())).or_insert(age);
                 *last = age.max(*last);
             }

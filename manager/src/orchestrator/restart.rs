@@ -94,7 +94,7 @@ fn may_restart(task: &Task, slot: &Slot<'_>, service: &Service) -> bool {
     if !wanted || policy.max_attempts == 0 {
         return wanted;
     }
-    let age = |t: &Task| (t.meta.created_at, t.id.clone());
+    let age = |t: &Task| (t.meta.created_in, t.id.clone());
     let same_spec = |t: &&&Task| !rolling::is_task_spec_changed(t, service);
     let mut until_now: Vec<&Task> =
         slot.tasks.iter().filter(same_spec).copied().filter(|t| age(t) <= age(task)).collect();

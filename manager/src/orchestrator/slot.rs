@@ -50,7 +50,7 @@ pub(super) fn group<'a>(tasks: impl Iterator<Item = &'a Task>) -> Vec<Slot<'a>> 
         slots.entry(key).or_default().push(task);
     }
     let newest_first = |(key, mut tasks): (Key, Vec<&'a Task>)| {
-        tasks.sort_by(|a, b| (b.meta.created_at, &b.id).cmp(&(a.meta.created_at, &a.id)));
+        tasks.sort_by(|a, b| (b.meta.created_in, &b.id).cmp(&(a.meta.created_in, &a.id)));
         Slot { key, tasks }
     };
     slots.into_iter().map(newest_first).collect()

@@ -51,7 +51,7 @@ fn is_waiting(task: &Task) -> bool {
 }
 
 fn order(task: &Task) -> impl Ord + '_ {
-    (task.meta.created_at, &task.service_id, task.spec_version, task.slot, &task.id)
+    (task.meta.created_in, &task.service_id, task.spec_version, task.slot, &task.id)
 }
 
 /// Tasks of a group are alike, so the nodes are filtered once; a node's answer changes only when it gets a task.

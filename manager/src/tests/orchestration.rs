@@ -74,6 +74,25 @@ fn a_restart_does_not_wait_for_a_clock_that_was_ahead() {
 }
 
 #[test]
+fn the_order_of_a_slots_tasks_is_not_that_of_clocks() {
+    let mut world = World::new(&["n1"]);
+    let condition = RestartCondition::None;
+    let id = with_policy(&mut world, 1, RestartPolicy { condition, ..RestartPolicy::default() });
+    let right = world.now;
+    world.pass(Millis::secs(600));
+    world.run();
+    // Another leader, whose clock is right, replaces the task; the new one runs to its end.
+    world.now = right;
+    edit_service(&mut world.state, &id, world.now, |s| s.task.container.image = "image:2".into());
+    world.run();
+    let second = world.live(&id)[0].clone();
+    assert_eq!(second.status.state, TaskState::Running);
+    world.end(&second, TaskState::Complete);
+    world.run_out();
+    assert!(world.live(&id).is_empty(), "what is to run once was started again");
+}
+
+#[test]
 fn a_failed_task_is_replaced_after_the_delay() {
     let mut world = World::new(&["n1", "n2"]);
     let id = world.serve("web", 2);

@@ -128,7 +128,12 @@ from_ref!(
 
 impl From<model::Meta> for pb::Meta {
     fn from(m: model::Meta) -> Self {
-        Self { created_at: m.created_at.0, updated_at: m.updated_at.0, version: m.version.0 }
+        Self {
+            created_at: m.created_at.0,
+            updated_at: m.updated_at.0,
+            version: m.version.0,
+            created_in: m.created_in.0,
+        }
     }
 }
 
@@ -136,6 +141,7 @@ impl From<pb::Meta> for model::Meta {
     fn from(m: pb::Meta) -> Self {
         Self {
             created_at: model::Timestamp(m.created_at),
+            created_in: model::Revision(m.created_in),
             updated_at: model::Timestamp(m.updated_at),
             version: model::Revision(m.version),
         }

@@ -13,7 +13,7 @@ fn condition() -> Condition {
 }
 
 fn meta() -> Meta {
-    Meta { created_at: Timestamp(1), updated_at: Timestamp(2), version: Revision(3) }
+    Meta { created_at: Timestamp(1), created_in: Revision(2), updated_at: Timestamp(3), version: Revision(4) }
 }
 
 fn port() -> PortConfig {

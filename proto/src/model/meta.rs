@@ -66,6 +66,8 @@ impl From<Duration> for Millis {
 pub struct Meta {
     /// When it was created, by the proposer's clock.
     pub created_at: Timestamp,
+    /// The entry that created it: the order of making, which two proposers' clocks may not keep.
+    pub created_in: Revision,
     /// When it last changed, by the proposer's clock.
     pub updated_at: Timestamp,
     /// The entry that last changed it.

@@ -60,7 +60,7 @@ pub fn sort(tasks: &mut [Task]) {
         let key = |t: &Task| (t.service_name.clone(), t.slot, t.node_id.clone().filter(|_| t.slot == 0));
         key(a).cmp(&key(b)).then_with(|| {
             let over = |t: &Task| t.desired > TaskState::Running;
-            let newer = (b.meta.created_at, &b.meta.version).cmp(&(a.meta.created_at, &a.meta.version));
+            let newer = (b.meta.created_in, b.meta.version).cmp(&(a.meta.created_in, a.meta.version));
             over(a).cmp(&over(b)).then(newer).then_with(|| a.id.cmp(&b.id))
         })
     });

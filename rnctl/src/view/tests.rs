@@ -18,7 +18,7 @@ use crate::output::listing::ListFlags;
 const NOW: Timestamp = Timestamp(1_795_550_400_000);
 
 fn meta(version: u64) -> Meta {
-    Meta { created_at: NOW, updated_at: NOW, version: Revision(version) }
+    Meta { created_at: NOW, created_in: Revision(version), updated_at: NOW, version: Revision(version) }
 }
 
 fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -99,7 +99,11 @@ fn web() -> Service {
 fn task(name: &str, slot: u64, created: u64, desired: TaskState, state: TaskState) -> Task {
     Task {
         id: id::<TaskId>(name),
-        meta: Meta { created_at: Timestamp(NOW.0 - created), ..meta(1) },
+        meta: Meta {
+            created_at: Timestamp(NOW.0 - created),
+            created_in: Revision(NOW.0 - created),
+            ..meta(1)
+        },
         service_id: web().id,
         service_name: "web".into(),
         slot,

@@ -124,7 +124,8 @@ impl Applying<'_> {
 
     /// Stores a new object.
     fn create<T: Stored>(&mut self, mut new: T) {
-        *new.meta_mut() = Meta { created_at: self.at, updated_at: self.at, version: self.revision };
+        let (at, revision) = (self.at, self.revision);
+        *new.meta_mut() = Meta { created_at: at, created_in: revision, updated_at: at, version: revision };
         self.record(T::change(Edit { old: None, new: Some(Arc::new(new)) }));
     }
 

@@ -75,7 +75,7 @@ impl Progress {
                 }
             } else if !task.status.err.is_empty() && task.spec_version == service.spec_version {
                 let entry = failed.entry(key).or_insert(task);
-                if task.meta.created_at >= entry.meta.created_at {
+                if task.meta.created_in >= entry.meta.created_in {
                     *entry = task;
                 }
             }
