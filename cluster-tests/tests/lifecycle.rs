@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::net::TcpListener;
+use std::{fs, net::TcpListener};
 
 use anyhow::{Result, ensure};
-use cluster_tests::{Cluster, Host, wait};
+use cluster_tests::{Cluster, Host, image::IMAGE, wait};
 use nix::sys::signal::Signal;
 
 fn is(host: &Host, state: &str) -> Result<()> {
@@ -130,6 +130,23 @@ fn nodes_may_come_drained_and_take_tasks_once_they_are_active() -> Result<()> {
     first.rnctl(&["node", "update", "--availability", "active", "host2"])?;
     cluster.wait_running("web", 1)?;
     ensure!(cluster.running("web")?.0[0].1 == "host2");
+    Ok(())
+}
+
+#[test]
+fn who_leaves_lets_its_tasks_end_in_order() -> Result<()> {
+    let cluster = Cluster::with_image(2)?;
+    let (first, second) = (&cluster.hosts[0], &cluster.hosts[1]);
+    let out = second.dir().join("out");
+    fs::create_dir(&out)?;
+    let mount = format!("type=bind,src={},dst=/out", out.display());
+    let script = "trap 'echo bye >/out/bye; exit 0' TERM; echo up >/out/up; while true; do sleep 0.05; done";
+    let mut args = vec!["service", "create", "-d", "--name", "web", "--constraint", "node.hostname==host2"];
+    args.extend(["--mount", &mount, IMAGE, "sh", "-c", script]);
+    first.rnctl(&args)?;
+    wait::until("the task is up", wait::LONG, || Ok(ensure!(out.join("up").exists())))?;
+    second.rnctl(&["swarm", "leave"])?;
+    ensure!(out.join("bye").exists(), "it was killed without a word");
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! A node's worker as a whole: agent, gossip, supervisors, reconciler and resolver, put together.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -33,7 +34,7 @@ use crate::{
     tasks::{Network, NodeName, RuntimeLogs, Supervisor, SupervisorConfig},
 };
 
-/// How long `swarm leave` waits for tasks to end by themselves.
+/// How long `swarm leave` waits for tasks to end, beyond the longest grace period among them.
 const LEAVE: Duration = Duration::from_secs(20);
 
 /// How long the managers may take to hear the last statuses of a node that leaves.
@@ -309,25 +310,30 @@ impl Worker {
         // So that the managers do not keep the places of containers for a node that is down.
         let _ = tokio::time::timeout(LAST_WORDS, self.reports.delivered(|_| true)).await;
         self.agent.shutdown().await;
-        // Not the default one, which says that nothing has been received yet.
-        let nothing = Assigned { generation: self.assigned().generation.max(1), ..Assigned::default() };
-        self.assigned.send_replace(Arc::new(nothing));
+        // Tasks end while their networks are still there: their peers are told, and open no new connections to them.
+        let no_task = Assigned { tasks: BTreeMap::new(), ..Assigned::clone(&self.assigned()) };
+        self.assigned.send_replace(Arc::new(no_task));
         let ours = |runtime: &dyn Runtime| -> Vec<_> {
-            runtime.list().into_iter().filter(|c| c.record.task.is_some()).map(|c| c.record.id).collect()
+            runtime.list().into_iter().map(|c| c.record).filter(|record| record.task.is_some()).collect()
         };
+        let grace = ours(&*self.runtime).iter().map(|record| record.stop_grace_ms).max().unwrap_or_default();
+        let patience = Duration::from_millis(grace) + LEAVE;
         let ended = async {
             while !ours(&*self.runtime).is_empty() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        if tokio::time::timeout(LEAVE, ended).await.is_err() {
-            tracing::warn!("tasks did not end in {} s; they are killed", LEAVE.as_secs());
+        if tokio::time::timeout(patience, ended).await.is_err() {
+            tracing::warn!("tasks did not end in {} s; they are killed", patience.as_secs());
         }
-        for id in ours(&*self.runtime) {
-            if let Err(error) = self.runtime.delete(&id, true).await {
-                tracing::warn!(container = %id, %error, "left behind");
+        for record in ours(&*self.runtime) {
+            if let Err(error) = self.runtime.delete(&record.id, true).await {
+                tracing::warn!(container = %record.id, %error, "left behind");
             }
         }
+        // Not the default one, which says that nothing has been received yet.
+        let nothing = Assigned { generation: self.assigned().generation.max(1), ..Assigned::default() };
+        self.assigned.send_replace(Arc::new(nothing));
         // The next pass sees nothing assigned: mesh, overlays and sandboxes go.
         let mut status = self.reconciler.status();
         let before = status.borrow_and_update().passes;

@@ -122,10 +122,12 @@ impl Supervisor {
         drop(settling);
         let gossip = self.deps.gossip.clone();
         let settle = tokio::spawn(all_settled(settled, gossip));
+        let mut has_agent = true;
         loop {
             tokio::select! {
                 changed = self.assigned.changed() => if changed.is_err() { break },
-                changed = self.status.changed() => if changed.is_err() { break },
+                // A node that leaves has no agent any more, and tasks to stop.
+                changed = self.status.changed(), if has_agent => has_agent = changed.is_ok(),
                 Some(ended) = self.actors.join_next() => match ended {
                     Ok(task) => {
                         self.wishes.remove(&task);
