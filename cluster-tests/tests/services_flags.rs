@@ -231,6 +231,24 @@ fn tasks_stop_as_asked_and_restart_as_their_policy_says() -> Result<()> {
 }
 
 #[test]
+fn what_is_to_run_once_is_waited_for_to_its_end() -> Result<()> {
+    let cluster = Cluster::with_image(1)?;
+    let manager = cluster.manager();
+    let job = |name: &'static str, script: &'static str| {
+        let create = ["service", "create", "--name", name, "--replicas", "2", "--restart-condition", "none"];
+        [&create[..], &[IMAGE, "sh", "-c", script]].concat()
+    };
+    let said = manager.rnctl(&job("good", "sleep 0.3; exit 0"))?;
+    ensure!(said.contains("2/2: complete") && said.contains("2 of 2 tasks are complete"), "{said}");
+    let (code, said) = manager.rnctl_fails(&job("bad", "sleep 0.3; exit 3"))?;
+    ensure!(code == 1 && said.contains("task: non-zero exit (3)"), "{code} {said}");
+    ensure!(said.contains("service bad") && said.contains("rnctl service logs bad"), "{said}");
+    // Nothing more is to come of either.
+    manager.rnctl(&["wait", "--converged", "--timeout", "20s"])?;
+    Ok(())
+}
+
+#[test]
 fn an_init_reaps_what_the_program_leaves() -> Result<()> {
     let cluster = Cluster::with_image(1)?;
     cluster.service(&["--name", "init", "--init"])?;

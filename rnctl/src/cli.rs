@@ -1,6 +1,9 @@
 //! The command tree.
 
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
+use clap::{
+    ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use std::ffi::OsString;
 
@@ -127,9 +130,19 @@ pub fn parse() -> Result<Cli, Failure> {
             let text = text.replace("For more information, try '--help'.", "").trim_end().to_owned();
             let text = text.strip_prefix("error: ").unwrap_or(&text).to_owned();
             let args: Vec<String> = args.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
-            Failure::usage(&path(&args), text)
+            let failure = Failure::usage(&path(&args), text);
+            if is_about_a_flag(&error) { failure } else { failure.of_arguments() }
         }
     })
+}
+
+/// Docker's distinction: a wrong flag exits with 125, a command or an argument that is wrong or missing with 1.
+fn is_about_a_flag(error: &clap::Error) -> bool {
+    match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::InvalidSubcommand | ErrorKind::MissingRequiredArgument, _) => false,
+        (_, Some(ContextValue::String(word))) => word.starts_with('-'),
+        _ => true,
+    }
 }
 
 fn parse_from(args: &[OsString]) -> Result<Cli, clap::Error> {

@@ -1,6 +1,6 @@
 //! Failures and exit codes.
 //!
-//! 0 success; 1 the daemon or the command failed; 125 the command line itself is wrong; `exec` passes on the exit code
+//! 0 success; 1 the daemon or the command failed, or a command or an argument is wrong; 125 a flag is wrong; `exec` passes on the exit code
 //! of what it ran (126 cannot be executed, 127 not found), as Docker's client does.
 
 use std::fmt;
@@ -19,8 +19,10 @@ pub enum Failure {
         /// The way out, if there is one.
         help: Option<String>,
     },
-    /// The command line is wrong; the text is complete.
-    Usage(String),
+    /// A flag is wrong; the text is complete.
+    Flags(String),
+    /// Commands or arguments are wrong; the text is complete.
+    Arguments(String),
     /// Several objects failed; each is reported.
     Several(Vec<Failure>),
     /// Everything has been said; only the code is left.
@@ -33,10 +35,18 @@ impl Failure {
         Self::Local { message: message.into(), help: None }
     }
 
-    /// A wrong command line. `command` is the command's path without `rnctl`, for the hint.
+    /// A wrong flag. `command` is the command's path without `rnctl`, for the hint.
     pub fn usage(command: &str, message: impl fmt::Display) -> Self {
         let space = if command.is_empty() { "" } else { " " };
-        Self::Usage(format!("{message}\nSee 'rnctl{space}{command} --help'."))
+        Self::Flags(format!("{message}\nSee 'rnctl{space}{command} --help'."))
+    }
+
+    /// The same of arguments.
+    pub fn of_arguments(self) -> Self {
+        match self {
+            Self::Flags(text) => Self::Arguments(text),
+            other => other,
+        }
     }
 
     /// Adds the way out.
@@ -50,8 +60,8 @@ impl Failure {
     /// The process's exit code.
     pub fn code(&self) -> i32 {
         match self {
-            Self::Daemon(_) | Self::Local { .. } | Self::Several(_) => 1,
-            Self::Usage(_) => 125,
+            Self::Daemon(_) | Self::Local { .. } | Self::Several(_) | Self::Arguments(_) => 1,
+            Self::Flags(_) => 125,
             Self::Code(code) => *code,
         }
     }
@@ -68,7 +78,7 @@ impl fmt::Display for Failure {
             Self::Daemon(error) => write!(f, "Error response from daemon: {error}"),
             Self::Local { message, help: None } => f.write_str(message),
             Self::Local { message, help: Some(help) } => write!(f, "{message}\n{help}"),
-            Self::Usage(text) => f.write_str(text),
+            Self::Flags(text) | Self::Arguments(text) => f.write_str(text),
             Self::Several(failures) => {
                 for (k, failure) in failures.iter().enumerate() {
                     if k > 0 {

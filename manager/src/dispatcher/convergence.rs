@@ -68,7 +68,9 @@ fn of_service(state: &State, service: &Service) -> Option<String> {
     let wanted = || tasks().filter(|t| t.desired <= TaskState::Running);
     let running = wanted().filter(|t| t.status.state == TaskState::Running).count();
     let desired = match service.spec.mode {
-        ServiceMode::Replicated(n) => usize::try_from(n).unwrap_or(usize::MAX),
+        ServiceMode::Replicated(n) => {
+            usize::try_from(n).unwrap_or(usize::MAX).saturating_sub(orchestrator::done(state, service))
+        }
         ServiceMode::Global => wanted().count(),
     };
     if running < desired {

@@ -35,6 +35,12 @@ pub fn plan(state: &State, now: Timestamp, new_id: &mut dyn FnMut() -> TaskId) -
     plan
 }
 
+/// How many places of a service are done: what ran there has ended, and its restart policy starts no other.
+pub fn done(state: &State, service: &Service) -> usize {
+    let slots = slot::group(state.tasks_by_service(&service.id).map(Arc::as_ref));
+    slots.iter().filter(|slot| restart::is_settled(slot, service)).count()
+}
+
 /// What the steps for one service share.
 struct Pass<'a> {
     state: &'a State,

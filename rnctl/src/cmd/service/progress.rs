@@ -3,11 +3,13 @@
 //! [`Progress::of`] is pure: a service and its tasks into what there is to show. [`wait`] asks ten times a second.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use proto::model::{Service, ServiceMode, Task, TaskSpec, TaskState, UpdateConfig, UpdateState};
+use proto::model::{
+    RestartCondition, Service, ServiceMode, Task, TaskSpec, TaskState, UpdateConfig, UpdateState,
+};
 
 use crate::{
     cmd::tasks,
@@ -34,6 +36,8 @@ struct Place {
     started: bool,
     /// What went wrong, or what it waits for.
     reason: String,
+    /// Whether its task has ended by itself and no other follows: the restart policy's word.
+    done: bool,
 }
 
 /// How far a service is.
@@ -65,9 +69,16 @@ impl Progress {
         // The furthest task of each place. A replaced one that failed is kept for its reason.
         let mut best: BTreeMap<(u64, String), &Task> = BTreeMap::new();
         let mut failed: BTreeMap<(u64, String), &Task> = BTreeMap::new();
+        // The newest task of each place: with none after it, one that ended by itself is the last. A replacement is made in the same
+        // step that gives it up.
+        let mut last: BTreeMap<(u64, String), &Task> = BTreeMap::new();
         for task in tasks {
             let node = task.node_id.as_ref().filter(|_| task.slot == 0);
             let key = (task.slot, node.map(ToString::to_string).unwrap_or_default());
+            let newest = last.entry(key.clone()).or_insert(task);
+            if task.meta.created_in >= newest.meta.created_in {
+                *newest = task;
+            }
             if current(&task) {
                 let entry = best.entry(key).or_insert(task);
                 if task.status.state > entry.status.state && !task.status.state.is_terminal() {
@@ -81,7 +92,8 @@ impl Progress {
             }
         }
         let place = |key: &(u64, String), label: String| {
-            let task = best.get(key);
+            let ended = last.get(key).filter(|t| !best.contains_key(key) && is_over_by_itself(t, service));
+            let task = best.get(key).or(ended);
             let own = task.map(|t| t.reason().to_owned()).unwrap_or_default();
             let earlier = || failed.get(key).map(|t| t.status.err.clone()).unwrap_or_default();
             Place {
@@ -93,13 +105,18 @@ impl Progress {
                     _ if own.is_empty() => earlier(),
                     _ => own,
                 },
+                done: ended.is_some(),
             }
         };
         let places: Vec<Place> = match service.spec.mode {
             ServiceMode::Replicated(n) => {
                 (1..=n).map(|slot| place(&(slot, String::new()), format!("{slot}/{n}"))).collect()
             }
-            ServiceMode::Global => best.keys().map(|key| place(key, key.1.clone())).collect(),
+            ServiceMode::Global => {
+                let ended = last.iter().filter(|(_, t)| is_over_by_itself(t, service)).map(|(key, _)| key);
+                let keys: BTreeSet<_> = best.keys().chain(ended).collect();
+                keys.into_iter().map(|key| place(key, key.1.clone())).collect()
+            }
         };
         let wanted = places.len() as u64;
         let running = places.iter().filter(|p| p.state == TaskState::Running).count() as u64;
@@ -114,8 +131,34 @@ impl Progress {
         Self { running, wanted, places, surplus, reason, rollback }
     }
 
+    /// Whether nothing more is to come: each place has its running task, or had its last one.
     fn converged(&self) -> bool {
-        self.running == self.wanted && self.surplus == 0
+        self.surplus == 0 && self.places.iter().all(|p| p.state == TaskState::Running || p.done)
+    }
+
+    /// The places whose last task has ended.
+    fn done(&self) -> impl Iterator<Item = &Place> {
+        self.places.iter().filter(|p| p.done)
+    }
+
+    /// How it ended, of a service that has converged.
+    fn verdict(&self, service: &Service) -> Result<String, Failure> {
+        let (name, count) = (&service.spec.name, self.done().count());
+        let Some(failed) = self.done().find(|p| p.state != TaskState::Complete) else {
+            return Ok(match count {
+                0 => format!("Service {} converged", service.id),
+                _ => {
+                    format!("Service {} converged: {count} of {} tasks are complete", service.id, self.wanted)
+                }
+            });
+        };
+        let error = format!(
+            "{count} of {} tasks of service {name} have ended, and its restart policy starts no other: {}: {}",
+            self.wanted, failed.label, failed.reason
+        );
+        Err(Failure::local(error).with_help(format!(
+            "look closer: rnctl service logs {name}; again: rnctl service update --force {name}"
+        )))
     }
 
     /// What is shown; `width` is that of the bars.
@@ -215,10 +258,14 @@ async fn converge(rn: &Daemon, id: &str, quiet: bool) -> Result<(), Failure> {
             display.show(lines);
         } else {
             let since = *stable.get_or_insert_with(Instant::now);
-            if since.elapsed() >= monitor {
-                lines.push(format!("verify: Service {id} converged"));
+            // What has ended cannot become unstable.
+            if since.elapsed() >= monitor || progress.running == 0 && progress.wanted > 0 {
+                let verdict = progress.verdict(&service);
+                if let Ok(said) = &verdict {
+                    lines.push(format!("verify: {said}"));
+                }
                 display.show(lines);
-                return Ok(());
+                return verdict.map(drop);
             }
             let left = if display.is_terminal() { monitor.saturating_sub(since.elapsed()) } else { monitor };
             let seconds = left.as_millis().div_ceil(1000);
@@ -227,6 +274,19 @@ async fn converge(rn: &Daemon, id: &str, quiet: bool) -> Result<(), Failure> {
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Whether a task of the service's spec ended without being told to, was given up, and may be the last one by its policy.
+fn is_over_by_itself(task: &Task, service: &Service) -> bool {
+    let ended = matches!(task.status.state, TaskState::Complete | TaskState::Failed | TaskState::Rejected);
+    let policy = task.spec.restart.clone().unwrap_or_default();
+    let may_be_last = policy.max_attempts > 0
+        || match policy.condition {
+            RestartCondition::None => true,
+            RestartCondition::OnFailure => task.status.state == TaskState::Complete,
+            RestartCondition::Any => false,
+        };
+    ended && may_be_last && task.desired == TaskState::Shutdown && task.spec == service.spec.task
 }
 
 /// An update that waits for the user will not converge by itself.
@@ -247,8 +307,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use proto::model::{
-        Condition, EndpointSpec, Meta, NodeId, Revision, ServiceId, ServiceSpec, TaskId, TaskStatus,
-        Timestamp, UpdateStatus,
+        Condition, EndpointSpec, Meta, NodeId, RestartPolicy, Revision, ServiceId, ServiceSpec, TaskId,
+        TaskStatus, Timestamp, UpdateStatus,
     };
 
     use super::*;
@@ -328,6 +388,33 @@ mod tests {
         );
         let tasks = [failed, task(1, TaskState::Running)];
         assert_eq!(lines(&service, &tasks, 0), "overall progress: 1 out of 1 tasks\n1/1: running");
+    }
+
+    #[test]
+    fn what_ran_to_its_end_is_not_waited_for() {
+        let mut service = service(ServiceMode::Replicated(2));
+        service.spec.task.restart =
+            Some(RestartPolicy { condition: RestartCondition::None, ..RestartPolicy::default() });
+        let ended = |slot, state, err: &str| {
+            let mut task = task(slot, state);
+            (task.spec, task.desired, task.status.err) =
+                (service.spec.task.clone(), TaskState::Shutdown, err.into());
+            task
+        };
+        let tasks = [ended(1, TaskState::Complete, ""), ended(2, TaskState::Complete, "")];
+        assert_eq!(
+            lines(&service, &tasks, 0),
+            "overall progress: 0 out of 2 tasks\n1/2: complete\n2/2: complete"
+        );
+        let progress = Progress::of(&service, &tasks);
+        assert!(progress.converged());
+        assert!(progress.verdict(&service).unwrap().ends_with("2 of 2 tasks are complete"));
+        assert!(!Progress::of(&service, &tasks[..1]).converged(), "the second is still to come");
+        let tasks =
+            [ended(1, TaskState::Complete, ""), ended(2, TaskState::Failed, "task: non-zero exit (3)")];
+        let failure = Progress::of(&service, &tasks).verdict(&service).unwrap_err();
+        assert_eq!(failure.code(), 1);
+        assert!(failure.to_string().contains("no other: 2/2: task: non-zero exit (3)"), "{failure}");
     }
 
     #[test]
