@@ -117,6 +117,13 @@ fn one(seed: u64, quiet: bool, setting: Setting) -> Result<bool> {
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
     }
     let dir = scratch();
+    // What a process left that was killed, and had the same number.
+    match std::fs::remove_dir_all(&dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("clearing {}", dir.display()));
+        }
+        _ => {}
+    }
     let plan = Plan { seed, dir: dir.clone(), chaos: setting.seconds, lying_disks: setting.lying_disks };
     let trace = Trace::new(!quiet);
     trace.watch_panics();
