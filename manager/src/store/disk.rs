@@ -203,13 +203,20 @@ impl Disk {
                     stored.node_id, stored.raft_id
                 )));
             }
+            self.put_identity(node, stored.raft_id).map_err(broken)?;
             return Ok(stored.raft_id);
         }
         let raft_id = wanted.unwrap_or_else(|| rand::random_range(1..=u64::MAX >> 1));
-        let mut batch = self.batch();
-        batch.put_identity(node, raft_id).map_err(broken)?;
-        batch.write_synced().map_err(broken)?;
+        self.put_identity(node, raft_id).map_err(broken)?;
         Ok(raft_id)
+    }
+
+    /// Written at each opening, synced: raft counts on whatever it finds here and tells others that it has it, and an earlier process
+    /// may have been killed before it could sync that.
+    fn put_identity(&self, node: &NodeId, raft_id: u64) -> Result<(), DiskError> {
+        let mut batch = self.batch();
+        batch.put_identity(node, raft_id)?;
+        batch.write_synced()
     }
 
     /// The state as of the last applied entry.
