@@ -153,8 +153,7 @@ impl Host {
             command
                 .env("LD_PRELOAD", library)
                 .env("FAKETIME", format!("{:+}s", self.clock))
-                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-                .env("FAKETIME_DISABLE_SHM", "1");
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
         Ok(())
     }
@@ -268,6 +267,9 @@ impl Drop for Host {
             let _ = child.wait();
         }
         sweep(&self.dir);
+        if self.clock != 0 {
+            clear_clocks();
+        }
         if std::thread::panicking()
             && let Ok(log) = fs::read_to_string(self.log())
         {
@@ -340,4 +342,16 @@ pub fn timed<T>(f: impl FnOnce() -> Result<T>) -> Result<(Duration, T)> {
 /// Opens a file for appending, made if missing.
 pub fn append(path: &Path) -> Result<File> {
     Ok(OpenOptions::new().create(true).append(true).open(path)?)
+}
+
+/// Removes what libfaketime leaves of processes that were killed: shared memory named by their numbers.
+fn clear_clocks() {
+    for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let number = name.strip_prefix("faketime_shm_").or_else(|| name.strip_prefix("sem.faketime_sem_"));
+        if number.is_some_and(|n| !Path::new("/proc").join(n).exists()) {
+            // Another host's drop may have been faster.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }

@@ -147,6 +147,10 @@ fn who_leaves_lets_its_tasks_end_in_order() -> Result<()> {
     wait::until("the task is up", wait::LONG, || Ok(ensure!(out.join("up").exists())))?;
     second.rnctl(&["swarm", "leave"])?;
     ensure!(out.join("bye").exists(), "it was killed without a word");
+    // The managers know at once, and not by its silence.
+    let list = first.rnctl(&["node", "ls", "--filter", "name=host2", "--format", "{{.Status}}"])?;
+    ensure!(list == "Down", "{list}");
+    first.rnctl(&["node", "rm", "host2"])?;
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent::{Agent, AgentConfig, AgentStatus, Assigned, Progress, Reports, WorkerDir},
+    agent::{Agent, AgentConfig, AgentStatus, Assigned, Farewell, Progress, Reports, WorkerDir},
     containers::{Containers, Fabric},
     dataplane::DataPlane,
     desired::Underlay,
@@ -80,6 +80,7 @@ pub struct Worker {
     runtime: Arc<dyn Runtime>,
     containers: Containers,
     reports: Reports,
+    farewell: Farewell,
     gossip: Gossip,
     reconciler: Reconciler,
     assigned: Arc<watch::Sender<Arc<Assigned>>>,
@@ -237,12 +238,14 @@ impl Worker {
             }
         });
         let (status, session, reports) = (agent.status(), agent.session(), agent.reports());
+        let farewell = agent.farewell();
         let agent = agent.start(gossip.clone(), Arc::new(RuntimeLogs(config.runtime.clone())), progress);
         Ok(Self {
             dir,
             runtime: config.runtime,
             containers: config.containers,
             reports,
+            farewell,
             gossip,
             reconciler,
             assigned,
@@ -309,6 +312,9 @@ impl Worker {
         self.containers.unplug().await;
         // So that the managers do not keep the places of containers for a node that is down.
         let _ = tokio::time::timeout(LAST_WORDS, self.reports.delivered(|_| true)).await;
+        if tokio::time::timeout(LAST_WORDS, self.farewell.say()).await.is_err() {
+            tracing::warn!("no manager was told that this node leaves: they will notice by its silence");
+        }
         self.agent.shutdown().await;
         // Tasks end while their networks are still there: their peers are told, and open no new connections to them.
         let no_task = Assigned { tasks: BTreeMap::new(), ..Assigned::clone(&self.assigned()) };

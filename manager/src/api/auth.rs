@@ -60,6 +60,7 @@ pub const ROLES: &[(&str, Access)] = {
         ("Dispatcher/UpdateTaskStatus", Node),
         ("Dispatcher/ListEndpoints", Node),
         ("Dispatcher/Attach", Node),
+        ("Dispatcher/Leave", Node),
         ("LogBroker/Listen", Node),
         ("LogBroker/Publish", Node),
         ("Raft/AppendEntries", Manager),

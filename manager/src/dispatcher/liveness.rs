@@ -92,6 +92,7 @@ fn plan(
         let (wanted, message) = match (presence(&node.id), node.status.state) {
             (Presence::Here, _) => (NodeState::Ready, clock(&node.id).remark()),
             (Presence::Silent, _) => (NodeState::Down, "heartbeat failure".to_owned()),
+            (Presence::Left, _) => (NodeState::Down, "it has left the swarm".to_owned()),
             // An older leader knew it; this one cannot tell until it registers.
             (Presence::Awaited, NodeState::Ready | NodeState::Disconnected) => {
                 (NodeState::Unknown, "waiting for the node to register with a new leader".to_owned())
@@ -163,6 +164,8 @@ mod tests {
             (Presence::Silent, NodeState::Ready, Some(NodeState::Down)),
             (Presence::Silent, NodeState::Unknown, Some(NodeState::Down)),
             (Presence::Silent, NodeState::Down, None),
+            (Presence::Left, NodeState::Ready, Some(NodeState::Down)),
+            (Presence::Left, NodeState::Down, None),
             (Presence::Awaited, NodeState::Ready, Some(NodeState::Unknown)),
             (Presence::Awaited, NodeState::Unknown, None),
             (Presence::Unheard, NodeState::Unknown, None),

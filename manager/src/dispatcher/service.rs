@@ -181,6 +181,23 @@ impl dispatcher_server::Dispatcher for Dispatcher {
         Ok(Response::new(pb::AttachReply { task_id }))
     }
 
+    async fn leave(&self, request: Request<pb::LeaveRequest>) -> Result<Response<pb::LeaveReply>, Status> {
+        let caller = Caller::of(&request)?;
+        let node = caller.node()?;
+        let mut changed = self.inner.store.watch();
+        self.sessions().leave(node, &request.get_ref().session_id)?;
+        tracing::info!(%node, "the node leaves");
+        self.inner.deadlines.notify_one();
+        // The watch over the nodes reports it.
+        loop {
+            changed.mark_unchanged();
+            if self.inner.store.read().nodes.get(node).is_none_or(|n| n.status.state == NodeState::Down) {
+                return Ok(Response::new(pb::LeaveReply {}));
+            }
+            changed.changed().await.map_err(|_| ApiError::unavailable("the dispatcher is shutting down"))?;
+        }
+    }
+
     async fn list_endpoints(
         &self,
         request: Request<pb::ListEndpointsRequest>,

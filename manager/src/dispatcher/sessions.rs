@@ -19,6 +19,8 @@ pub struct Sessions {
     deadlines: BTreeMap<NodeId, Instant>,
     /// Nodes whose deadline passed, until they register again.
     silent: BTreeSet<NodeId>,
+    /// Nodes that said that they leave, until they register again.
+    left: BTreeSet<NodeId>,
 }
 
 /// What the dispatcher knows of a node.
@@ -30,6 +32,8 @@ pub enum Presence {
     Awaited,
     /// Its time has passed.
     Silent,
+    /// It said that it leaves.
+    Left,
     /// Never heard of: it has joined, and not registered yet.
     Unheard,
 }
@@ -72,6 +76,7 @@ impl Sessions {
         }
         self.deadlines.insert(node.clone(), deadline);
         self.silent.remove(node);
+        self.left.remove(node);
         begun
     }
 
@@ -156,10 +161,22 @@ impl Sessions {
         }
     }
 
+    /// Ends the session `session` of `node`, which leaves the swarm.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub fn leave(&mut self, node: &NodeId, session: &str) -> Result<(), ApiError> {
+        self.check(node, session)?;
+        self.end(node);
+        self.left.insert(node.clone());
+        Ok(())
+    }
+
     /// Ends all sessions: this manager no longer leads.
     pub fn clear(&mut self) {
         self.deadlines.clear();
         self.silent.clear();
+        self.left.clear();
         for session in std::mem::take(&mut self.sessions).into_values() {
             session.ended.cancel();
         }
@@ -178,6 +195,8 @@ impl Sessions {
             Presence::Awaited
         } else if self.silent.contains(node) {
             Presence::Silent
+        } else if self.left.contains(node) {
+            Presence::Left
         } else {
             Presence::Unheard
         }
@@ -185,11 +204,18 @@ impl Sessions {
 
     /// Forgets nodes that are no longer known.
     pub fn retain(&mut self, known: impl Fn(&NodeId) -> bool) {
-        let gone: Vec<NodeId> =
-            self.deadlines.keys().chain(&self.silent).filter(|id| !known(id)).cloned().collect();
+        let gone: Vec<NodeId> = self
+            .deadlines
+            .keys()
+            .chain(&self.silent)
+            .chain(&self.left)
+            .filter(|id| !known(id))
+            .cloned()
+            .collect();
         for node in gone {
             self.end(&node);
             self.silent.remove(&node);
+            self.left.remove(&node);
         }
     }
 }
@@ -220,6 +246,11 @@ mod tests {
         assert_eq!(sessions.presence(&node), Presence::Silent);
         sessions.register(&node, at(60));
         assert_eq!(sessions.presence(&node), Presence::Here);
+        let (id, ended) = sessions.register(&node, at(75));
+        assert!(sessions.leave(&node, "another").is_err());
+        sessions.leave(&node, id.as_str()).unwrap();
+        assert!(ended.is_cancelled());
+        assert_eq!((sessions.presence(&node), sessions.next_deadline()), (Presence::Left, None));
         sessions.retain(|_| false);
         assert_eq!(sessions.presence(&node), Presence::Unheard);
     }

@@ -1,12 +1,14 @@
 //! The worker's side of the dispatcher.
 //!
 //! * `session`: one session with a manager after another. [`assignments`]: what it brings, folded into [`Assigned`].
+//! * [`farewell`]: the last word of a node that leaves.
 //! * [`attach`]: places for containers that users run by hand. [`report`]: task statuses upward. [`logs`]: output of tasks upward. `digest`: where gossip has lost something.
 //! * [`persist`]: what outlives the daemon, so that a node serves after a reboot without a manager.
 
 pub mod assignments;
 pub mod attach;
 mod digest;
+pub mod farewell;
 pub mod logs;
 pub mod persist;
 mod progress;
@@ -26,6 +28,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 pub use assignments::Assigned;
 pub use attach::{AttachmentRequest, Attachments};
+pub use farewell::Farewell;
 pub use logs::{TaskLogOptions, TaskLogs};
 pub use persist::{PersistError, WorkerDir};
 pub use progress::Progress;
@@ -56,6 +59,7 @@ pub struct Agent {
     status: watch::Sender<AgentStatus>,
     reports: Reports,
     attachments: (Attachments, attach::Inbox),
+    farewell: (Farewell, farewell::Inbox),
 }
 
 impl Agent {
@@ -75,6 +79,7 @@ impl Agent {
             status: watch::Sender::new(AgentStatus::default()),
             reports: Reports::default(),
             attachments: attach::channel(),
+            farewell: farewell::channel(),
         })
     }
 
@@ -108,6 +113,11 @@ impl Agent {
         self.attachments.0.clone()
     }
 
+    /// How the node takes leave.
+    pub fn farewell(&self) -> Farewell {
+        self.farewell.0.clone()
+    }
+
     /// Starts to talk to the managers. Ends when the returned set is dropped.
     pub fn start(
         self,
@@ -128,6 +138,7 @@ impl Agent {
             status: self.status,
             reports: self.reports,
             attachments: self.attachments.1,
+            farewell: self.farewell.1,
             gossip,
             logs,
             progress,

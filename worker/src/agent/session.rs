@@ -27,6 +27,7 @@ use super::{
     assignments::{Assigned, Fold, FoldError},
     attach,
     digest::{self, Doubts},
+    farewell,
     logs::{self, TaskLogs},
     persist::WorkerDir,
     progress::Progress,
@@ -105,6 +106,7 @@ pub(super) struct Sessions {
     pub(super) status: watch::Sender<AgentStatus>,
     pub(super) reports: Reports,
     pub(super) attachments: attach::Inbox,
+    pub(super) farewell: farewell::Inbox,
     pub(super) gossip: Gossip,
     pub(super) logs: Arc<dyn TaskLogs>,
     pub(super) progress: watch::Receiver<Progress>,
@@ -206,6 +208,7 @@ impl Sessions {
             self.assignments(client.clone(), &session),
             self.report(client.clone(), &session),
             async { Ok(self.attachments.serve(client.clone(), &session, CALL).await?) },
+            async { Ok(self.farewell.serve(client.clone(), &session, CALL).await?) },
             self.settle_doubts(client.clone(), &session),
             logs::serve(channel, session.clone(), self.logs.clone()),
         )?;

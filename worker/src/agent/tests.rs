@@ -104,6 +104,10 @@ impl Dispatcher for FakeManager {
         Ok(Response::new(pb::UpdateTaskStatusReply {}))
     }
 
+    async fn leave(&self, _: Request<pb::LeaveRequest>) -> Result<Response<pb::LeaveReply>, Status> {
+        Err(Status::unimplemented("nobody asks this one"))
+    }
+
     async fn attach(&self, _: Request<pb::AttachRequest>) -> Result<Response<pb::AttachReply>, Status> {
         Err(Status::unimplemented("nobody asks this one"))
     }
