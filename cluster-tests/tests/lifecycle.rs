@@ -144,7 +144,10 @@ fn who_leaves_lets_its_tasks_end_in_order() -> Result<()> {
     let mut args = vec!["service", "create", "-d", "--name", "web", "--constraint", "node.hostname==host2"];
     args.extend(["--mount", &mount, IMAGE, "sh", "-c", script]);
     first.rnctl(&args)?;
-    wait::until("the task is up", wait::LONG, || Ok(ensure!(out.join("up").exists())))?;
+    wait::until("the task is up", wait::LONG, || {
+        ensure!(out.join("up").exists());
+        Ok(())
+    })?;
     second.rnctl(&["swarm", "leave"])?;
     ensure!(out.join("bye").exists(), "it was killed without a word");
     // The managers know at once, and not by its silence.
