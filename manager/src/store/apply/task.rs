@@ -184,7 +184,10 @@ impl Applying<'_> {
                 if status.state.is_terminal() && t.ended_at == Timestamp::default() {
                     t.ended_at = at;
                 }
-                t.status = status.clone();
+                // The same said again, as after a restart of the daemon, is no news: it has been so since it was said first.
+                let since = t.status.at;
+                let again = TaskStatus { at: since, ..status.clone() } == t.status;
+                t.status = TaskStatus { at: if again { since } else { status.at }, ..status.clone() };
             });
         }
         Ok(())

@@ -102,6 +102,23 @@ fn an_address_has_one_owner_until_its_task_is_over() {
 }
 
 #[test]
+fn what_is_said_again_is_no_news() {
+    let mut state = world();
+    accepted(&mut state, allocate(1, 2));
+    accepted(&mut state, place(1));
+    let running = |at: u64, pid: u32| {
+        let status =
+            TaskStatus { state: TaskState::Running, at: Timestamp(at), pid, ..TaskStatus::default() };
+        Command::ReportTask { id: id("task", 1), status }
+    };
+    accepted(&mut state, running(1000, 7));
+    let changes = accepted(&mut state, running(9000, 7));
+    assert_eq!(changes, [], "its daemon has restarted, the task has not");
+    accepted(&mut state, running(9000, 8));
+    assert_eq!(state.tasks.get("task1").unwrap().status.at, Timestamp(9000), "another process");
+}
+
+#[test]
 fn addresses_on_ingress_are_shared_by_nodes_and_tasks() {
     let mut state = world();
     accepted(&mut state, Command::AllocateNode { id: id("node", 1), ingress_addrs: vec![addr(0, 2)] });
