@@ -1,7 +1,7 @@
 //! Failures and exit codes.
 //!
-//! 0 success; 1 the daemon or the command failed, or a command or an argument is wrong; 125 a flag is wrong; `exec` passes on the exit code
-//! of what it ran (126 cannot be executed, 127 not found), as Docker's client does.
+//! 0 success; 1 the daemon or the command failed, or a command or an argument is wrong; 125 a flag is wrong; `exec` passes
+//! on the exit code of what it ran (126 cannot be executed, 127 not found), as Docker's client does.
 
 use std::fmt;
 
