@@ -133,7 +133,8 @@ async fn list(rn: &Daemon, args: ListArgs) -> Result<(), Failure> {
     let own = own_node(rn).await?;
     let mut nodes: Vec<Node> = nodes(rn).await?.into_values().filter(|n| shown(n, &filters)).collect();
     nodes.sort_by(|a, b| a.hostname().cmp(b.hostname()).then_with(|| a.id.cmp(&b.id)));
-    let rows: Vec<_> = nodes.iter().map(|n| view::node::row(n, &own)).collect();
+    let root = root_ca(rn).await;
+    let rows: Vec<_> = nodes.iter().map(|n| view::node::row(n, &own, root.as_ref())).collect();
     LISTING.print(&rows, &args.list)
 }
 
@@ -165,9 +166,13 @@ async fn fetch(rn: &Daemon, key: &str) -> Result<Node, Failure> {
     typed(rn.control().get_node(get(&resolve(rn, key).await?)).await?.into_inner())
 }
 
+/// What the cluster trusts; beside what was asked for, so that it may be unknown.
+async fn root_ca(rn: &Daemon) -> Option<pb::RootCa> {
+    rn.control().get_cluster(pb::GetClusterRequest {}).await.ok()?.into_inner().root_ca
+}
+
 async fn inspect(rn: &Daemon, args: InspectArgs) -> Result<(), Failure> {
-    let root = rn.control().get_cluster(pb::GetClusterRequest {}).await.ok();
-    let root = root.and_then(|c| c.into_inner().root_ca).map(|r| r.cert_pem);
+    let root = root_ca(rn).await.map(|r| r.cert_pem);
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for key in &args.nodes {
         match fetch(rn, key).await {
@@ -176,7 +181,7 @@ async fn inspect(rn: &Daemon, args: InspectArgs) -> Result<(), Failure> {
         }
     }
     if args.pretty {
-        let texts: Vec<String> = found.iter().map(view::pretty::node).collect();
+        let texts: Vec<String> = found.iter().map(|n| view::pretty::node(n, root.as_deref())).collect();
         output::emit(&texts.join("\n"));
     } else {
         let rows: Vec<_> = found.iter().map(|n| view::node::inspect(n, root.as_deref())).collect();

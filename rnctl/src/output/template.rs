@@ -43,13 +43,14 @@ impl Format {
             return serde_json::to_string(object).map_err(|e| Failure::local(e.to_string()));
         }
         let fields = object.iter().map(|(k, v)| (k.clone(), value(v))).collect();
-        self.template
-            .render(&Context::from(Value::Object(fields)))
-            .map_err(|e| Failure::local(format!("template error: {e}")))
-            .map_err(|e| {
-                let known: Vec<&str> = object.keys().map(String::as_str).collect();
-                e.with_help(format!("the fields are: {}", known.join(", ")))
-            })
+        self.template.render(&Context::from(Value::Object(fields))).map_err(|error| {
+            let error = error.to_string();
+            // What follows is the object, as Rust prints it.
+            let error = error.split_once(" for {").map_or(error.as_str(), |(what, _)| what);
+            let known: Vec<&str> = object.keys().map(String::as_str).collect();
+            Failure::local(format!("template error: {error}"))
+                .with_help(format!("the fields are: {}", known.join(", ")))
+        })
     }
 }
 
@@ -216,7 +217,10 @@ mod tests {
     #[test]
     fn an_unknown_field_names_the_known_ones() {
         let error = render("{{.Nmae}}").err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(error.contains("Nmae") && error.contains("the fields are: Name, Replicas"), "{error}");
+        assert!(
+            error.starts_with("template error: no field Nmae\nthe fields are: Name, Replicas"),
+            "{error}"
+        );
         assert!(render("{{.Name").is_err());
     }
 }

@@ -1,6 +1,9 @@
 //! Nodes.
 
-use proto::model::{Availability, Node, NodeState, Reachability};
+use proto::{
+    model::{Availability, Node, NodeState, Reachability},
+    pb,
+};
 use serde_json::{Value, json};
 
 use super::{Object, capitalized, conditions, strings, with_meta};
@@ -19,6 +22,7 @@ pub const LISTING: Listing = Listing {
         ("Availability", "AVAILABILITY"),
         ("ManagerStatus", "MANAGER STATUS"),
         ("EngineVersion", "ENGINE VERSION"),
+        ("TLSStatus", "TLS STATUS"),
     ],
 };
 
@@ -49,8 +53,18 @@ fn reachability(reachability: Reachability) -> &'static str {
     }
 }
 
-/// A line of `node ls`; `own` is the id of the node that was asked.
-pub fn row(node: &Node, own: &str) -> Row {
+/// Whether a node has a certificate of the root that it should have one of (docker/cli `nodeContext.TLSStatus`). A rotation of the
+/// root ends once every node has.
+fn tls_status(node: &Node, root: Option<&pb::RootCa>) -> &'static str {
+    match root.map(|r| &r.rotation) {
+        None => "Unknown",
+        Some(Some(rotation)) if !rotation.moved.iter().any(|id| id == node.id.as_str()) => "Needs Rotation",
+        Some(_) => "Ready",
+    }
+}
+
+/// A line of `node ls`; `own` is the id of the node that was asked, `root` what the cluster trusts, as far as that is known.
+pub fn row(node: &Node, own: &str, root: Option<&pb::RootCa>) -> Row {
     let manager = match &node.manager_status {
         Some(status) if status.leader => "Leader".to_owned(),
         Some(status) => capitalized(reachability(status.reachability)),
@@ -64,6 +78,7 @@ pub fn row(node: &Node, own: &str) -> Row {
         .with("Availability", capitalized(availability(node.spec.availability)))
         .with("ManagerStatus", manager)
         .with("EngineVersion", node.description.as_ref().map_or("", |d| &d.engine_version))
+        .with("TLSStatus", tls_status(node, root))
         .build()
 }
 

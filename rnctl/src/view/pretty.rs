@@ -43,8 +43,8 @@ fn duration(span: Millis) -> String {
     }
 }
 
-/// `node inspect --pretty`.
-pub fn node(node: &Node) -> String {
+/// `node inspect --pretty`; `root_ca` is the certificate that the cluster trusts.
+pub fn node(node: &Node, root_ca: Option<&str>) -> String {
     let mut text = Text::default();
     text.put(0, "ID", node.id.as_str());
     text.some(0, "Name", &node.spec.name);
@@ -72,6 +72,12 @@ pub fn node(node: &Node) -> String {
         text.put(1, "Memory", units::binary(d.memory_bytes));
         text.put(0, "Engine Version", &d.engine_version);
         text.some(0, "Engine Labels", label_list(&d.engine_labels));
+        if let Some(pem) = root_ca.filter(|pem| !pem.is_empty()) {
+            text.put(0, "TLS Info", "");
+            text.put(1, "TrustRoot", "");
+            text.0.push_str(pem.trim_end());
+            text.0.push('\n');
+        }
         for missing in &d.missing_features {
             text.put(0, "Missing", missing);
         }

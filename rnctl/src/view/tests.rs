@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use proto::model::{
-    Attachment, Availability, Condition, ContainerSpec, EndpointSpec, ManagerStatus, Meta, Millis, Network,
-    NetworkAllocation, NetworkAttachmentConfig, NetworkId, NetworkSpec, Node, NodeDescription, NodeId,
-    NodeSpec, NodeState, NodeStatus, PortConfig, Reachability, Revision, Role, Service, ServiceAllocation,
-    ServiceMode, ServiceSpec, Subnet, Task, TaskAllocation, TaskId, TaskSpec, TaskState, TaskStatus,
-    Timestamp, Vip, Vni,
+use proto::{
+    model::{
+        Attachment, Availability, Condition, ContainerSpec, EndpointSpec, ManagerStatus, Meta, Millis,
+        Network, NetworkAllocation, NetworkAttachmentConfig, NetworkId, NetworkSpec, Node, NodeDescription,
+        NodeId, NodeSpec, NodeState, NodeStatus, PortConfig, Reachability, Revision, Role, Service,
+        ServiceAllocation, ServiceMode, ServiceSpec, Subnet, Task, TaskAllocation, TaskId, TaskSpec,
+        TaskState, TaskStatus, Timestamp, Vip, Vni,
+    },
+    pb,
 };
 use serde_json::json;
 
@@ -318,6 +321,18 @@ fn task_in_dockers_shape() {
 }
 
 #[test]
+fn a_node_has_a_certificate_of_the_root_or_needs_one() {
+    let status = |root: Option<&pb::RootCa>| node::row(&node(), "", root)["TLSStatus"].clone();
+    assert_eq!(status(None), "Unknown");
+    let mut root = pb::RootCa::default();
+    assert_eq!(status(Some(&root)), "Ready");
+    root.rotation = Some(pb::RootRotation::default());
+    assert_eq!(status(Some(&root)), "Needs Rotation");
+    root.rotation = Some(pb::RootRotation { moved: vec![node().id.to_string()], ..Default::default() });
+    assert_eq!(status(Some(&root)), "Ready");
+}
+
+#[test]
 fn node_in_dockers_shape_and_for_people() {
     let object = Value::Object(node::inspect(&node(), Some("PEM")));
     assert_eq!(object["Spec"], json!({"Labels": {}, "Role": "manager", "Availability": "drain"}));
@@ -327,7 +342,8 @@ fn node_in_dockers_shape_and_for_people() {
         json!({"Leader": true, "Reachability": "reachable", "Addr": "10.9.0.1:2377"})
     );
     assert_eq!(object["Description"]["TLSInfo"]["TrustRoot"], "PEM");
-    let text = pretty::node(&node());
+    let text = pretty::node(&node(), Some("PEM\n"));
+    assert!(text.ends_with("TLS Info:\n TrustRoot:\nPEM\n"), "{text}");
     assert!(text.contains(" Availability:          Drain\n"), "{text}");
     assert!(text.contains(" Memory:                1GiB\n"), "{text}");
 }
