@@ -14,8 +14,11 @@ pub struct Ahead(i64);
 
 impl Ahead {
     /// What a message tells that was sent at `sent` by the node's clock and came at `came` by the leader's. The time that it took is
-    /// taken for a clock that is behind.
+    /// taken for a clock that is behind; of a node that does not say when it sent it (0), nothing is known to be wrong.
     pub fn heard(sent: Timestamp, came: Timestamp) -> Self {
+        if sent == Timestamp::default() {
+            return Self::default();
+        }
         let millis = i128::from(sent.0) - i128::from(came.0);
         Self(i64::try_from(millis).unwrap_or(if millis < 0 { i64::MIN } else { i64::MAX }))
     }
@@ -61,6 +64,7 @@ mod tests {
             assert_eq!(ahead.translate(a_second_ago), Timestamp(leader.0 - 1000));
             assert_eq!(ahead.translate(Timestamp(0)), Timestamp(0), "never is never");
         }
+        assert_eq!(Ahead::heard(Timestamp(0), leader), Ahead::default());
         let absurd = Ahead::heard(Timestamp(u64::MAX), Timestamp(1));
         assert_eq!(absurd.translate(Timestamp(5)), Timestamp(1));
         assert_eq!(

@@ -78,12 +78,13 @@ impl dispatcher_server::Dispatcher for Dispatcher {
             sessions.progress(node, &request.session_id, |progress| {
                 (progress.applied, progress.lag) = (Revision(request.applied), request.lag);
             });
-            if request.now > 0 {
-                let ahead = Ahead::heard(Timestamp(request.now), Timestamp::now());
-                if let Some(remark) = sessions.hear_clock(node, &request.session_id, ahead) {
-                    tracing::warn!(%node, %remark, "a node's clock");
-                    self.inner.deadlines.notify_one();
+            let ahead = Ahead::heard(Timestamp(request.now), Timestamp::now());
+            if let Some(remark) = sessions.hear_clock(node, &request.session_id, ahead) {
+                match remark.as_str() {
+                    "" => tracing::info!(%node, "its clock is right again"),
+                    wrong => tracing::warn!(%node, "{wrong}"),
                 }
+                self.inner.deadlines.notify_one();
             }
         }
         self.note_root(&state, node, &request.root).await;
@@ -137,14 +138,12 @@ impl dispatcher_server::Dispatcher for Dispatcher {
         let request = request.into_inner();
         self.sessions().check(&node, &request.session_id)?;
         let state = self.inner.store.read();
-        let now = Timestamp::now();
+        let ahead = Ahead::heard(Timestamp(request.now), Timestamp::now());
         let mut statuses = Vec::with_capacity(request.updates.len());
         for update in request.updates {
             let Some(status) = update.status else { continue };
             let mut status = TaskStatus::try_from(status)?;
-            if request.now > 0 {
-                status.at = Ahead::heard(Timestamp(request.now), now).translate(status.at);
-            }
+            status.at = ahead.translate(status.at);
             match state.tasks.get(update.task_id.as_str()) {
                 Some(task) if task.node_id.as_ref() == Some(&node) => {
                     statuses.push((task.id.clone(), status))

@@ -185,9 +185,9 @@ impl Applying<'_> {
                     t.ended_at = at;
                 }
                 // The same said again, as after a restart of the daemon, is no news: it has been so since it was said first.
-                let since = t.status.at;
-                let again = TaskStatus { at: since, ..status.clone() } == t.status;
-                t.status = TaskStatus { at: if again { since } else { status.at }, ..status.clone() };
+                if t.status != (TaskStatus { at: t.status.at, ..status.clone() }) {
+                    t.status = status.clone();
+                }
             });
         }
         Ok(())
