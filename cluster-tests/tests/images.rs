@@ -16,24 +16,7 @@ use serde_json::json;
 const FLAGS: [&str; 2] = ["--insecure-registry", "10.77.0.0/24"];
 
 fn swarm(n: usize) -> Result<Cluster> {
-    let cluster = Cluster::daemons_with(n, &FLAGS)?;
-    let first = &cluster.hosts[0];
-    first.rnctl(&["swarm", "init", "--advertise-addr", &first.v4().to_string()])?;
-    let token = first.rnctl(&["swarm", "join-token", "-q", "worker"])?;
-    for host in &cluster.hosts[1..] {
-        let own = host.v4().to_string();
-        host.rnctl(&[
-            "swarm",
-            "join",
-            "--token",
-            &token,
-            "--advertise-addr",
-            &own,
-            &format!("{}:2377", first.v4()),
-        ])?;
-    }
-    cluster.wait_ready(n)?;
-    Ok(cluster)
+    Cluster::managed_with(1, n, &FLAGS)
 }
 
 fn registry(cluster: &Cluster, dir: &Path, port: u16, auth: bool) -> Result<Registry> {
@@ -330,4 +313,15 @@ fn metrics_are_served() -> Result<()> {
         }
         Ok(())
     })
+}
+
+#[test]
+fn a_registry_without_tls_is_named_as_one() -> Result<()> {
+    let (cluster, dir) = (Cluster::daemons(1)?, tempfile::tempdir()?);
+    let registry = registry(&cluster, dir.path(), 5000, false)?;
+    let image = format!("{}/web:1", registry.addr);
+    let (code, said) = cluster.hosts[0].rnctl_fails(&["pull", &image])?;
+    let way_out = format!("rnd --insecure-registry {}", registry.addr);
+    ensure!(code == 1 && said.contains("answers without TLS") && said.contains(&way_out), "{code} {said}");
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! What a registry's answer means to a user.
 
-use std::error::Error;
+use std::{error::Error, io};
 
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 
@@ -79,13 +79,18 @@ pub fn error(error: OciDistributionError, image: &Reference, username: Option<&s
             return missing(image, "manifest unknown");
         }
         OciDistributionError::RequestError(error) => {
-            return RuntimeError::Registry {
-                message: format!(
-                    "registry {registry} cannot be reached: {}; check that it runs and that this node may use it",
-                    innermost(&error)
-                ),
-                denied: false,
+            let cause = innermost(&error);
+            let message = if is_no_tls(cause) {
+                format!(
+                    "registry {registry} answers without TLS; to allow that: rnd --insecure-registry {registry}, \
+                     or \"insecure-registries\" in its configuration"
+                )
+            } else {
+                format!(
+                    "registry {registry} cannot be reached: {cause}; check that it runs and that this node may use it"
+                )
             };
+            return RuntimeError::Registry { message, denied: false };
         }
         OciDistributionError::ServerError { code, message, .. } => {
             format!("status {code}: {}", message.trim().chars().take(200).collect::<String>())
@@ -109,10 +114,22 @@ fn missing(image: &Reference, why: &str) -> RuntimeError {
 }
 
 /// The innermost cause says what is wrong; the layers above only say where in the library it was noticed.
-fn innermost(error: &(dyn Error + 'static)) -> String {
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut cause = error;
-    while let Some(inner) = cause.source() {
+    while let Some(inner) = cause.source().or_else(|| carried(cause)) {
         cause = inner;
     }
-    cause.to_string()
+    cause
+}
+
+/// The error that one of the standard library carries, and leaves out of its sources.
+fn carried<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    let inner: &(dyn Error + 'static) = error.downcast_ref::<io::Error>()?.get_ref()?;
+    Some(inner)
+}
+
+/// Whether what came in answer to a TLS handshake is something else: HTTP, as a rule.
+fn is_no_tls(cause: &(dyn Error + 'static)) -> bool {
+    let no_tls = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+    cause.downcast_ref() == Some(&no_tls)
 }
