@@ -115,15 +115,15 @@ impl Progress {
                 done: ended.is_some(),
             }
         };
+        let ended = last.iter().filter(|(_, t)| is_over_by_itself(t, service)).map(|(key, _)| key);
+        let known: BTreeSet<_> = best.keys().chain(ended).collect();
         let places: Vec<Place> = match service.spec.mode {
             ServiceMode::Replicated(n) => {
-                (1..=n).map(|slot| place(&(slot, String::new()), format!("{slot}/{n}"))).collect()
+                let slots = slots(known.iter().map(|key| key.0), n);
+                let named = (1..=n).zip(slots);
+                named.map(|(k, slot)| place(&(slot, String::new()), format!("{k}/{n}"))).collect()
             }
-            ServiceMode::Global => {
-                let ended = last.iter().filter(|(_, t)| is_over_by_itself(t, service)).map(|(key, _)| key);
-                let keys: BTreeSet<_> = best.keys().chain(ended).collect();
-                keys.into_iter().map(|key| place(key, key.1.clone())).collect()
-            }
+            ServiceMode::Global => known.into_iter().map(|key| place(key, key.1.clone())).collect(),
         };
         let wanted = places.len() as u64;
         let running = places.iter().filter(|p| p.state == TaskState::Running).count() as u64;
@@ -286,6 +286,17 @@ async fn converge(rn: &Daemon, id: &str, quiet: bool) -> Result<(), Failure> {
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// The slots of a service of `n` tasks, of which `known` have one, in order. They are the first `n` numbers, unless it was made
+/// smaller: then any may have been kept.
+fn slots(known: impl Iterator<Item = u64> + Clone, n: u64) -> Vec<u64> {
+    if known.clone().all(|slot| slot <= n) {
+        return (1..=n).collect();
+    }
+    let kept: Vec<u64> = known.collect();
+    let free = (1..).filter(|slot| !kept.contains(slot));
+    kept.iter().copied().chain(free).take(usize::try_from(n).unwrap_or(usize::MAX)).collect()
 }
 
 /// Whether a task of the service's spec ended without being told to, was given up, and may be the last one by its policy.

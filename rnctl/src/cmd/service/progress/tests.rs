@@ -130,6 +130,18 @@ fn tasks_of_an_older_spec_and_surplus_ones_are_not_done_yet() {
 }
 
 #[test]
+fn any_slots_may_be_left_when_a_service_was_made_smaller() {
+    let service = service(ServiceMode::Replicated(2));
+    let tasks = [task(1, TaskState::Running), task(3, TaskState::Running)];
+    assert_eq!(lines(&service, &tasks, 0), "overall progress: 2 out of 2 tasks\n1/2: running\n2/2: running");
+    assert!(Progress::of(&service, &tasks).converged());
+    let one = [task(3, TaskState::Running)];
+    assert_eq!(lines(&service, &one, 0), "overall progress: 1 out of 2 tasks\n1/2: running\n2/2: ");
+    let three = [task(1, TaskState::Running), task(2, TaskState::Running), task(3, TaskState::Running)];
+    assert!(!Progress::of(&service, &three).converged(), "one has to go yet");
+}
+
+#[test]
 fn an_update_of_ports_is_not_over_before_its_tasks_are_new() {
     let mut service = service(ServiceMode::Replicated(2));
     let going = |state| Some(UpdateStatus { state, ..UpdateStatus::default() });
