@@ -3,15 +3,16 @@
 set -euo pipefail
 
 packages=(
-    # to build: C and C++ for RocksDB and ring, libclang for its bindings, seccomp for the container runtime
-    build-essential clang libclang-dev libseccomp-dev pkg-config curl ca-certificates git
+    # to build: C and C++ for RocksDB and ring (once for all profiles: ccache), libclang for its bindings, seccomp for the
+    # container runtime
+    build-essential ccache clang libclang-dev libseccomp-dev pkg-config curl ca-certificates git
     # to run: rules are laid down by nft; ip is for people and tests
     nftables iproute2 procps util-linux
     # for --init: tini-static
     tini
     # to test and to measure
     busybox-static socat iperf3 wrk bind9-dnsutils dnsmasq-base unbound iputils-ping conntrack
-    docker-registry apache2-utils libfaketime
+    docker-registry apache2-utils libfaketime zsh fish
 )
 
 missing=()

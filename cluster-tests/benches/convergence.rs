@@ -6,7 +6,7 @@
 //!   (so it includes what that process needs until it listens); the ends are seen from inside other tasks and from outside, by
 //!   behaviour: `tasks.NAME` has an address, a connection to the VIP reaches it, a connection to the published port of each node does.
 //!
-//! `cargo bench -p cluster-tests --profile dev --bench convergence`
+//! `cargo bench --workspace --profile dev --bench convergence`
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -1,7 +1,7 @@
 //! How long a swarm of three managers, with default settings, takes from the loss of its leader (kill -9) to the next accepted write,
 //! as a user of another manager sees it. Prints each round, the median and the worst.
 //!
-//! `cargo bench -p cluster-tests --bench failover -- 20`
+//! `cargo bench --workspace --profile dev --bench failover -- 20`
 
 use std::time::{Duration, Instant};
 

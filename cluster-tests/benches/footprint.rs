@@ -3,7 +3,7 @@
 //! Rss counts every resident page, the program's own text among them (this is a build with little optimisation, whose text is
 //! several times a release build's); Pss divides shared pages; anonymous is heap and stacks alone.
 //!
-//! `cargo bench -p cluster-tests --profile dev --bench footprint`
+//! `cargo bench --workspace --profile dev --bench footprint`
 
 use std::{process::ExitCode, thread, time::Duration};
 

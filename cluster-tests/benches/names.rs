@@ -4,7 +4,7 @@
 //! own. rn is asked as a task asks: from inside the task's namespace, at 127.0.0.11, through the redirect there. The packaged servers
 //! listen on loopback of a namespace without any rules.
 //!
-//! `cargo bench -p cluster-tests --profile dev --bench names`
+//! `cargo bench --workspace --profile dev --bench names`
 
 use std::{
     net::{IpAddr, SocketAddr},

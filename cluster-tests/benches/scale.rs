@@ -1,6 +1,6 @@
 //! How long a service takes from one task to fifty, until every node has applied it, and a lost node's tasks until they run elsewhere.
 //!
-//! `cargo bench -p cluster-tests --profile dev --bench scale`
+//! `cargo bench --workspace --profile dev --bench scale`
 
 use std::{
     process::ExitCode,

@@ -10,7 +10,7 @@
 //! Each path has a client of its own: two paths to one task from one client would meet in conntrack, as their replies look the same,
 //! and cost each other their source ports.
 //!
-//! `cargo bench -p cluster-tests --profile dev --bench throughput`
+//! `cargo bench --workspace --profile dev --bench throughput`
 
 use std::{net::SocketAddr, path::Path as Ns, process::ExitCode};
 

@@ -1,7 +1,7 @@
 //! Failed requests per million while a service is replaced: 3 nodes, 200 keep-alive clients, 500 new connections a second,
 //! through the mesh and by virtual address, IPv4 and IPv6.
 //!
-//! `cargo bench -p cluster-tests --profile dev --bench updates -- [--order stop-first|start-first] [--updates 20]
+//! `cargo bench --workspace --profile dev --bench updates -- [--order stop-first|start-first] [--updates 20]
 //! [--requests 1000000]`; without an order both are measured, each with half of the requests.
 
 use std::time::Duration;
