@@ -13,10 +13,10 @@ use worker::kernel::{
 };
 
 fn main() {
-    match Scratch::new() {
-        Ok(host) => host.run(bench).unwrap(),
-        Err(e) => println!("skipped: no network namespace can be made here: {e}"),
+    if skip::unless(&[skip::Need::Root, skip::Need::Namespaces]) {
+        return;
     }
+    Scratch::new().unwrap().run(bench).unwrap();
 }
 
 /// Runs `step` for each of `n` and prints the median and the worst.

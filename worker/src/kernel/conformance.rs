@@ -29,10 +29,10 @@ struct Both {
 
 /// Runs a scenario in a fresh host namespace, if this process may make one.
 fn both(scenario: impl FnOnce(&Both) + Send) {
-    let host = match Scratch::new() {
-        Ok(host) => host,
-        Err(e) => return println!("skipped: no network namespace can be made here: {e}"),
-    };
+    if skip::unless(&[skip::Need::Root, skip::Need::Namespaces]) {
+        return;
+    }
+    let host = Scratch::new().unwrap();
     host.run(|| {
         let dir = tempfile::tempdir().unwrap();
         let both = Both { dir, linux: LinuxKernel::new(), fake: FakeKernel::new() };
@@ -419,10 +419,10 @@ fn a_veth_whose_other_end_is_gone_is_not_taken_for_done() {
 
 #[tokio::test]
 async fn changes_are_told() {
-    let host = match Scratch::new() {
-        Ok(host) => host,
-        Err(e) => return println!("skipped: no network namespace can be made here: {e}"),
-    };
+    if skip::unless(&[skip::Need::Root, skip::Need::Namespaces]) {
+        return;
+    }
+    let host = Scratch::new().unwrap();
     let mut events = super::events::Events::open(&host.ns()).unwrap();
     let quiet = tokio::time::timeout(std::time::Duration::from_millis(50), events.changed()).await;
     assert!(quiet.is_err(), "nothing changed yet");

@@ -173,8 +173,7 @@ mod tests {
 
     #[test]
     fn this_machine_lacks_nothing() {
-        if !nix::unistd::geteuid().is_root() {
-            println!("skipped: probing needs root");
+        if skip::unless(&[skip::Need::Root, skip::Need::Namespaces]) {
             return;
         }
         assert_eq!(probe(), []);

@@ -30,11 +30,7 @@ fn sh(line: &str) {
 }
 
 fn root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        println!("skipped: network namespaces need root");
-    }
-    root
+    !skip::unless(&[skip::Need::Root, skip::Need::Namespaces])
 }
 
 /// A machine: a namespace on the test's LAN.
@@ -103,6 +99,7 @@ impl Host {
             marks: Marks::default(),
             gateway_subnet: None,
             firewall_compat: true,
+            vxlan_members_only: true,
         };
         host.engine = host.within(|_| Some(Engine::new(config, Arc::new(LinuxKernel::new())).unwrap()));
         host.within(|host| {
@@ -279,7 +276,7 @@ fn the_mesh_keeps_the_clients_address() {
     assert_eq!(answers(&task), expected, "a task here -> the other node");
     assert_eq!(answers(&node), expected, "the node itself -> the other node");
 
-    let began = Instant::now();
+    // Refused, not given up on after a while.
     for (what, refused) in [
         ("::1", tcp(&node, "[::1]:8080")),
         ("no backend, tcp", tcp(&client, "10.77.0.1:8081")),
@@ -288,7 +285,6 @@ fn the_mesh_keeps_the_clients_address() {
     ] {
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused, "{what}");
     }
-    assert!(began.elapsed() < Duration::from_millis(500), "refused at once");
 
     let body = in_ns(&client, || {
         let mut stream = TcpStream::connect("10.77.0.1:8080").unwrap();
@@ -316,13 +312,12 @@ fn tasks_reach_services_the_world_and_their_resolver_but_not_each_other() {
     let itself = a.task_ns("web1");
     both("tcp a service's own task", "10.0.1.11", || tcp(&itself, "10.0.1.2:80"));
 
-    let began = Instant::now();
+    // Refused, not given up on after a while.
     for to in ["10.0.1.3:80", "[fd00:2::3]:80"] {
         assert_eq!(tcp(&task, to).unwrap_err().kind(), io::ErrorKind::ConnectionRefused, "no backend");
     }
     // The sender itself is told, before the packet has left.
     assert_eq!(udp(&task, "10.0.1.3:80").unwrap_err().kind(), io::ErrorKind::PermissionDenied, "no backend");
-    assert!(began.elapsed() < Duration::from_millis(500), "refused at once");
 
     serve(&lan.ns("client"), "world", 90);
     assert_eq!(tcp(&task, "10.77.0.4:90").unwrap(), "world 10.77.0.1", "masqueraded");

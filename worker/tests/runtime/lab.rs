@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures::StreamExt;
 use proto::model::{ContainerId, ContainerSpec, Resources};
+use skip::Need;
 use tokio::sync::mpsc;
 use worker::runtime::{
     Chunks, ContainerConfig, ExecConfig, ExecIo, ImportOptions, LogLimits, LogOptions, Runtime, ShimConfig,
@@ -19,19 +20,10 @@ use worker::runtime::{
 
 const BUSYBOX: &str = "/usr/bin/busybox";
 
-/// Why the tests of this file cannot run here, printed; none if they can.
+/// Whether the tests of this file cannot run here.
 pub fn skip() -> bool {
-    let reason = if !nix::unistd::geteuid().is_root() {
-        "not root"
-    } else if !Path::new(BUSYBOX).exists() {
-        "no static busybox (package busybox-static)"
-    } else if !shim().exists() {
-        "rn-shim is not built (cargo build --workspace)"
-    } else {
-        return false;
-    };
-    println!("skipped: {reason}");
-    true
+    let busybox = Need::Tool { program: "busybox", package: "busybox-static" };
+    skip::unless(&[Need::Root, Need::Namespaces, busybox, Need::Built(&shim())])
 }
 
 /// The shim that was built with this test.

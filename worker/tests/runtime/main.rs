@@ -235,6 +235,26 @@ async fn stopping_is_polite_then_firm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn why_a_container_cannot_be_made_is_told() {
+    if skip() {
+        return;
+    }
+    let lab = Lab::new().await;
+    let mut sysctl = lab.sh("true");
+    sysctl.spec.sysctls.insert("kernel.shmmax".to_owned(), "many".to_owned());
+    let mut mount_point = lab.sh("true");
+    mount_point.spec.mounts = vec![mount("tmpfs", "", "/proc/self/status")];
+    for (config, words) in
+        [(sysctl, ["kernel.shmmax", "Invalid argument"]), (mount_point, ["/proc/self/status", ""])]
+    {
+        let error = lab.runtime.create(config).await.unwrap_err().to_string();
+        println!("{error}");
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn exec_is_as_confined_as_the_container() {
     if skip() {
         return;
