@@ -223,7 +223,7 @@ mod tests {
             Plan { commands: Vec::new(), next_at: (now < due).then_some(due) }
         };
         let (took, _) = passes(2, plan).await;
-        assert!((Duration::from_millis(90)..Duration::from_secs(5)).contains(&took), "{took:?}");
+        assert!(took >= Duration::from_millis(90), "{took:?}");
     }
 
     #[tokio::test]
