@@ -60,6 +60,9 @@ pub struct Flags {
     /// [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub firewall_compat: Option<bool>,
+    /// Take VXLAN from the data-path addresses of the swarm's members only, not from whoever reaches its port [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub vxlan_members_only: Option<bool>,
 }
 
 /// How log lines look.
@@ -90,6 +93,7 @@ struct File {
     insecure_registries: Option<Vec<String>>,
     metrics_addr: Option<SocketAddr>,
     firewall_compat: Option<bool>,
+    vxlan_members_only: Option<bool>,
 }
 
 /// Settings in force.
@@ -121,6 +125,8 @@ pub struct Config {
     pub metrics_addr: Option<SocketAddr>,
     /// Other firewalls' forward chains are opened for tasks.
     pub firewall_compat: bool,
+    /// VXLAN is taken from members only.
+    pub vxlan_members_only: bool,
 }
 
 impl Config {
@@ -163,6 +169,7 @@ impl Config {
         one("swarm-default-advertise-addr", flags.swarm_default_advertise_addr.is_some(), advertise);
         one("metrics-addr", flags.metrics_addr.is_some(), file.metrics_addr.is_some());
         one("firewall-compat", flags.firewall_compat.is_some(), file.firewall_compat.is_some());
+        one("vxlan-members-only", flags.vxlan_members_only.is_some(), file.vxlan_members_only.is_some());
         if !twice.is_empty() {
             bail!(
                 "set both as a flag and in the configuration file: {}; remove one of the two",
@@ -205,6 +212,7 @@ impl Config {
                 .collect(),
             metrics_addr: flags.metrics_addr.or(file.metrics_addr),
             firewall_compat: flags.firewall_compat.or(file.firewall_compat).unwrap_or(true),
+            vxlan_members_only: flags.vxlan_members_only.or(file.vxlan_members_only).unwrap_or(true),
         })
     }
 }
@@ -233,6 +241,14 @@ fn unix_socket(host: &str) -> Result<PathBuf> {
     }
 }
 
+/// What a fuzz target, and its small version here, gives to the file's reader.
+#[cfg(any(test, fuzzing))]
+pub fn fuzzed(bytes: &[u8]) {
+    if let Ok(file) = serde_json::from_slice(bytes) {
+        let _ = Config::merge(Flags::default(), file);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -240,6 +256,13 @@ mod tests {
 
     fn merge(flags: Flags, file: &str) -> Result<Config> {
         Config::merge(flags, serde_json::from_str(file)?)
+    }
+
+    #[test]
+    fn whatever_the_file_says_is_taken_or_refused() {
+        let seed = r#"{"data-root": "/x", "hosts": ["unix:///a"], "labels": ["a=b"], "network-key-rotation": "12h",
+            "metrics-addr": "127.0.0.1:9", "insecure-registries": ["10.0.0.0/8"], "firewall-compat": true}"#;
+        smoke::smoke([seed], 5000, fuzzed);
     }
 
     #[test]

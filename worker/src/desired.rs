@@ -123,6 +123,10 @@ pub struct LocalFacts {
     pub settled: bool,
     /// Other people's forward chains that drop what they do not know get rules that let ours through.
     pub firewall_compat: bool,
+    /// VXLAN is taken from members only.
+    pub vxlan_members_only: bool,
+    /// Data-path addresses that members have, or had lately.
+    pub recent_members: BTreeSet<IpAddr>,
 }
 
 /// A remote endpoint's link-layer address on an overlay.
@@ -260,6 +264,8 @@ pub struct NodeDesired {
     pub settled: bool,
     /// Other people's forward chains are opened for ours.
     pub firewall_compat: bool,
+    /// The only addresses from which VXLAN is taken; none = from everybody, or there is none on this node.
+    pub senders: Option<BTreeSet<IpAddr>>,
     /// The machine has `br_netfilter`, which new namespaces begin with.
     pub bridge_netfilter: bool,
     /// Where VXLAN goes.
@@ -306,8 +312,11 @@ impl NodeDesired {
             }
             sandboxes.insert(id.clone(), sandbox(s, local));
         }
+        let mesh = mesh(assigned, view, local, &table);
+        let tunnels = mesh.is_some() || !overlays.is_empty();
         Self {
             names: local.names.clone(),
+            senders: (local.vxlan_members_only && tunnels).then(|| senders(view, local)),
             netns_dir: local.netns_dir.clone(),
             // Before the managers have said anything, nothing can be told to be superfluous.
             settled: local.settled && assigned.generation != 0,
@@ -316,7 +325,7 @@ impl NodeDesired {
             marks: local.marks,
             firewall_compat: local.firewall_compat,
             bridge_netfilter: local.bridge_netfilter != BridgeNetfilter::Absent,
-            mesh: mesh(assigned, view, local, &table),
+            mesh,
             overlays,
             sandboxes,
             host_ports,
@@ -373,6 +382,12 @@ fn overlay(id: &NetworkId, allocation: &NetworkAllocation, view: &PeerView, loca
             .collect(),
         peers,
     }
+}
+
+/// Other members' addresses, of either family: where they send from is where they take VXLAN. This node sends itself none.
+fn senders(view: &PeerView, local: &LocalFacts) -> BTreeSet<IpAddr> {
+    let now = view.nodes.values().map(|node| node.vtep);
+    now.chain(local.recent_members.iter().copied()).filter(|addr| *addr != local.underlay.addr).collect()
 }
 
 fn attachments(task: &Task) -> impl Iterator<Item = &proto::model::Attachment> {

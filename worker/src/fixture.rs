@@ -54,6 +54,8 @@ impl World {
                 bridge_netfilter: BridgeNetfilter::Off,
                 settled: true,
                 firewall_compat: true,
+                vxlan_members_only: true,
+                recent_members: Default::default(),
             },
         };
         world.network("ingress", 4096, &["10.0.0.0/24", "fd00:1::/64"], true);

@@ -66,6 +66,8 @@ pub struct WorkerConfig {
     pub shared_namespace: bool,
     /// Let our flows through other people's forward chains that drop what they do not know.
     pub firewall_compat: bool,
+    /// Take VXLAN from members' data-path addresses only.
+    pub vxlan_members_only: bool,
     /// Search domains of the host.
     pub search: Vec<String>,
     /// Containers.
@@ -177,6 +179,7 @@ impl Worker {
                 marks: Marks::default(),
                 gateway_subnet: None,
                 firewall_compat: config.firewall_compat,
+                vxlan_members_only: config.vxlan_members_only,
             },
             Arc::new(LinuxKernel::new()),
             assigned.subscribe(),

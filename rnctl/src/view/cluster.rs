@@ -81,6 +81,7 @@ fn swarm(swarm: &SwarmInfo, cluster: Option<&Cluster>) -> Value {
         .some("Nodes", swarm.nodes)
         .some("Managers", swarm.managers)
         .some("DataPathAddr", swarm.data_path_addr.as_str())
+        .some("VXLANFrom", swarm.vxlan_from.as_str())
         .some("Cluster", cluster.map_or(Value::Null, inspect))
         .into()
 }
@@ -120,6 +121,9 @@ pub fn info_text(info: &InfoReply, cluster: Option<&Cluster>, client: &str) -> S
         put(2, "Node Address", &swarm.node_addr);
         if !swarm.data_path_addr.is_empty() && swarm.data_path_addr != swarm.node_addr {
             put(2, "Data Path Address", &swarm.data_path_addr);
+        }
+        if !swarm.vxlan_from.is_empty() {
+            put(2, "VXLAN From", &swarm.vxlan_from);
         }
         let mut managers: Vec<&str> = swarm.remote_managers.iter().map(|m| m.addr.as_str()).collect();
         managers.sort_unstable();

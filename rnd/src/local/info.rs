@@ -68,6 +68,11 @@ impl Local {
                     control_available: member.is_manager(),
                     node_addr: member.membership.advertise_addr.ip().to_string(),
                     data_path_addr: member.membership.data_path_addr.to_string(),
+                    vxlan_from: match network.senders {
+                        _ if !self.daemon.grounds.config.vxlan_members_only => "anywhere".into(),
+                        None => "nowhere".into(),
+                        Some(n) => format!("members ({n} other addresses)"),
+                    },
                     cluster_id: member.identity.current().cluster_id().to_string(),
                     error: member.seat.error().map_or(agent.error, |e| e.to_string()),
                     remote_managers: session

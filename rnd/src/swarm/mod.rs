@@ -381,6 +381,7 @@ impl Grounds {
             data_path_port: membership.data_path_port,
             shared_namespace: false,
             firewall_compat: self.config.firewall_compat,
+            vxlan_members_only: self.config.vxlan_members_only,
             search: machine::search_domains(),
             runtime: self.runtime.clone(),
             containers: self.containers.clone(),

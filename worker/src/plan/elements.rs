@@ -165,6 +165,15 @@ pub fn mesh(mesh: &Mesh) -> Elements {
     out
 }
 
+/// Who may send VXLAN here.
+pub fn members(senders: &BTreeSet<IpAddr>) -> Elements {
+    let mut out = Elements::new();
+    for addr in senders {
+        put(&mut out, of_family(addr.is_ipv4(), "member4", "member6"), Element::key([Part::from(*addr)]));
+    }
+    out
+}
+
 /// Which node a mark names.
 pub fn mesh_egress(mesh: &Mesh) -> Elements {
     let mut out = Elements::new();

@@ -5,7 +5,7 @@
 //!
 //! * [`names`]: what our things are called, and the mesh's packet marks.
 //! * [`rulesets`]: the nftables tables; [`elements`]: what changes in them.
-//! * `gateway`, `mesh`, `overlay`, `sandbox`, `firewall`: one file per thing that is planned.
+//! * `gateway`, `mesh`, `underlay`, `overlay`, `sandbox`, `firewall`: one file per thing that is planned.
 //!
 //! Elements are compared with what is *known* to have been put into a table ([`Known`]), and read back from the kernel only
 //! when that is not known or when it is time to check, since a dump of all tables grows with services x sandboxes.
@@ -33,6 +33,7 @@ pub mod names;
 mod overlay;
 pub mod rulesets;
 mod sandbox;
+pub mod underlay;
 
 use diff::ChangeCache;
 use elements::Elements;
@@ -53,6 +54,8 @@ pub enum UnitKey {
     Gateway,
     /// The routing mesh.
     Mesh,
+    /// Who may send VXLAN here.
+    Underlay,
     /// An overlay's namespace.
     Overlay(NetworkId),
     /// A task's sandbox.
@@ -69,6 +72,7 @@ impl fmt::Display for UnitKey {
             UnitKey::Leftovers => f.write_str("leftovers"),
             UnitKey::Gateway => f.write_str("gateway bridge"),
             UnitKey::Mesh => f.write_str("routing mesh"),
+            UnitKey::Underlay => f.write_str("senders of VXLAN"),
             UnitKey::Overlay(id) => write!(f, "overlay {id}"),
             UnitKey::Sandbox(id) => write!(f, "sandbox of task {id}"),
             UnitKey::User => f.write_str("administrator's table"),
@@ -163,6 +167,9 @@ impl Focus {
         if mesh::shape(old) != mesh::shape(new) {
             keys.insert(UnitKey::Mesh);
         }
+        if old.senders.is_some() != new.senders.is_some() || old.names != new.names {
+            keys.insert(UnitKey::Underlay);
+        }
         for (id, overlay) in &new.overlays {
             if old.overlays.get(id) != Some(overlay) {
                 keys.insert(UnitKey::Overlay(id.clone()));
@@ -204,6 +211,9 @@ pub fn scope(desired: &NodeDesired, known: &Known, focus: &Focus) -> Scope {
         let table = desired.names.mesh_table.as_str();
         look(&Ns::Host, mesh::sysctls(desired), &[(Family::Inet, table), (Family::Netdev, table)]);
     }
+    if focus.looks_at(&UnitKey::Underlay) {
+        look(&Ns::Host, vec![], &[(Family::Inet, &desired.names.vxlan_table)]);
+    }
     if [UnitKey::User, UnitKey::Firewall, UnitKey::Leftovers].iter().any(|key| focus.looks_at(key)) {
         look(&Ns::Host, vec![], &[]);
     }
@@ -230,6 +240,12 @@ pub fn plan(desired: &NodeDesired, observed: &Observed, known: &Known, focus: &F
     if focus.looks_at(&UnitKey::Leftovers) {
         units.push(planner.leftovers());
     }
+    // Before the devices: from the first frame on, only members' are taken, and each member that they know is let in.
+    units.push(if focus.looks_at(&UnitKey::Underlay) {
+        underlay::plan(&mut planner)
+    } else {
+        underlay::update(&mut planner)
+    });
     units.push(if focus.looks_at(&UnitKey::Gateway) {
         gateway::plan(&mut planner)
     } else {

@@ -16,6 +16,8 @@ pub struct Names {
     pub gateway_table: String,
     /// Tables (`inet` and `netdev`) of the mesh.
     pub mesh_table: String,
+    /// Table that says who may send VXLAN here.
+    pub vxlan_table: String,
     /// Routing table of the mesh, reached by mark alone.
     pub mesh_routes: u32,
 }
@@ -29,6 +31,7 @@ impl Names {
             mesh_device: "rn-ingress".into(),
             gateway_table: "rn-gateway".into(),
             mesh_table: "rn-mesh".into(),
+            vxlan_table: "rn-vxlan".into(),
             mesh_routes: 0x726e, // "rn"
         }
     }
@@ -43,6 +46,7 @@ impl Names {
             mesh_device: format!("rnin-{tag}"),
             gateway_table: format!("rn-gateway-{tag}"),
             mesh_table: format!("rn-mesh-{tag}"),
+            vxlan_table: format!("rn-vxlan-{tag}"),
             mesh_routes: 0x726e_0000 | (hash & 0xffff),
         }
     }

@@ -289,6 +289,37 @@ pub fn mesh_egress(names: &Names) -> Ruleset {
     Ruleset { family: Family::Netdev, table: names.mesh_table.clone(), body, elements: Vec::new() }
 }
 
+/// Who may send VXLAN here (see `plan/underlay.rs`).
+///
+/// On the input hook, where fragments are whole again. The port comes first: all that is not for it leaves after one comparison.
+pub fn underlay(names: &Names, vxlan: Port) -> Ruleset {
+    let gw = &names.gateway_bridge;
+    let body = format!(
+        " set member4 {{ typeof ip saddr; }}
+ set member6 {{ typeof ip6 saddr; }}
+ chain in {{
+  type filter hook input priority -10
+  udp dport {vxlan} jump members
+ }}
+ chain members {{
+  iifname \"{gw}\" counter drop
+  ip saddr @member4 return
+  ip6 saddr @member6 return
+  counter drop
+ }}
+ chain forward {{
+  type filter hook forward priority -10
+  udp dport {vxlan} iifname \"{gw}\" jump tasks
+ }}
+ chain tasks {{
+  ip daddr @member4 counter drop
+  ip6 daddr @member6 counter drop
+ }}
+"
+    );
+    Ruleset { family: Family::Inet, table: names.vxlan_table.clone(), body, elements: Vec::new() }
+}
+
 /// The administrator's table: made once, never touched again.
 pub fn user() -> String {
     format!(

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use proptest::prelude::*;
+use proto::model::NodeId;
 
 use super::*;
 use crate::{
@@ -125,27 +126,33 @@ fn any_world() -> impl Strategy<Value = World> {
     let task = (0usize..3, 1u64..9, 0usize..3, state, dns)
         .prop_map(|(service, slot, node, state, dns)| AnyTask { service, slot, node, state, dns });
     let tasks = proptest::collection::vec(task, 0..24);
-    (tasks, any::<[bool; 3]>(), any::<bool>()).prop_map(|(tasks, alive, with_mesh)| {
-        let mut w = World::new();
-        let services = ["web", "api", "db"];
-        w.service("web", &["10.0.1.2", "fd00:2::2"], 8080, &["www"]);
-        w.service("api", &["10.0.1.3", "fd00:2::3"], 9090, &[]);
-        w.service("db", &[], 0, &[]);
-        for t in tasks {
-            let host = 20 + t.service as u32 * 10 + t.slot as u32;
-            let task = w.task(services[t.service], t.slot, ["a", "b", "c"][t.node], host, t.state);
-            if let Some(sandbox) = w.local.sandboxes.get_mut(&task) {
-                sandbox.dns = t.dns.map(|udp| DnsPorts { udp, tcp: udp + 1 });
+    (tasks, any::<[bool; 3]>(), any::<[bool; 3]>()).prop_map(
+        |(tasks, alive, [with_mesh, members_only, moved])| {
+            let mut w = World::new();
+            w.local.vxlan_members_only = members_only;
+            if moved {
+                w.node("b", "10.78.0.2", &["10.0.0.2", "fd00:1::2"]);
             }
-        }
-        for (node, alive) in ["a", "b", "c"].into_iter().zip(alive) {
-            w.set_alive(node, alive);
-        }
-        if !with_mesh {
-            w.assigned.networks.remove(&id::<NetworkId>("ingress"));
-        }
-        w
-    })
+            let services = ["web", "api", "db"];
+            w.service("web", &["10.0.1.2", "fd00:2::2"], 8080, &["www"]);
+            w.service("api", &["10.0.1.3", "fd00:2::3"], 9090, &[]);
+            w.service("db", &[], 0, &[]);
+            for t in tasks {
+                let host = 20 + t.service as u32 * 10 + t.slot as u32;
+                let task = w.task(services[t.service], t.slot, ["a", "b", "c"][t.node], host, t.state);
+                if let Some(sandbox) = w.local.sandboxes.get_mut(&task) {
+                    sandbox.dns = t.dns.map(|udp| DnsPorts { udp, tcp: udp + 1 });
+                }
+            }
+            for (node, alive) in ["a", "b", "c"].into_iter().zip(alive) {
+                w.set_alive(node, alive);
+            }
+            if !with_mesh {
+                w.assigned.networks.remove(&id::<NetworkId>("ingress"));
+            }
+            w
+        },
+    )
 }
 
 proptest! {
@@ -180,6 +187,49 @@ proptest! {
         }
         foreign_is_untouched(&kernel);
     }
+}
+
+proptest! {
+    /// A frame can be answered only by who may send one.
+    #[test]
+    fn who_is_sent_frames_may_send_some(world in any_world()) {
+        let kernel = kernel();
+        let desired = desired(&world);
+        pass(&kernel, &desired, &mut Known::new(), &Focus::All(true));
+        let observed = kernel.observe(&scope(&desired, &Known::new(), &Focus::All(true))).unwrap();
+        let targets: BTreeSet<_> = observed
+            .namespaces
+            .values()
+            .flat_map(|ns| ns.links.values())
+            .flat_map(|link| link.fdb.iter().map(|entry| entry.dst))
+            .collect();
+        let host = observed.ns(&Ns::Host).unwrap();
+        let table = host.tables.get(&(Family::Inet, "rn-vxlan".to_owned()));
+        prop_assert_eq!(table.is_some(), desired.senders.is_some());
+        let Some(table) = table else { return Ok(()) };
+        let senders = elements::members(&targets);
+        let in_table = table.elements.clone().unwrap_or_default();
+        for (set, elements) in senders {
+            prop_assert!(elements.is_subset(&in_table[&set]), "{:?} of {:?}", elements, in_table);
+        }
+    }
+}
+
+#[test]
+fn members_come_and_go_as_elements() {
+    let mut w = World::new();
+    let (kernel, mut known, first) = (kernel(), Known::new(), desired(&w));
+    pass(&kernel, &first, &mut known, &Focus::All(true));
+    w.node("d", "10.77.0.4", &[]);
+    w.view.nodes.remove(&id::<NodeId>("c"));
+    let second = desired(&w);
+    let focus = Focus::between(&first, &second);
+    let plan = pass(&kernel, &second, &mut known, &focus);
+    let unit = plan.units.iter().find(|u| u.key == UnitKey::Underlay).unwrap();
+    let [Step::UpdateElements { table, changes, .. }] = unit.steps.as_slice() else { panic!("{unit:?}") };
+    assert_eq!(table, "rn-vxlan");
+    let [change] = changes.as_slice() else { panic!("{changes:?}") };
+    assert_eq!((change.set.as_str(), change.add.len(), change.del.len()), ("member4", 1, 1));
 }
 
 fn ready(world: &mut World, tasks: u64) {

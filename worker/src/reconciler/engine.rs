@@ -21,6 +21,7 @@ use crate::{
     plan::{
         self, Focus, Known, Plan, Unit, UnitKey,
         firewall::{self, Dropping},
+        underlay::Recent,
     },
     services::ServiceTable,
 };
@@ -56,6 +57,7 @@ pub(super) struct Engine {
     inputs: Option<(Arc<Assigned>, Arc<PeerView>)>,
     failed: BTreeMap<UnitKey, String>,
     dropping: Vec<Dropping>,
+    members: Recent,
     additive_until: Option<Instant>,
     /// The last pass left things in tables that are not in its answer.
     blind: bool,
@@ -79,6 +81,8 @@ impl Engine {
             bridge_netfilter: bridge_netfilter(),
             settled: false,
             firewall_compat: config.firewall_compat,
+            vxlan_members_only: config.vxlan_members_only,
+            recent_members: BTreeSet::new(),
         };
         Ok(Self {
             kernel,
@@ -90,6 +94,7 @@ impl Engine {
             inputs: None,
             failed: BTreeMap::new(),
             dropping: Vec::new(),
+            members: Recent::default(),
             additive_until: None,
             blind: false,
             passes: 0,
@@ -184,6 +189,7 @@ impl Engine {
             failed: failed.collect(),
             port_conflicts: self.ports.conflicts(),
             dropping: self.dropping.clone(),
+            senders: self.last.as_ref().and_then(|(desired, _)| desired.senders.as_ref()).map(BTreeSet::len),
             ..Status::default()
         }
     }
@@ -196,6 +202,7 @@ impl Engine {
         // Reservations that failed are tried again when the clock says, not at each change.
         self.local.port_conflicts = self.ports.reserve(wanted, depth != Depth::Changes);
         self.local.bridge_netfilter = bridge_netfilter();
+        self.local.recent_members = self.members.after(view, Instant::now());
 
         let desired = NodeDesired::compute(assigned, view, &self.local, Arc::clone(&table));
         let warm = self.additive_until.is_none_or(|until| Instant::now() >= until);
@@ -297,7 +304,7 @@ impl Engine {
                 };
                 keys.extend(self.failed.keys().cloned());
                 if depth == Depth::Light {
-                    keys.extend([UnitKey::Gateway, UnitKey::Mesh, UnitKey::User, UnitKey::Firewall]);
+                    keys.extend(FIXED);
                     keys.extend(desired.overlays.keys().cloned().map(UnitKey::Overlay));
                 }
                 Focus::Units(keys)
@@ -386,21 +393,28 @@ impl Engine {
                     out.extend(desired.sandboxes.get(id).iter().flat_map(|s| s.networks()).cloned());
                 }
                 UnitKey::Mesh => out.extend(desired.mesh.as_ref().map(|m| m.id.clone())),
-                UnitKey::Gateway | UnitKey::Leftovers | UnitKey::User | UnitKey::Firewall => {}
+                UnitKey::Gateway
+                | UnitKey::Underlay
+                | UnitKey::Leftovers
+                | UnitKey::User
+                | UnitKey::Firewall => {}
             }
         }
         out
     }
 }
 
+/// What there is on every node.
+const FIXED: [UnitKey; 5] =
+    [UnitKey::Gateway, UnitKey::Mesh, UnitKey::Underlay, UnitKey::User, UnitKey::Firewall];
+
 fn units(desired: &NodeDesired, focus: &Focus) -> Vec<UnitKey> {
     match focus {
         Focus::Units(keys) => keys.iter().cloned().collect(),
         Focus::All(_) => {
-            let fixed = [UnitKey::Gateway, UnitKey::Mesh, UnitKey::User, UnitKey::Firewall];
             let overlays = desired.overlays.keys().cloned().map(UnitKey::Overlay);
             let sandboxes = desired.sandboxes.keys().cloned().map(UnitKey::Sandbox);
-            fixed.into_iter().chain(overlays).chain(sandboxes).collect()
+            FIXED.into_iter().chain(overlays).chain(sandboxes).collect()
         }
     }
 }

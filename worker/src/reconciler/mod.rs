@@ -69,6 +69,8 @@ pub struct Config {
     pub gateway_subnet: Option<ipnet::Ipv4Net>,
     /// Let our flows through other people's forward chains that drop what they do not know.
     pub firewall_compat: bool,
+    /// Take VXLAN from members' data-path addresses only.
+    pub vxlan_members_only: bool,
 }
 
 /// A task that is to have a sandbox, with its overlays.
@@ -166,6 +168,8 @@ pub struct Status {
     pub port_conflicts: Vec<PortConflict>,
     /// Other people's forward chains that drop what they do not know.
     pub dropping: Vec<Dropping>,
+    /// From how many addresses VXLAN is taken; none = from everybody, or there is none on this node.
+    pub senders: Option<usize>,
     /// Time of the last pass.
     pub last_pass: Duration,
 }
