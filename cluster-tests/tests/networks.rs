@@ -170,6 +170,7 @@ fn networks_are_told_apart_by_id_and_name() -> Result<()> {
     let overlay = ["network", "create", "-d", "overlay"];
     for (args, words) in [
         (&["app"][..], &["network with name app already exists"][..]),
+        (&["APP"], &["network with name app already exists", "more than case"]),
         (&["--ipv4=false", "six"], &["six", "IPv4 cannot be disabled"]),
         (&["--subnet", "10.60.0.5/24", "bits"], &["10.60.0.5/24"]),
         (&["--subnet", "10.60.0.0/25", "overlap"], &["10.60.0.0/25", "app"]),

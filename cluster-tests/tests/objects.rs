@@ -18,6 +18,9 @@ fn services_are_made_shown_and_removed_again_and_again() -> Result<()> {
         ensure!(id.len() == 25, "{id}");
         manager
             .says(&["service", "create", "-d", "--name", "web", IMAGE], &["service web already exists"])?;
+        // DNS would not tell the two apart.
+        let upper = ["service", "create", "-d", "--name", "WEB", IMAGE];
+        manager.says(&upper, &["service web already exists", "more than case"])?;
         manager.says(
             &["service", "create", "-d", "--name", "other", "--publish", "8080:81", IMAGE],
             &["port 8080/tcp is already in use by service \"web\""],

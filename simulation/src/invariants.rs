@@ -235,7 +235,7 @@ mod tests {
         bootstrap::{Bootstrap, InitOptions},
         store::{
             apply::apply,
-            command::{Command, Proposal},
+            command::{Command, Proposal, RULES},
         },
     };
     use proto::model::{
@@ -247,7 +247,8 @@ mod tests {
 
     fn state(revision: u64, commands: Vec<Command>) -> State {
         let mut state = State::default();
-        let applied = apply(&mut state, Revision(revision), &Proposal { commands, at: Timestamp(1) });
+        let applied =
+            apply(&mut state, Revision(revision), &Proposal { commands, at: Timestamp(1), rules: RULES });
         assert!(applied.outcomes.iter().all(Result::is_ok), "{applied:?}");
         state
     }

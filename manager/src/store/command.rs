@@ -22,7 +22,16 @@ pub struct Proposal {
     pub commands: Vec<Command>,
     /// The proposer's clock.
     pub at: Timestamp,
+    /// By which rules it is applied: those of its proposer, whatever version applies it. [`RULES`] are the present ones.
+    pub rules: u32,
 }
+
+/// What `apply` holds new entries to. Entries of before keep the rules they were written under, so that a log read again gives
+/// the same state.
+///
+/// * 0: names are compared byte by byte.
+/// * 1: names of services and of networks differ by more than case: DNS does not tell `web` from `WEB`.
+pub const RULES: u32 = 1;
 
 /// An object that can carry conditions.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -27,7 +27,7 @@ pub(crate) fn decode_proposal(bytes: &[u8]) -> Result<Proposal, ProposalError> {
 
 impl From<Proposal> for pb::Proposal {
     fn from(p: Proposal) -> Self {
-        Self { commands: p.commands.into_iter().map(Into::into).collect(), at: p.at.0 }
+        Self { commands: p.commands.into_iter().map(Into::into).collect(), at: p.at.0, rules: p.rules }
     }
 }
 
@@ -36,7 +36,7 @@ impl TryFrom<pb::Proposal> for Proposal {
 
     fn try_from(p: pb::Proposal) -> Result<Self, Malformed> {
         let commands = p.commands.into_iter().map(Command::try_from).collect::<Result<_, _>>()?;
-        Ok(Self { commands, at: Timestamp(p.at) })
+        Ok(Self { commands, at: Timestamp(p.at), rules: p.rules })
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Leadership,
-    command::{Command, Outcome},
+    command::{Command, Outcome, RULES},
     error::ProposeError,
 };
 use crate::raft::{Encoded, Raft};
@@ -75,7 +75,7 @@ pub(crate) async fn run(
                 (count, p.reply)
             })
             .collect();
-        let proposal = pb::Proposal { commands, at: Timestamp::now().0 };
+        let proposal = pb::Proposal { commands, at: Timestamp::now().0, rules: RULES };
         let result = stop.run_until_cancelled(write(&raft, &mut leadership, patience, &proposal)).await;
         let result = result.unwrap_or_else(|| Err(ProposeError::Fatal("the manager is stopping".into())));
         // A caller that has gone away is no error.

@@ -10,7 +10,7 @@ use proto::model::{
 
 use crate::store::{
     apply::apply as apply_entry,
-    command::{Command, Outcome, Proposal},
+    command::{Command, Outcome, Proposal, RULES},
     state::State,
 };
 
@@ -41,7 +41,7 @@ pub(crate) fn state() -> State {
 /// Applies commands as one entry.
 pub(crate) fn apply(state: &mut State, commands: Vec<Command>, at: Timestamp) -> Vec<Outcome> {
     let revision = Revision(state.revision.0 + 1);
-    apply_entry(state, revision, &Proposal { commands, at }).outcomes
+    apply_entry(state, revision, &Proposal { commands, at, rules: RULES }).outcomes
 }
 
 /// The same, where nothing may be refused.

@@ -38,6 +38,16 @@ pub(super) fn name(kind: &str, flag: &str, name: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Whether two names of services, or of networks, are one: DNS does not tell them apart by case.
+fn same_name(a: &str, b: &str) -> bool {
+    a.eq_ignore_ascii_case(b)
+}
+
+/// What to say of a name that is taken in another spelling.
+fn beyond_case(taken: &str, asked: &str) -> &'static str {
+    if taken == asked { "" } else { " that differs by more than case, which DNS does not see" }
+}
+
 /// Letters and digits, with `-` and `_` inside (swarmkit `isValidDNSName`).
 pub(super) fn is_dns_label(name: &str) -> bool {
     let bytes = name.as_bytes();

@@ -33,9 +33,13 @@ pub fn create(state: &State, spec: &NetworkSpec) -> Result<(), ApiError> {
     }
     super::labels(&object, &spec.labels)?;
     driver(&object, spec)?;
-    if let Some(holder) = state.networks.values().find(|n| n.spec.name == spec.name) {
-        return Err(ApiError::conflict(format!("network with name {} already exists", spec.name))
-            .help(format!("it is {}; choose another name, or: rnctl network rm {}", holder.id, spec.name)));
+    if let Some(holder) = state.networks.values().find(|n| super::same_name(&n.spec.name, &spec.name)) {
+        let name = &holder.spec.name;
+        return Err(ApiError::conflict(format!("network with name {name} already exists")).help(format!(
+            "it is {}; choose another name{}, or: rnctl network rm {name}",
+            holder.id,
+            super::beyond_case(name, &spec.name)
+        )));
     }
     if spec.ingress {
         ingress(state, &object, spec)?;

@@ -17,10 +17,12 @@ use crate::{scheduler::constraint, store::state::State};
 /// Checks a new service and resolves its networks' names to ids.
 pub fn create(state: &State, spec: ServiceSpec) -> Result<ServiceSpec, ApiError> {
     super::name("service", "rnctl service create --name NAME IMAGE", &spec.name)?;
-    if let Some(holder) = state.services.values().find(|s| s.spec.name == spec.name) {
-        return Err(ApiError::conflict(format!("service {} already exists", spec.name)).help(format!(
-            "it is {}; choose another name, or change it: rnctl service update {}",
-            holder.id, spec.name
+    if let Some(holder) = state.services.values().find(|s| super::same_name(&s.spec.name, &spec.name)) {
+        let name = &holder.spec.name;
+        return Err(ApiError::conflict(format!("service {name} already exists")).help(format!(
+            "it is {}; choose another name{}, or change it: rnctl service update {name}",
+            holder.id,
+            super::beyond_case(name, &spec.name)
         )));
     }
     checked(state, None, spec)

@@ -7,7 +7,7 @@ use proto::model::{NetworkAllocation, Revision, Subnet, TaskState, TaskStatus, T
 use super::*;
 use crate::store::{
     apply::apply,
-    command::{Command, Proposal},
+    command::{Command, Proposal, RULES},
     fixtures::{id, network, node},
 };
 
@@ -55,7 +55,8 @@ fn wanted(n: usize, network: &str, addrs: &[&str]) -> Request {
 
 fn attach(state: &mut State, n: usize, request: Request) -> Result<Task, String> {
     let task = plan(state, &id("node", n), request).map_err(|e| e.message)?;
-    let proposal = Proposal { commands: vec![Command::Attach(Box::new(task.clone()))], at: Timestamp(7) };
+    let proposal =
+        Proposal { commands: vec![Command::Attach(Box::new(task.clone()))], at: Timestamp(7), rules: RULES };
     let applied = apply(state, Revision(state.revision.0 + 1), &proposal);
     applied.outcomes.into_iter().next().unwrap().map_err(|e| e.to_string())?;
     Ok((**state.tasks.get(&task.id).unwrap()).clone())
@@ -112,7 +113,7 @@ fn its_node_ends_it_and_the_reaper_forgets_it() {
     assert!(reap(&state).is_empty(), "without a service, and nobody's to remove: {:?}", reap(&state));
     let status = TaskStatus { state: TaskState::Shutdown, ..TaskStatus::default() };
     let over = Command::ReportTask { id: task.id.clone(), status };
-    apply(&mut state, Revision(50), &Proposal { commands: vec![over], at: Timestamp(8) });
+    apply(&mut state, Revision(50), &Proposal { commands: vec![over], at: Timestamp(8), rules: RULES });
     assert_eq!(reap(&state), [Command::RemoveTask(task.id.clone())]);
     // And its address is free at once.
     let held =

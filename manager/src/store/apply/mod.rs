@@ -39,7 +39,8 @@ pub struct Applied {
 /// Applies a proposal as the entry `revision`.
 pub fn apply(state: &mut State, revision: Revision, proposal: &Proposal) -> Applied {
     state.revision = revision;
-    let mut applying = Applying { state, revision, at: proposal.at, changes: Vec::new() };
+    let Proposal { at, rules, .. } = *proposal;
+    let mut applying = Applying { state, revision, at, rules, changes: Vec::new() };
     let outcomes = proposal.commands.iter().map(|c| applying.command(c)).collect();
     Applied { outcomes, changes: applying.changes }
 }
@@ -49,10 +50,16 @@ struct Applying<'a> {
     state: &'a mut State,
     revision: Revision,
     at: Timestamp,
+    rules: u32,
     changes: Vec<Change>,
 }
 
 impl Applying<'_> {
+    /// Whether two names are one.
+    fn same_name(&self, a: &str, b: &str) -> bool {
+        if self.rules >= 1 { a.eq_ignore_ascii_case(b) } else { a == b }
+    }
+
     fn command(&mut self, command: &Command) -> Outcome {
         match command {
             Command::InitCluster(cluster) => self.init_cluster(cluster),

@@ -17,9 +17,9 @@ impl Applying<'_> {
         if self.state.networks.get(&network.id).is_some() {
             return refuse(format!("network {} exists already", network.id));
         }
-        if let Some(holder) = self.state.network_by_name(name) {
-            let holder = holder.id.to_string();
-            return Err(Rejected::NameTaken { kind: Cow::Borrowed("network"), name: name.clone(), holder });
+        if let Some(holder) = self.state.networks.values().find(|o| self.same_name(&o.spec.name, name)) {
+            let (name, holder) = (holder.spec.name.clone(), holder.id.to_string());
+            return Err(Rejected::NameTaken { kind: Cow::Borrowed("network"), name, holder });
         }
         if network.allocation.is_some() {
             return refuse("a new network has no subnets: those are the allocator's to give");

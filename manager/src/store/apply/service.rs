@@ -19,9 +19,9 @@ impl Applying<'_> {
         if self.state.services.get(&service.id).is_some() {
             return refuse(format!("service {} exists already", service.id));
         }
-        if let Some(holder) = self.state.service_by_name(name) {
-            let holder = holder.id.to_string();
-            return Err(Rejected::NameTaken { kind: Cow::Borrowed("service"), name: name.clone(), holder });
+        if let Some(holder) = self.state.services.values().find(|o| self.same_name(&o.spec.name, name)) {
+            let (name, holder) = (holder.spec.name.clone(), holder.id.to_string());
+            return Err(Rejected::NameTaken { kind: Cow::Borrowed("service"), name, holder });
         }
         if service.allocation.is_some() {
             return refuse("a new service has no ports and addresses: those are the allocator's to give");

@@ -7,6 +7,7 @@ use proto::model::*;
 
 use super::*;
 use crate::store::{
+    command::RULES,
     fixtures::{addr, attached, cluster, id, ingress, network, node, port, service, subnets, task},
     index::Owner,
     snapshot,
@@ -14,7 +15,7 @@ use crate::store::{
 
 fn run(state: &mut State, commands: Vec<Command>) -> Applied {
     let revision = Revision(state.revision.0 + 1);
-    apply(state, revision, &Proposal { commands, at: Timestamp(1_000 + revision.0) })
+    apply(state, revision, &Proposal { commands, at: Timestamp(1_000 + revision.0), rules: RULES })
 }
 
 #[track_caller]
@@ -75,10 +76,23 @@ fn names_are_unique() {
     twin.spec.name = "net1".into();
     let why = refused(&mut state, Command::CreateNetwork(Box::new(twin)));
     assert_eq!(why, "network name \"net1\" is already in use by network network1");
+    let mut twin = network(9);
+    twin.spec.name = "Net1".into();
+    let why = refused(&mut state, Command::CreateNetwork(Box::new(twin)));
+    assert_eq!(why, "network name \"net1\" is already in use by network network1");
     let mut twin = service(9, &[], Vec::new());
     twin.spec.name = "svc1".into();
     let why = refused(&mut state, Command::CreateService(Box::new(twin.clone())));
     assert_eq!(why, "service name \"svc1\" is already in use by service service1");
+    twin.spec.name = "SVC1".into();
+    let why = refused(&mut state, Command::CreateService(Box::new(twin.clone())));
+    assert_eq!(why, "service name \"svc1\" is already in use by service service1");
+    // An entry that an earlier version wrote means what it meant then.
+    let (revision, commands) =
+        (Revision(state.revision.0 + 1), vec![Command::CreateService(Box::new(twin.clone()))]);
+    let of_before = Proposal { commands, at: Timestamp(0), rules: 0 };
+    assert_eq!(apply(&mut state.clone(), revision, &of_before).outcomes, [Ok(())]);
+    twin.spec.name = "svc1".into();
     accepted(&mut state, Command::RemoveService(id("service", 1)));
     accepted(&mut state, Command::CreateService(Box::new(twin)));
     assert_eq!(state.service_by_name("svc1").unwrap().id, id("service", 9));

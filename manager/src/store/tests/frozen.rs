@@ -25,7 +25,7 @@ fn frozen(name: &str, now: &[u8]) -> Vec<u8> {
 #[test]
 fn frozen_commands_are_read() {
     for (name, command) in one_of_each() {
-        let proposal = Proposal { commands: vec![command], at: Timestamp(1_700_000_000_000) };
+        let proposal = Proposal { commands: vec![command], at: Timestamp(1_700_000_000_000), rules: 0 };
         let bytes = pb::Proposal::from(proposal.clone()).encode_to_vec();
         assert_eq!(decode_proposal(&bytes).as_ref(), Ok(&proposal), "{name}");
         assert_eq!(decode_proposal(&frozen(name, &bytes)), Ok(proposal), "{name}");

@@ -96,6 +96,9 @@ fn an_unknown_network_is_named_with_the_way_out() {
 fn each_mistake_is_named() {
     let messages = |s: fn(&mut ServiceSpec)| refused(s).message;
     assert!(messages(|s| s.name = "db".into()).contains("service db already exists"));
+    let error = refused(|s| s.name = "DB".into());
+    assert_eq!(error.message, "service db already exists");
+    assert!(error.help.unwrap().contains("differs by more than case"));
     assert!(messages(|s| s.name = "a.b".into()).contains("DNS name component"));
     assert!(messages(|s| s.task.networks = vec![attachment("ingress")]).contains("explicitly attached"));
     assert!(

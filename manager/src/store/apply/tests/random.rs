@@ -180,7 +180,7 @@ proptest! {
         for (i, commands) in log.into_iter().enumerate() {
             let revision = Revision(i as u64 + 1);
             let before = state.clone();
-            let proposal = Proposal { commands, at: Timestamp(revision.0) };
+            let proposal = Proposal { commands, at: Timestamp(revision.0), rules: RULES };
             let applied = apply(&mut state, revision, &proposal);
             prop_assert_eq!(applied.outcomes.len(), proposal.commands.len());
             prop_assert_eq!(&apply(&mut twin, revision, &proposal), &applied);
@@ -216,7 +216,7 @@ proptest! {
         for n in 0..8 {
             for host in 0..6 {
                 let command = vec![Command::AllocateTask { id: id("task", n), allocation: attached(1, host) }];
-                let proposal = Proposal { commands: command, at: Timestamp(0) };
+                let proposal = Proposal { commands: command, at: Timestamp(0), rules: RULES };
                 let next = Revision(1_000);
                 prop_assert_eq!(apply(&mut both.0, next, &proposal), apply(&mut both.1, next, &proposal));
             }
