@@ -285,3 +285,46 @@ fn run_exits_as_its_container_does() -> Result<()> {
     ensure!(host.rnctl(&["rm", &id[..10]])? == id[..10]);
     Ok(())
 }
+
+/// The same command from many sides at once; what each printed, or why it failed.
+fn at_once(host: &Host, n: usize, args: &[&str]) -> Vec<Result<String>> {
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..n).map(|_| scope.spawn(|| host.rnctl(args))).collect();
+        asking.into_iter().map(|t| t.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn of_many_that_ask_at_once_one_gets_the_name() -> Result<()> {
+    let cluster = Cluster::daemons(1)?;
+    cluster.import()?;
+    let host = &cluster.hosts[0];
+    for round in 0..5 {
+        let name = format!("one{round}");
+        let made = at_once(host, 8, &["create", "--network", "host", "--name", &name, IMAGE, "true"]);
+        let (made, refused): (Vec<_>, Vec<_>) = made.into_iter().partition(Result::is_ok);
+        ensure!(made.len() == 1, "{made:?}");
+        for why in refused.into_iter().filter_map(Result::err) {
+            ensure!(format!("{why:#}").contains("is already in use by container"), "{why:#}");
+        }
+        let list = host.rnctl(&["ps", "-a", "-q", "--filter", &format!("name=^{name}$")])?;
+        ensure!(list.lines().count() == 1, "{list}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_new_volume_is_filled_once_and_whole_before_anybody_uses_it() -> Result<()> {
+    let cluster = Cluster::daemons(1)?;
+    cluster.import()?;
+    let host = &cluster.hosts[0];
+    let plain = host.rnctl(&["run", "--rm", "--network", "host", IMAGE, "ls", "/bin"])?;
+    for round in 0..3 {
+        let mount = format!("type=volume,source=shared{round},target=/bin");
+        let args = ["run", "--rm", "--network", "host", "--mount", &mount, IMAGE, "ls", "/bin"];
+        for seen in at_once(host, 6, &args) {
+            ensure!(seen? == plain, "a part of the image's files");
+        }
+    }
+    Ok(())
+}

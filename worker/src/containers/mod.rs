@@ -98,6 +98,8 @@ struct Shared {
     /// For containers that are being adopted, while a membership begins.
     settling: Mutex<Option<mpsc::Sender<()>>>,
     table: Mutex<BTreeMap<ContainerId, Handle>>,
+    /// Held from looking whether a name is free to having taken it.
+    naming: Mutex<()>,
 }
 
 /// All containers of this machine that users run. Cheap to clone.
@@ -125,6 +127,7 @@ impl Containers {
             ground: watch::Sender::default(),
             settling: Mutex::default(),
             table: Mutex::default(),
+            naming: Mutex::default(),
         };
         let containers = Self(Arc::new(shared));
         for definition in all {
@@ -152,6 +155,7 @@ impl Containers {
     pub fn create(&self, definition: Definition) -> Result<(ContainerId, String), ApiError> {
         let mut definition =
             Definition { created_at: Timestamp::now(), stopped: true, task: None, ..definition };
+        let naming = self.0.naming.lock().unwrap_or_else(PoisonError::into_inner);
         if definition.name.is_empty() {
             definition.name = names::free(|name| self.holder(name).is_some());
         }
@@ -165,6 +169,7 @@ impl Containers {
         self.0.definitions.save(&definition)?;
         let made = (definition.id.clone(), definition.name.clone());
         self.live(definition, false);
+        drop(naming);
         Ok(made)
     }
 
