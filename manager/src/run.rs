@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use certs::{Connector, Listener, SharedIdentity, Target, UnlockKey, transport};
 use proto::{
-    error::ApiError,
+    error::{ApiError, with_causes},
     model::Cluster,
     pb::{
         self, ca_server::CaServer, control_server::ControlServer, dispatcher_server::DispatcherServer,
@@ -105,7 +105,7 @@ pub enum ManagerError {
     #[error("{0}")]
     Join(ApiError),
     /// The server stopped.
-    #[error("the manager's server stopped: {0}")]
+    #[error("the manager's server stopped: {}", with_causes(.0))]
     Serve(#[from] tonic::transport::Error),
     /// A defect.
     #[error("a part of the manager ended: {0}")]

@@ -83,6 +83,21 @@ impl Kind {
     }
 }
 
+/// An error of a library with its causes, the outermost first: many a library says in its own text only where it was, and what
+/// was wrong in the cause's. What has been said is not said again.
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text = if text.is_empty() { more } else { format!("{text}: {more}") };
+        }
+        cause = inner.source();
+    }
+    text
+}
+
 /// An error for a user. `message` names the object and the cause; `help` says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiError {
@@ -173,6 +188,26 @@ impl From<tonic::Status> for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_of_a_library_keeps_its_cause() {
+        #[derive(Debug)]
+        struct Layer(&'static str, Option<Box<Layer>>);
+        impl fmt::Display for Layer {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.0)
+            }
+        }
+        impl std::error::Error for Layer {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                self.1.as_deref().map(|inner| inner as _)
+            }
+        }
+        let inner = Layer("connection refused", None);
+        let middle = Layer("tcp: connection refused", Some(Box::new(inner)));
+        let outer = Layer("transport error", Some(Box::new(middle)));
+        assert_eq!(with_causes(&outer), "transport error: tcp: connection refused");
+    }
 
     #[test]
     fn an_error_survives_the_wire() {

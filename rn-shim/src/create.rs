@@ -18,12 +18,16 @@ use anyhow::{Context, Result, anyhow, bail};
 use libcontainer::{container::builder::ContainerBuilder, syscall::syscall::SyscallType};
 use nix::{
     errno::Errno,
+    fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
 use shim_wire::{CopyUp, Directory, Rootfs, ShimSpec};
 
-use crate::program::Program;
+use crate::{
+    causes::{self, Causes},
+    program::Program,
+};
 
 /// Where libcontainer keeps its state, in the run directory.
 pub const STATE_DIR: &str = "state";
@@ -49,6 +53,7 @@ pub fn create(spec: &ShimSpec, [stdout, stderr]: [OwnedFd; 2]) -> Result<i32> {
     std::env::set_current_dir("/").context("chdir /")?;
     let state = spec.run_dir.join(STATE_DIR);
     fs::create_dir_all(&state).with_context(|| format!("create {}", state.display()))?;
+    let causes = Causes::keep();
     let mut builder = ContainerBuilder::new(spec.id.clone(), SyscallType::default())
         .with_executor(Program)
         .with_root_path(state)
@@ -65,22 +70,8 @@ pub fn create(spec: &ShimSpec, [stdout, stderr]: [OwnedFd; 2]) -> Result<i32> {
         .with_detach(true)
         .as_sibling(true)
         .build()
-        .map_err(|error| anyhow!(readable(&error)))?;
+        .map_err(|error| anyhow!(causes::readable(&error, causes)))?;
     container.pid().map(|pid| pid.as_raw()).ok_or_else(|| anyhow!("the container has no process"))
-}
-
-/// The innermost cause says what is wrong; the layers above only say where in the library it was noticed.
-fn readable(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    let text = cause.to_string();
-    // Errors of the container's init arrive as text with the path they took in front.
-    match text.rsplit_once("exec: ") {
-        Some((_, reason)) if text.contains("exec: ") => format!("exec: {reason}"),
-        _ => text,
-    }
 }
 
 fn mount_rootfs(rootfs: &Rootfs) -> Result<()> {
@@ -171,6 +162,10 @@ fn make_directory(root: &OwnedFd, directory: &Directory) -> Result<()> {
 /// Copies what the image has at a volume's place into the volume, if that is empty and the image has something.
 fn copy_up(root: &OwnedFd, copy: &CopyUp) -> Result<()> {
     let Ok(from) = open_in_root(root, &copy.from, libc::O_RDONLY | libc::O_DIRECTORY) else { return Ok(()) };
+    // Of two containers that begin with one new volume, the second waits until the first has filled it.
+    let volume = fs::File::open(&copy.to).with_context(|| format!("open {}", copy.to.display()))?;
+    let _filling = Flock::lock(volume, FlockArg::LockExclusive)
+        .map_err(|(_, why)| anyhow!("lock {}: {why}", copy.to.display()))?;
     if fs::read_dir(&copy.to)?.next().is_some() {
         return Ok(());
     }

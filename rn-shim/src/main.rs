@@ -4,6 +4,7 @@
 //! once; what remains is a single thread around one `poll`. `reap` cleans up after a shim that was killed. `exec` is a process of its own: it enters a running container,
 //! runs a program there and ends with that program's exit code. Both read and write what crate `shim_wire` describes.
 
+mod causes;
 mod cgroup;
 mod control;
 mod create;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use certs::{ConnectError, Connector, SharedIdentity, Target};
+use certs::{ConnectError, Connector, SharedIdentity, Target, transport::explain};
 use proto::{
     convert::Malformed,
     error::ApiError,
@@ -76,7 +76,7 @@ pub enum SessionError {
 
 impl From<Status> for SessionError {
     fn from(status: Status) -> Self {
-        SessionError::Call(ApiError::from_status(&status))
+        SessionError::Call(explain(&status))
     }
 }
 

@@ -89,7 +89,7 @@ pub(super) async fn open_chat(
     };
     let handle = spawn_chitchat(chitchat, first, &mux.transport(channel))
         .await
-        .map_err(|e| GossipError::Start(e.to_string()))?;
+        .map_err(|e| GossipError::Start(format!("{e:#}")))?;
     let bell = bell.clone();
     // Deletions are not announced, but the number that follows them is.
     let listener = handle

@@ -3,6 +3,7 @@
 use std::{error::Error, io};
 
 use oci_client::errors::{OciDistributionError, OciErrorCode};
+use proto::error::with_causes;
 
 use crate::runtime::{RuntimeError, image::Reference};
 
@@ -98,7 +99,7 @@ pub fn error(error: OciDistributionError, image: &Reference, username: Option<&s
         OciDistributionError::DigestError(error) => {
             format!("what it sends is not what was asked for: {error}")
         }
-        other => other.to_string(),
+        other => with_causes(&other),
     };
     RuntimeError::Registry {
         message: format!("registry {registry} does not give {image}: {why}"),
