@@ -16,15 +16,13 @@ mod output;
 mod parse;
 mod view;
 
-use std::io::Write;
-
 fn main() {
     let code = match run() {
         Ok(()) => 0,
         Err(failure) => {
             let text = failure.to_string();
             if !text.is_empty() {
-                let _ = writeln!(std::io::stderr(), "{text}");
+                output::complain(&text);
             }
             failure.code()
         }

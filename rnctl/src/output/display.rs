@@ -1,6 +1,6 @@
 //! Lines that change while the user waits.
 
-use super::{ellipsis, emit, is_terminal};
+use super::{bytes, ellipsis, is_terminal, printable};
 use crate::cmd::exec;
 
 /// Shows lines: over the former ones on a terminal, only what is new elsewhere.
@@ -29,6 +29,7 @@ impl Display {
 
     /// Shows these lines in place of those before.
     pub fn show(&mut self, lines: Vec<String>) {
+        let lines: Vec<String> = lines.into_iter().map(|line| printable(&line).into_owned()).collect();
         if self.quiet || lines == self.shown {
             return;
         }
@@ -57,7 +58,7 @@ impl Display {
                 text.push('\n');
             }
         }
-        emit(&text);
+        bytes(false, text.as_bytes());
         self.shown = lines;
     }
 }

@@ -8,11 +8,30 @@ pub mod template;
 pub mod time;
 pub mod units;
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::{
+    borrow::Cow,
+    io::{ErrorKind, IsTerminal, Write},
+};
 
-/// Writes to standard output. When the reader has gone (`rnctl … | head`) there is nothing left to do: the process ends.
+/// Writes to standard output; on a terminal only what is harmless there. When the reader has gone (`rnctl … | head`) there is
+/// nothing left to do: the process ends.
 pub fn emit(text: &str) {
+    let text = if is_terminal() { printable(text) } else { Cow::Borrowed(text) };
     bytes(false, text.as_bytes());
+}
+
+/// Text of others (names, labels, what a registry says) as a terminal may be given it: control characters, with which it could
+/// be made to do things, are written out. Line breaks and tabs stay.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let harmful = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if harmful(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    Cow::Owned(out)
 }
 
 /// Writes bytes to standard output, or to standard error. Ends the process when the reader has gone.
@@ -35,7 +54,7 @@ pub fn line(text: &str) {
 
 /// Writes a line to standard error; nothing can be done where that fails.
 pub fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", printable(text));
 }
 
 /// Whether a person is reading standard output.
@@ -62,6 +81,12 @@ pub fn ellipsis(text: &str, max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_is_told_to_do_nothing() {
+        assert_eq!(printable("a\tb\nä…"), "a\tb\nä…");
+        assert_eq!(printable("\x1b[2Jweb\r\x07\u{9b}1m"), "\\u{1b}[2Jweb\\r\\u{7}\\u{9b}1m");
+    }
 
     #[test]
     fn long_things_are_cut_as_docker_cuts_them() {

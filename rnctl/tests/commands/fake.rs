@@ -158,10 +158,10 @@ impl Control for Fake {
 
     async fn create_service(&self, request: Request<pb::CreateServiceRequest>) -> Reply<pb::Service> {
         let spec = request.into_inner().spec;
-        if spec.as_ref().is_some_and(|s| s.name == "taken") {
-            return Err(ApiError::conflict(
-                "name conflicts with an existing object: service taken already exists",
-            )
+        if let Some(name) = spec.as_ref().map(|s| &s.name).filter(|name| name.starts_with("taken")) {
+            return Err(ApiError::conflict(format!(
+                "name conflicts with an existing object: service {name} already exists"
+            ))
             .help("choose another name")
             .into());
         }

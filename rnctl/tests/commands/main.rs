@@ -4,7 +4,7 @@
 mod fake;
 
 use std::{
-    io::Write,
+    io::{Read, Write},
     path::PathBuf,
     process::{Command, Output, Stdio},
 };
@@ -160,6 +160,40 @@ fn the_command_of_a_service_keeps_its_own_options() {
     let spec = bench.fake.state().services[SERVICE].spec.clone().unwrap();
     assert_eq!(spec.task.unwrap().container.unwrap().args, ["/bin/httpd", "-f", "-p", "[::]:80", "--help"]);
     assert_eq!(spec.endpoint.unwrap().ports[0].published_port, 8080);
+}
+
+/// What a program prints on a terminal.
+fn on_a_terminal(bench: &Bench, args: &[&str]) -> String {
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_rnctl"))
+        .args(["-H", &format!("unix://{}", bench.socket.display())])
+        .args(args)
+        .env("RN_CONFIG", "/nonexistent")
+        .stdin(Stdio::null())
+        .stdout(pty.slave)
+        .spawn()
+        .unwrap();
+    let mut shown = Vec::new();
+    // At the end of a terminal whose other side is closed there is an error, not nothing.
+    let _ = std::fs::File::from(pty.master).read_to_end(&mut shown);
+    assert!(child.wait().unwrap().success());
+    String::from_utf8(shown).unwrap()
+}
+
+#[test]
+fn nobody_drives_a_users_terminal_by_what_things_are_called() {
+    let bench = Bench::new();
+    let ran = bench.run(&["service", "create", "--name", "taken\x1b[2J\r", "hello:1"]);
+    assert!(ran.err.contains("service taken\\u{1b}[2J\\r already exists"), "{ran:?}");
+    bench.run(&["service", "create", "-d", "--name", "web\x1b]0;owned\x07", "hello:1"]);
+    for args in [&["service", "ls"][..], &["service", "ls", "--format", "{{.Name}}"]] {
+        let shown = on_a_terminal(&bench, args);
+        assert!(shown.contains("web\\u{1b}]0;owned\\u{7}"), "{shown:?}");
+        assert!(!shown.contains(['\x1b', '\x07']), "{shown:?}");
+    }
+    // Programs get what there is.
+    let ran = bench.run(&["service", "ls", "--format", "{{.Name}}"]);
+    assert_eq!(ran.out, "web\x1b]0;owned\x07\n");
 }
 
 #[test]

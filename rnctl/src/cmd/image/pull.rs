@@ -116,7 +116,8 @@ impl Display {
             (true, Some(_)) => {
                 let at = self.order.iter().position(|id| *id == layer.id).unwrap_or_default();
                 let up = self.order.len() - at;
-                output::emit(&format!("\x1b[{up}A\r\x1b[2K{}: {text}\x1b[{up}B\r", layer.id));
+                let line = format!("\x1b[{up}A\r\x1b[2K{}: {text}\x1b[{up}B\r", output::printable(&layer.id));
+                output::bytes(false, line.as_bytes());
             }
             // Nobody reads how each byte arrives.
             (false, _) if step == Step::Downloading => {}

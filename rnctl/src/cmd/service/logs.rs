@@ -62,7 +62,7 @@ impl Prefixes {
                     _ if args.no_resolve => id.as_str(),
                     host => host,
                 });
-            format!("{name}@{node}")
+            output::printable(&format!("{name}@{node}")).into_owned()
         };
         let by_task: BTreeMap<String, String> = tasks.iter().map(|t| (t.id.to_string(), prefix(t))).collect();
         let width = by_task.values().map(|p| p.chars().count()).max().unwrap_or(0);
