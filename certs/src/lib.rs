@@ -21,6 +21,8 @@
 mod base36;
 pub mod disk;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod identity;
 pub mod issue;
 pub mod join;

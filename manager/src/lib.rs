@@ -17,6 +17,8 @@ pub mod ca;
 pub mod control_loop;
 pub mod dispatcher;
 pub mod events;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod ipam;
 pub mod keys;
 pub mod leader;

@@ -8,6 +8,8 @@
 
 pub mod convert;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod model;
 pub mod pb;
 pub mod template;

@@ -1,11 +1,17 @@
 //! The bytes of raft: log entries on disk, votes, and the bodies of peer messages. Append-only, as the `.proto` files; held
 //! by frozen fixtures. Hand-written prost messages, because nobody but raft reads them.
 
+#[cfg(any(test, fuzzing))]
+mod fuzzing;
 mod message;
 
 use openraft::{CommittedLeaderId, EntryPayload, LeaderId};
 use prost::Message;
 
+#[cfg(test)]
+pub(crate) use self::fuzzing::one_of_each;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::fuzzing::read_any;
 pub(crate) use self::message::{Ballot, SnapshotReply};
 use super::{Encoded, Member};
 

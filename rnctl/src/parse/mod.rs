@@ -2,6 +2,8 @@
 
 pub mod csv;
 pub mod endpoint;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod image;
 pub mod keyval;
 pub mod mount;

@@ -11,6 +11,8 @@
 pub mod answer;
 pub mod cache;
 mod datagrams;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod server;
 pub mod upstream;
 

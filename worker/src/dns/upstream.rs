@@ -202,7 +202,7 @@ pub fn name_servers(text: &str) -> Vec<SocketAddr> {
 }
 
 /// An upstream's message as the reply to this client's request.
-fn dressed(request: &Message, mut found: Message) -> Message {
+pub(super) fn dressed(request: &Message, mut found: Message) -> Message {
     found.metadata.id = request.metadata.id;
     found.metadata.recursion_desired = request.metadata.recursion_desired;
     found.queries.clone_from(&request.queries);
@@ -255,7 +255,7 @@ async fn ask_tcp(server: SocketAddr, bytes: &[u8], id: u16, query: &Query) -> io
     if answers(&reply, id, query) { Ok(reply) } else { Err(io::Error::other("answer to another question")) }
 }
 
-fn answers(reply: &Message, id: u16, query: &Query) -> bool {
+pub(super) fn answers(reply: &Message, id: u16, query: &Query) -> bool {
     let same = |name: &Name| name.eq_ignore_root(query.name());
     reply.metadata.id == id
         && reply.metadata.message_type == hickory_proto::op::MessageType::Response

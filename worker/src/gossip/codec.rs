@@ -92,6 +92,46 @@ impl Codec {
     }
 }
 
+/// Has chitchat read bytes. What it makes of them is followed by a message that it knows: so nobody waits for what it drops.
+#[cfg(any(test, fuzzing))]
+pub(super) fn decode_one(bytes: &[u8]) {
+    use std::cell::RefCell;
+    thread_local! {
+        static STATE: RefCell<Option<(tokio::runtime::Runtime, Pair, Vec<u8>)>> = const { RefCell::new(None) };
+    }
+    // More does not fit a datagram.
+    if bytes.len() > 65_000 {
+        return;
+    }
+    STATE.with_borrow_mut(|state| {
+        if state.is_none() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            *state = runtime.ok().and_then(|runtime| {
+                let known = ChitchatEnvelope {
+                    version: chitchat::ProtocolVersion::V1,
+                    message: chitchat::ChitchatMessage::BadCluster,
+                };
+                let (pair, known) = runtime.block_on(async {
+                    let mut pair = Pair::open().await.ok()?;
+                    let known = pair.encode(known).await.ok()?;
+                    Some((pair, known))
+                })?;
+                Some((runtime, pair, known))
+            });
+        }
+        let Some((runtime, pair, known)) = state else { return };
+        runtime.block_on(async {
+            let _ = pair.ours.send(bytes).await;
+            let _ = pair.ours.send(known).await;
+            while let Ok(received) = pair.chitchat.recv().await {
+                if format!("{:?}", received.envelope).contains("BadCluster") {
+                    break;
+                }
+            }
+        });
+    });
+}
+
 fn report(error: CodecError) {
     tracing::warn!(%error, "the loopback hop of the gossip codec failed; is the loopback interface up?");
 }
@@ -143,6 +183,16 @@ mod tests {
             bytes,
             "the intruder's bytes were taken for chitchat's"
         );
+    }
+
+    #[test]
+    fn what_members_send_is_read_or_dropped() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let seeds = runtime.block_on(async {
+            let mut pair = Pair::open().await.unwrap();
+            [pair.encode(envelope()).await.unwrap(), forged(&mut pair).await]
+        });
+        smoke::smoke(seeds, 2000, decode_one);
     }
 
     /// A valid chitchat message that differs from [`envelope`].

@@ -11,6 +11,8 @@ mod book;
 mod chat;
 mod codec;
 mod engine;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod keyring;
 mod liveness;
 mod notice;

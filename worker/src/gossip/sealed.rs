@@ -286,6 +286,24 @@ impl Known {
     }
 }
 
+/// Puts together what members' datagrams have inside.
+#[cfg(any(test, fuzzing))]
+pub(super) fn assemble_all(pieces: &[&[u8]]) {
+    let now = Instant::now();
+    let mut known = Known {
+        generation: 1,
+        boot: [0; 8],
+        keys: Vec::new(),
+        window: Window::default(),
+        partial: HashMap::new(),
+        heard: now,
+    };
+    for piece in pieces.iter().filter_map(|plain| Piece::parse(plain)) {
+        let _ = known.assemble(piece, now);
+        assert!(known.partial.len() <= MAX_PARTIAL);
+    }
+}
+
 struct Header {
     node: NodeId,
     lamport: u64,

@@ -76,6 +76,14 @@ impl Tuple {
     }
 }
 
+/// Reads whatever may be a tuple.
+#[cfg(any(test, fuzzing))]
+pub(super) fn read_any(payload: &[u8]) {
+    for (_, value) in attrs(payload, 4) {
+        let _ = Tuple::read(value).flags();
+    }
+}
+
 /// Forgets all connections that match. The kernel does the matching, in one request, except by IPv6 addresses: there it takes
 /// exactly those that do not match (`ctnetlink_filter_match_tuple`; seen on 6.18), so they are looked through here, as are those
 /// that nobody has answered.

@@ -21,6 +21,8 @@ pub mod facts;
 mod fake;
 pub mod features;
 mod forwarding;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod link;
 mod linux;
 mod netlink;

@@ -14,6 +14,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+#[cfg(any(test, fuzzing))]
+pub(super) use observe::read_any;
 pub(super) use observe::{elements, tables};
 pub(super) use template::Template;
 

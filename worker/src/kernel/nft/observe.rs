@@ -120,6 +120,18 @@ pub(in super::super) fn elements(
     Ok(found)
 }
 
+/// Reads whatever may be a chain, a set, or the elements of one.
+#[cfg(any(test, fuzzing))]
+pub(in super::super) fn read_any(payload: &[u8]) {
+    let _ = chain(payload);
+    let Some(set) = set(payload) else { return };
+    for (_, list) in attrs(payload, 4) {
+        for (_, value) in attrs(list, 0) {
+            let _ = element(&set, value);
+        }
+    }
+}
+
 fn set(payload: &[u8]) -> Option<Set> {
     let (mut name, mut flags) = (String::new(), 0);
     let (mut key, mut key_len, mut data, mut data_len) = (0, 0, 0, 0);
