@@ -1,11 +1,7 @@
 //! The completion scripts, in the shells that are installed here.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use tempfile::TempDir;
 
