@@ -62,9 +62,12 @@ pub fn readable(error: &(dyn Error + 'static), causes: Option<Causes>) -> String
     if let Some((_, reason)) = text.rsplit_once("exec: ") {
         return format!("exec: {reason}");
     }
+    // The library's own way through its processes is of no use to anybody.
+    let text = text.rsplit_once("error in executing process : ").map_or(text.as_str(), |(_, last)| last);
     match causes.and_then(|mut causes| causes.first()) {
+        Some(detail) if detail.starts_with(text) => detail,
         Some(detail) if !text.contains(&detail) => format!("{text}: {detail}"),
-        _ => text,
+        _ => text.to_owned(),
     }
 }
 
@@ -200,5 +203,7 @@ mod tests {
         let error = std::io::Error::other("failed syscall");
         let told = readable(&error, Some(causes));
         assert_eq!(told, "failed syscall: failed to mount \"/x\": Operation not permitted");
+        let told = "failed to create container: exec process failed with error error in executing process : failed to x";
+        assert_eq!(readable(&std::io::Error::other(told), None), "failed to x");
     }
 }
