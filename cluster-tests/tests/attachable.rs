@@ -5,7 +5,11 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
-use cluster_tests::{Cluster, Host, image::IMAGE, wait};
+use cluster_tests::{
+    Cluster, Host,
+    image::{self, IMAGE},
+    wait,
+};
 use nix::sys::signal::Signal;
 
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
@@ -307,23 +311,46 @@ fn of_many_that_ask_at_once_one_gets_the_name() -> Result<()> {
         for why in refused.into_iter().filter_map(Result::err) {
             ensure!(format!("{why:#}").contains("is already in use by container"), "{why:#}");
         }
-        let list = host.rnctl(&["ps", "-a", "-q", "--filter", &format!("name=^{name}$")])?;
-        ensure!(list.lines().count() == 1, "{list}");
+        let list = host.rnctl(&["ps", "-a", "--format", "{{.Names}}"])?;
+        ensure!(list.lines().filter(|line| **line == name).count() == 1, "{list}");
     }
     Ok(())
+}
+
+/// The test image with some thousand files more.
+fn import_with_many_files(host: &Host) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let base = dir.path().join("base.tar");
+    image::build(&base, true)?;
+    let mut whole = std::fs::read(&base)?;
+    // Without its end.
+    while whole.ends_with(&[0; 512]) {
+        whole.truncate(whole.len() - 512);
+    }
+    let mut more = tar::Builder::new(Vec::new());
+    for n in 0..4000 {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_mode(0o644);
+        more.append_data(&mut header, format!("many/{n}"), std::io::empty())?;
+    }
+    whole.extend(more.into_inner()?);
+    let path = dir.path().join("many.tar");
+    std::fs::write(&path, whole)?;
+    host.rnctl(&["import", &path.display().to_string(), "many:1"]).map(drop)
 }
 
 #[test]
 fn a_new_volume_is_filled_once_and_whole_before_anybody_uses_it() -> Result<()> {
     let cluster = Cluster::daemons(1)?;
-    cluster.import()?;
     let host = &cluster.hosts[0];
-    let plain = host.rnctl(&["run", "--rm", "--network", "host", IMAGE, "ls", "/bin"])?;
+    import_with_many_files(host)?;
     for round in 0..3 {
-        let mount = format!("type=volume,source=shared{round},target=/bin");
-        let args = ["run", "--rm", "--network", "host", "--mount", &mount, IMAGE, "ls", "/bin"];
-        for seen in at_once(host, 6, &args) {
-            ensure!(seen? == plain, "a part of the image's files");
+        let mount = format!("type=volume,source=shared{round},target=/many");
+        let count = ["sh", "-c", "ls /many | wc -l"];
+        let args = ["run", "--rm", "--network", "host", "--mount", &mount, "many:1"];
+        for seen in at_once(host, 6, &[&args[..], &count].concat()) {
+            ensure!(seen?.trim() == "4000", "a part of the image's files");
         }
     }
     Ok(())
