@@ -1,13 +1,16 @@
 //! The small version of a fuzz target: a parser is given what it is made for, all beginnings of that, and variations of it, the
 //! same in every run. `fuzz/` has the large one.
 
-/// Calls `parse` with each seed, with each beginning of one, and with `rounds` variations of each. What it is given when it panics
-/// is printed.
+/// Calls `parse` with each seed, with each beginning of one, and with `rounds` variations of each; with `RN_SMOKE=n` in the
+/// environment, n in all. What it is given when it panics is printed.
 pub fn smoke<S: AsRef<[u8]>>(
     seeds: impl IntoIterator<Item = S>,
     rounds: usize,
     mut parse: impl FnMut(&[u8]),
 ) {
+    let seeds: Vec<S> = seeds.into_iter().collect();
+    let wanted = std::env::var("RN_SMOKE").ok().and_then(|n| n.parse::<usize>().ok());
+    let rounds = wanted.map_or(rounds, |n| n / seeds.len().max(1));
     let mut chance = Chance(0x5eed);
     let mut parse = |input: &[u8]| {
         let shown = Shown(input);
@@ -15,7 +18,7 @@ pub fn smoke<S: AsRef<[u8]>>(
         std::mem::forget(shown);
     };
     parse(&[]);
-    for seed in seeds {
+    for seed in &seeds {
         let seed = seed.as_ref();
         parse(seed);
         // Long ones are cut at as many places as short ones have.
