@@ -108,6 +108,7 @@ impl Bootstrap {
             network_keys,
             key_clock,
             removed_nodes: Vec::new(),
+            epoch: 0,
             unlock_key,
         };
         let node = ca::joined(&node_id, Role::Manager, options.availability);

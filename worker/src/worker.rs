@@ -91,6 +91,8 @@ pub struct Worker {
     stop: CancellationToken,
     agent: JoinSet<()>,
     work: JoinSet<()>,
+    /// Passes on what the agent hears.
+    relay: JoinSet<()>,
     dns_counts: Arc<DnsCounts>,
 }
 
@@ -139,9 +141,10 @@ impl Worker {
         // What the data plane follows: the agent's word, until `leave` takes everything away.
         let (assigned, mut upstream) =
             (Arc::new(watch::Sender::new(agent.assigned().borrow().clone())), agent.assigned());
-        let (out, leaving) = (assigned.clone(), stop.clone());
+        let out = assigned.clone();
         let (told, mut known_ingress) = (gossip.clone(), Vec::new());
-        work.spawn(async move {
+        let mut relay = JoinSet::new();
+        relay.spawn(async move {
             loop {
                 let now = upstream.borrow_and_update().clone();
                 let ingress = now.node.as_ref().map(|n| n.ingress_addrs.clone()).unwrap_or_default();
@@ -150,9 +153,8 @@ impl Worker {
                     known_ingress = ingress;
                 }
                 out.send_replace(now);
-                tokio::select! {
-                    changed = upstream.changed() => if changed.is_err() { return },
-                    () = leaving.cancelled() => return,
+                if upstream.changed().await.is_err() {
+                    return;
                 }
             }
         });
@@ -257,6 +259,7 @@ impl Worker {
             stop,
             agent,
             work,
+            relay,
             dns_counts,
         })
     }
@@ -305,6 +308,7 @@ impl Worker {
     pub async fn shutdown(mut self) {
         self.containers.pause().await;
         self.agent.shutdown().await;
+        self.relay.shutdown().await;
         self.stop.cancel();
         self.work.shutdown().await;
         self.gossip.shutdown().await;
@@ -319,6 +323,8 @@ impl Worker {
             tracing::warn!("no manager was told that this node leaves: they will notice by its silence");
         }
         self.agent.shutdown().await;
+        // What the agent heard last must not come after what is said here.
+        self.relay.shutdown().await;
         // Tasks end while their networks are still there: their peers are told, and open no new connections to them.
         let no_task = Assigned { tasks: BTreeMap::new(), ..Assigned::clone(&self.assigned()) };
         self.assigned.send_replace(Arc::new(no_task));
@@ -341,7 +347,9 @@ impl Worker {
             }
         }
         // Not the default one, which says that nothing has been received yet.
-        let nothing = Assigned { generation: self.assigned().generation.max(1), ..Assigned::default() };
+        let last = self.assigned().fence();
+        let nothing =
+            Assigned { epoch: last.epoch, generation: last.generation.max(1), ..Assigned::default() };
         self.assigned.send_replace(Arc::new(nothing));
         // The next pass sees nothing assigned: mesh, overlays and sandboxes go.
         let mut status = self.reconciler.status();

@@ -15,6 +15,8 @@ use super::view::View;
 /// Everything that one node is told.
 #[derive(Clone)]
 pub struct AssignmentSet {
+    /// The cluster's epoch, in which `generation` counts.
+    pub epoch: u64,
     /// The entry that it is an answer to.
     pub generation: Revision,
     /// The node itself.
@@ -46,13 +48,15 @@ impl AssignmentSet {
         let services = services.map(|s| (s.id.clone(), s.clone())).collect();
         let digest = |id: &NetworkId| view.digests.get(id).copied().unwrap_or_default();
         let digests = networks.keys().map(|id| (id.clone(), digest(id))).collect();
-        Some(Self { generation: state.revision, node, tasks, networks, services, digests })
+        let epoch = state.cluster.as_ref().map_or(0, |c| c.epoch);
+        Some(Self { epoch, generation: state.revision, node, tasks, networks, services, digests })
     }
 
     /// All of it, as the first message of a stream.
     pub fn complete(&self) -> pb::AssignmentsMessage {
         pb::AssignmentsMessage {
             kind: pb::assignments_message::Kind::Complete.into(),
+            epoch: self.epoch,
             generation: self.generation.0,
             tasks: self.tasks.values().map(|t| pb::Task::from(&**t)).collect(),
             networks: self.networks.values().map(|n| pb::Network::from(&**n)).collect(),
@@ -70,6 +74,7 @@ impl AssignmentSet {
         let (services, removed_services) = diff(&before.services, &self.services, same_service);
         let message = pb::AssignmentsMessage {
             kind: pb::assignments_message::Kind::Incremental.into(),
+            epoch: self.epoch,
             generation: self.generation.0,
             tasks: tasks.map(|t| pb::Task::from(&**t)).collect(),
             removed_tasks,

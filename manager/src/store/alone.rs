@@ -3,11 +3,14 @@
 //! The log gets a last entry that makes this manager the only member, and the manager a new raft id: the others, should they come
 //! back with their old disks, must not take it for the member that they knew. What this manager's log holds beyond what it knows to
 //! be committed is kept: of two ways to be wrong it is the one that loses nothing.
+//!
+//! Workers refuse assignments that are older than what they have. Raft's indices begin anew here, from what this manager knew, which
+//! may be less than they have heard of; so the cluster begins a new epoch, which counts before the index.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use openraft::{CommittedLeaderId, EntryPayload};
-use proto::model::NodeId;
+use proto::model::{NodeId, Timestamp};
 
 use super::{
     Leadership, Store,
@@ -46,6 +49,12 @@ pub(super) fn rewrite(disk: &Disk, node_id: &NodeId, member: Member) -> Result<u
     }
 }
 
+/// The epoch after `known`. A manager that has been away may not know of epochs that others began meanwhile: those who are lost to it
+/// count by the clock, so that the later command wins wherever clocks are right, and by one more where this one's is behind.
+fn next_epoch(known: u64, now: Timestamp) -> u64 {
+    (known + 1).max(now.0 / 1000)
+}
+
 impl Store {
     /// Waits until this manager, made the only one, leads, and tells the state: the others are no members any more. They stay nodes,
     /// with their role, until they come back or are removed.
@@ -60,6 +69,7 @@ impl Store {
             return Err(ProposeError::Unavailable(why.into()).into());
         }
         let state = self.read_index().await?;
+        let known = state.cluster.as_ref().map_or(0, |c| c.epoch);
         let members = state.nodes.values().filter(|n| n.raft_id != 0 || n.id == *self.node_id());
         let commands = members.map(|node| {
             let own = node.id == *self.node_id();
@@ -69,9 +79,22 @@ impl Store {
                 raft_addr: own.then_some(self.inner.addr),
             }
         });
-        for outcome in self.propose(commands.collect()).await? {
+        let epoch = Command::BeginEpoch(next_epoch(known, Timestamp::now()));
+        for outcome in self.propose(std::iter::once(epoch).chain(commands).collect()).await? {
             outcome?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_is_later_than_what_is_known_and_than_what_was_begun_before() {
+        assert_eq!(next_epoch(0, Timestamp(1_800_000_000_000)), 1_800_000_000);
+        assert_eq!(next_epoch(1_800_000_000, Timestamp(1_800_000_000_500)), 1_800_000_001, "within a second");
+        assert_eq!(next_epoch(1_900_000_000, Timestamp(0)), 1_900_000_001, "a clock that was set back");
     }
 }

@@ -64,6 +64,8 @@ pub enum Command {
     FinishRootRotation { root: String, worker: String, manager: String },
     /// control API: what unlocks the managers' disks; empty = nothing.
     SetUnlockKey(UnlockKey),
+    /// `--force-new-cluster`: the cluster's next epoch; refused when it is not above the present one.
+    BeginEpoch(u64),
     /// key manager: the key rings.
     SetNetworkKeys { keys: Vec<NetworkKey>, clock: u64 },
 

@@ -75,6 +75,7 @@ impl From<Command> for pb::Command {
                 })
             }
             Command::SetUnlockKey(key) => Kind::SetUnlockKey(key.0),
+            Command::BeginEpoch(epoch) => Kind::BeginEpoch(epoch),
             Command::SetNetworkKeys { keys, clock } => Kind::SetNetworkKeys(pb::SetNetworkKeys {
                 keys: keys.into_iter().map(Into::into).collect(),
                 clock,
@@ -189,6 +190,7 @@ impl TryFrom<pb::Command> for Command {
                 Command::FinishRootRotation { root: c.root, worker: c.worker_token, manager: c.manager_token }
             }
             Kind::SetUnlockKey(key) => Command::SetUnlockKey(UnlockKey(key)),
+            Kind::BeginEpoch(epoch) => Command::BeginEpoch(epoch),
             Kind::SetNetworkKeys(c) => Command::SetNetworkKeys {
                 keys: c.keys.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
                 clock: c.clock,

@@ -31,6 +31,7 @@ pub(crate) fn cluster() -> Cluster {
         network_keys: Vec::new(),
         key_clock: 0,
         removed_nodes: Vec::new(),
+        epoch: 0,
         unlock_key: Default::default(),
     }
 }
@@ -214,6 +215,7 @@ pub(crate) fn one_of_each() -> Vec<(&'static str, Command)> {
             },
         ),
         ("set_unlock_key", Command::SetUnlockKey(UnlockKey("SWMKEY-1-k".into()))),
+        ("begin_epoch", Command::BeginEpoch(1_800_000_000)),
         ("set_network_keys", Command::SetNetworkKeys { keys: vec![key], clock: 3 }),
         ("create_node", Command::CreateNode(Box::new(node(1)))),
         (

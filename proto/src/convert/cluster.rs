@@ -117,6 +117,7 @@ impl From<model::Cluster> for pb::Cluster {
             network_keys: into_all(m.network_keys),
             key_clock: m.key_clock,
             removed_nodes: texts(&m.removed_nodes),
+            epoch: m.epoch,
             unlock_key: m.unlock_key.0,
         }
     }
@@ -138,6 +139,7 @@ impl TryFrom<pb::Cluster> for model::Cluster {
             network_keys: try_all(p.network_keys)?,
             key_clock: p.key_clock,
             removed_nodes: parse_all("removed_nodes", &p.removed_nodes)?,
+            epoch: p.epoch,
             unlock_key: model::UnlockKey(p.unlock_key),
         })
     }

@@ -281,6 +281,7 @@ fn nodes_networks_and_the_cluster_survive_the_wire() {
         network_keys: vec![NetworkKey { subsystem: KeySubsystem::Data, lamport: 3, key: vec![1; 16] }],
         key_clock: 3,
         removed_nodes: vec![NodeId::random()],
+        epoch: 3,
         unlock_key: UnlockKey("SWMKEY-1-k".into()),
     };
     assert_eq!(Cluster::try_from(pb::Cluster::from(&cluster)), Ok(cluster));

@@ -166,6 +166,9 @@ pub struct Cluster {
     pub key_clock: u64,
     /// Nodes that were removed: their certificates are refused.
     pub removed_nodes: Vec<NodeId>,
+    /// Rises with each `swarm init --force-new-cluster`, whose raft goes on from what one manager knew: its indices may be lower
+    /// than what nodes have heard before.
+    pub epoch: u64,
     /// What unlocks the managers' disks.
     pub unlock_key: UnlockKey,
 }

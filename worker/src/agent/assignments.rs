@@ -8,9 +8,29 @@ use proto::{
     pb::{self, assignments_message::Kind},
 };
 
+/// What tells older assignments from newer ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fence {
+    /// The cluster's epoch, 0 until one has been begun: raft's indices begin anew in each.
+    pub epoch: u64,
+    /// The raft index.
+    pub generation: u64,
+}
+
+impl std::fmt::Display for Fence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.epoch {
+            0 => write!(f, "{}", self.generation),
+            epoch => write!(f, "{} of epoch {epoch}", self.generation),
+        }
+    }
+}
+
 /// This node's assignments: everything a worker needs to know of the cluster, whole.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Assigned {
+    /// The cluster's epoch, in which `generation` counts.
+    pub epoch: u64,
     /// Raft index that this answers; 0 = nothing received yet.
     pub generation: u64,
     /// This node.
@@ -23,6 +43,13 @@ pub struct Assigned {
     pub services: BTreeMap<ServiceId, Arc<Service>>,
     /// Digests of the endpoints of those networks.
     pub digests: BTreeMap<NetworkId, EndpointDigest>,
+}
+
+impl Assigned {
+    /// How new it is.
+    pub fn fence(&self) -> Fence {
+        Fence { epoch: self.epoch, generation: self.generation }
+    }
 }
 
 /// Why a message was not taken. The stream is reopened; it then starts with a complete set.
@@ -39,10 +66,10 @@ pub enum FoldError {
     /// The sender knows less than who spoke before: a manager that has fallen behind.
     #[error("assignments of entry {offered} refused: {known} is known already")]
     Stale {
-        /// Generation of the message.
-        offered: u64,
-        /// Generation known.
-        known: u64,
+        /// The message's.
+        offered: Fence,
+        /// What is known.
+        known: Fence,
     },
     /// Not readable.
     #[error(transparent)]
@@ -73,9 +100,10 @@ impl Fold {
 
     /// Takes a message, whole or not at all.
     pub fn apply(&mut self, message: pb::AssignmentsMessage) -> Result<(), FoldError> {
-        let known = self.assigned.generation;
-        if message.generation < known {
-            return Err(FoldError::Stale { offered: message.generation, known });
+        let known = self.assigned.fence();
+        let offered = Fence { epoch: message.epoch, generation: message.generation };
+        if offered < known {
+            return Err(FoldError::Stale { offered, known });
         }
         let results_in = message.results_in.clone();
         let next = match message.kind() {
@@ -95,7 +123,7 @@ impl Fold {
 }
 
 fn merged(mut base: Assigned, message: pb::AssignmentsMessage) -> Result<Assigned, FoldError> {
-    base.generation = message.generation;
+    (base.epoch, base.generation) = (message.epoch, message.generation);
     if let Some(node) = message.node {
         base.node = Some(Arc::new(node.try_into()?));
     }
@@ -138,6 +166,7 @@ impl From<&Assigned> for pb::AssignmentsMessage {
         };
         Self {
             kind: Kind::Complete.into(),
+            epoch: assigned.epoch,
             generation: assigned.generation,
             tasks: assigned.tasks.values().map(|t| pb::Task::from(&**t)).collect(),
             networks: assigned.networks.values().map(|n| pb::Network::from(&**n)).collect(),
@@ -227,8 +256,9 @@ mod tests {
     fn broken_chains_and_managers_that_lag_are_refused() {
         let old = set(5, &BTreeMap::from([(1, TaskState::Running)]));
         let new = set(9, &BTreeMap::from([(2, TaskState::Running)]));
+        let at = |generation| Fence { epoch: 0, generation };
         let mut fold = Fold::new(new.clone());
-        assert_eq!(fold.apply(complete(&old, 1)), Err(FoldError::Stale { offered: 5, known: 9 }));
+        assert_eq!(fold.apply(complete(&old, 1)), Err(FoldError::Stale { offered: at(5), known: at(9) }));
         let first = difference(&old, &new, 3);
         assert!(
             matches!(fold.apply(first.clone()), Err(FoldError::ChainBreak { .. })),
@@ -237,6 +267,23 @@ mod tests {
         fold.apply(complete(&new, 1)).unwrap();
         assert!(matches!(fold.apply(first), Err(FoldError::ChainBreak { .. })));
         assert_eq!(*fold.assigned(), new, "what is refused changes nothing");
+    }
+
+    #[test]
+    fn a_new_epoch_is_newer_whatever_its_index() {
+        let tasks = BTreeMap::from([(1, TaskState::Running)]);
+        let (before, lagging) = (set(150, &tasks), Assigned { epoch: 7, ..set(101, &tasks) });
+        let mut fold = Fold::new(before.clone());
+        fold.apply(complete(&lagging, 1)).unwrap();
+        assert_eq!(*fold.assigned(), lagging);
+        assert_eq!(
+            Assigned::try_from(pb::AssignmentsMessage::from(&lagging)).unwrap(),
+            lagging,
+            "as on disk"
+        );
+        let stale = FoldError::Stale { offered: before.fence(), known: lagging.fence() };
+        assert_eq!(fold.apply(complete(&before, 1)), Err(stale.clone()), "a manager that was left behind");
+        assert_eq!(stale.to_string(), "assignments of entry 150 refused: 101 of epoch 7 is known already");
     }
 
     proptest! {

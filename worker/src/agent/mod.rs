@@ -26,7 +26,7 @@ use proto::{
 };
 use tokio::{sync::watch, task::JoinSet};
 
-pub use assignments::Assigned;
+pub use assignments::{Assigned, Fence};
 pub use attach::{AttachmentRequest, Attachments};
 pub use farewell::Farewell;
 pub use logs::{TaskLogOptions, TaskLogs};
@@ -142,6 +142,7 @@ impl Agent {
             gossip,
             logs,
             progress,
+            pace: Default::default(),
         };
         tasks.spawn(async move { match sessions.run().await {} });
         tasks

@@ -1,13 +1,16 @@
 //! How far this node is with what the managers have told it, for them to know: pure.
 
-use super::{assignments::Assigned, digest};
+use super::{
+    assignments::{Assigned, Fence},
+    digest,
+};
 use crate::gossip::PeerView;
 
 /// How far this node is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Generation of the last assignments that are wholly in the kernel, and whose endpoints are all known.
-    pub applied: u64,
+    /// The last assignments that are wholly in the kernel, and whose endpoints are all known.
+    pub applied: Fence,
     /// What keeps the newest from being that; empty when nothing does.
     pub lag: String,
 }
@@ -21,7 +24,7 @@ impl Progress {
             Some(format!("does not yet know the endpoints of network {name} as the managers do"))
         };
         match failed.or_else(unknown) {
-            None => Self { applied: assigned.generation, lag: String::new() },
+            None => Self { applied: assigned.fence(), lag: String::new() },
             Some(lag) => Self { lag, ..self },
         }
     }
@@ -41,15 +44,16 @@ mod tests {
         let network: NetworkId = "app".parse().unwrap();
         let mut digest = endpoint_digest([]);
         world.assigned.generation = 7;
+        let seventh = world.assigned.fence();
         let at = Progress::default().after(&world.assigned, &world.view, None);
-        assert_eq!(at, Progress { applied: 7, lag: String::new() });
+        assert_eq!(at, Progress { applied: seventh, lag: String::new() });
 
         world.assigned.generation = 8;
         let at = at.after(&world.assigned, &world.view, Some("no VXLAN".into()));
-        assert_eq!(at, Progress { applied: 7, lag: "no VXLAN".into() });
+        assert_eq!(at, Progress { applied: seventh, lag: "no VXLAN".into() });
         digest.add(&"missing".parse().unwrap());
         world.assigned.digests.insert(network, digest);
         let at = at.after(&world.assigned, &world.view, None);
-        assert!(at.applied == 7 && at.lag.contains("endpoints of network app"), "{at:?}");
+        assert!(at.applied == seventh && at.lag.contains("endpoints of network app"), "{at:?}");
     }
 }

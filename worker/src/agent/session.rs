@@ -5,7 +5,10 @@ use std::{
     convert::Infallible,
     future::pending,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -24,7 +27,7 @@ use tokio::{
 use tonic::{Status, transport::Channel};
 
 use super::{
-    assignments::{Assigned, Fold, FoldError},
+    assignments::{Assigned, Fence, Fold, FoldError},
     attach,
     digest::{self, Doubts},
     farewell,
@@ -35,10 +38,16 @@ use super::{
 };
 use crate::gossip::{Gossip, KeyRing};
 
-/// Pause after the first failure; doubles up to the second (swarmkit `agent/session.go`).
+/// Pause after the first failure; doubles up to the second (swarmkit `agent/session.go`), or up to two heartbeats where they are short.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(8));
 /// For one call that is not a stream (swarmkit's agent).
 const CALL: Duration = Duration::from_secs(5);
+/// Heartbeats until a manager has said otherwise: the default period.
+const PERIOD: Duration = Duration::from_secs(5);
+/// Shortest time that a manager gets for a heartbeat, however short the period.
+const MIN_BEAT_CALL: Duration = Duration::from_secs(1);
+/// And to take a node into a session.
+const MIN_ENTRY: Duration = Duration::from_secs(2);
 /// A node's assignments in one message: tens of thousands of tasks.
 const MAX_MESSAGE: usize = 64 << 20;
 /// Between a heartbeat and the next one, when there is news.
@@ -87,10 +96,48 @@ pub struct AgentStatus {
     pub manager: Option<SocketAddr>,
     /// A manager has said since this start what is assigned here; until then it is what the disk remembers.
     pub synced: bool,
-    /// The generation of the first assignments that it has said since this start.
-    pub generation: u64,
+    /// The first assignments that it has said since this start.
+    pub since: Fence,
     /// Why there is no session.
     pub error: String,
+}
+
+/// How long managers get, by the period of the heartbeats: a node is given up after three, and has to have found another manager by
+/// then where its own hangs (it is stopped, or cut off).
+#[derive(Debug)]
+pub(super) struct Pace(AtomicU64);
+
+impl Default for Pace {
+    fn default() -> Self {
+        let pace = Self(AtomicU64::default());
+        pace.set(PERIOD);
+        pace
+    }
+}
+
+impl Pace {
+    fn set(&self, period: Duration) {
+        self.0.store(u64::try_from(period.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn period(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    /// For the answer to a heartbeat.
+    fn beat(&self) -> Duration {
+        self.period().clamp(MIN_BEAT_CALL, CALL)
+    }
+
+    /// For the connection, and for each step of the registration.
+    fn entry(&self) -> Duration {
+        (self.period() * 2).clamp(MIN_ENTRY, CALL)
+    }
+
+    /// Longest pause between attempts.
+    fn pause(&self) -> Duration {
+        (self.period() * 2).clamp(BACKOFF.0, BACKOFF.1)
+    }
 }
 
 /// Everything that sessions need and leave behind.
@@ -110,6 +157,7 @@ pub(super) struct Sessions {
     pub(super) gossip: Gossip,
     pub(super) logs: Arc<dyn TaskLogs>,
     pub(super) progress: watch::Receiver<Progress>,
+    pub(super) pace: Pace,
 }
 
 /// What has been tried since the last session.
@@ -123,8 +171,8 @@ struct Attempts {
 struct Backoff(Duration);
 
 impl Backoff {
-    fn next(&mut self) -> Duration {
-        let limit = self.0;
+    fn next(&mut self, most: Duration) -> Duration {
+        let limit = self.0.min(most);
         self.0 = (self.0 * 2).min(BACKOFF.1);
         // At random below the limit, so that the nodes of a cluster do not come back all at once.
         limit.mul_f64(rand::rng().random_range(0.1..1.0))
@@ -151,7 +199,7 @@ impl Sessions {
                 }
                 (status.manager, status.error) = (None, text);
             });
-            sleep(attempts.backoff.next()).await;
+            sleep(attempts.backoff.next(self.pace.pause())).await;
         }
     }
 
@@ -179,14 +227,16 @@ impl Sessions {
 
     async fn session(&self, addr: SocketAddr, attempts: &mut Attempts) -> Result<Infallible, SessionError> {
         let connector = Connector::member(self.identity.clone());
-        let channel = connector.connect(Target::manager(addr)).await?;
+        let entry = self.pace.entry();
+        let connecting = timeout(entry, connector.connect(Target::manager(addr))).await;
+        let channel = connecting.map_err(|_| SessionError::Timeout("the connection"))??;
         let mut client = DispatcherClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
         let previous = self.session.borrow().as_ref().map(|s| s.session_id.clone()).unwrap_or_default();
         let request =
             pb::SessionRequest { description: Some((&self.description).into()), previous_session: previous };
-        let mut stream = within("the registration", client.session(request)).await?.into_inner();
-        let first =
-            within("the registration", stream.message()).await?.ok_or(SessionError::Ended("session"))?;
+        let mut stream = within_time(entry, "the registration", client.session(request)).await?.into_inner();
+        let first = within_time(entry, "the registration", stream.message()).await?;
+        let first = first.ok_or(SessionError::Ended("session"))?;
         let session = first.session_id.clone();
         self.learn(first)?;
         tracing::info!(manager = %addr, "in session");
@@ -204,7 +254,7 @@ impl Sessions {
         // Any of them that fails ends all: the next session starts from nothing.
         let (never, ..) = tokio::try_join!(
             news,
-            heartbeats(client.clone(), &session, &self.identity, self.progress.clone()),
+            self.heartbeats(client.clone(), &session, self.progress.clone()),
             self.assignments(client.clone(), &session),
             self.report(client.clone(), &session),
             async { Ok(self.attachments.serve(client.clone(), &session, CALL).await?) },
@@ -251,7 +301,7 @@ impl Sessions {
             if let Some(node) = &assigned.node {
                 self.gossip.set_ingress_addrs(node.ingress_addrs.clone());
             }
-            let generation = assigned.generation;
+            let fence = assigned.fence();
             // Before anyone acts on it: a container must never be found at the next start whose task the disk does not know.
             if let Err(error) = self.dir.save_assigned(&assigned) {
                 tracing::error!(%error, "the assignments could not be kept: after a reboot this node needs a manager");
@@ -260,7 +310,7 @@ impl Sessions {
             self.status.send_if_modified(|status| {
                 let first = !status.synced;
                 if first {
-                    (status.synced, status.generation) = (true, generation);
+                    (status.synced, status.since) = (true, fence);
                 }
                 first
             });
@@ -291,6 +341,38 @@ impl Sessions {
         }
     }
 
+    async fn heartbeats(
+        &self,
+        mut client: DispatcherClient<Channel>,
+        session: &str,
+        mut progress: watch::Receiver<Progress>,
+    ) -> Result<Infallible, SessionError> {
+        loop {
+            let root = self.identity.current().issuer().map(|d| d.to_string()).unwrap_or_default();
+            let Progress { applied, lag } = progress.borrow_and_update().clone();
+            let request = pb::HeartbeatRequest {
+                session_id: session.to_owned(),
+                root,
+                applied: applied.generation,
+                epoch: applied.epoch,
+                lag,
+                now: Timestamp::now().0,
+            };
+            let limit = self.pace.beat();
+            let reply = within_time(limit, "a heartbeat", client.heartbeat(request)).await?.into_inner();
+            let period = Duration::from_millis(reply.period.max(10));
+            self.pace.set(period);
+            // Whoever waits for this node to get on need not wait for the next beat.
+            let news = async {
+                sleep(EARLY_BEAT.min(period)).await;
+                if progress.changed().await.is_err() {
+                    pending().await
+                }
+            };
+            let _ = timeout(period, news).await;
+        }
+    }
+
     async fn settle_doubts(
         &self,
         mut client: DispatcherClient<Channel>,
@@ -318,38 +400,33 @@ impl Sessions {
     }
 }
 
-async fn heartbeats(
-    mut client: DispatcherClient<Channel>,
-    session: &str,
-    identity: &SharedIdentity,
-    mut progress: watch::Receiver<Progress>,
-) -> Result<Infallible, SessionError> {
-    loop {
-        let root = identity.current().issuer().map(|d| d.to_string()).unwrap_or_default();
-        let Progress { applied, lag } = progress.borrow_and_update().clone();
-        let request = pb::HeartbeatRequest {
-            session_id: session.to_owned(),
-            root,
-            applied,
-            lag,
-            now: Timestamp::now().0,
-        };
-        let reply = within("a heartbeat", client.heartbeat(request)).await?.into_inner();
-        let period = Duration::from_millis(reply.period.max(10));
-        // Whoever waits for this node to get on need not wait for the next beat.
-        let news = async {
-            sleep(EARLY_BEAT.min(period)).await;
-            if progress.changed().await.is_err() {
-                pending().await
-            }
-        };
-        let _ = timeout(period, news).await;
-    }
-}
-
 async fn within<T>(
     what: &'static str,
     call: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, SessionError> {
-    Ok(timeout(CALL, call).await.map_err(|_| SessionError::Timeout(what))??)
+    within_time(CALL, what, call).await
+}
+
+async fn within_time<T>(
+    limit: Duration,
+    what: &'static str,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, SessionError> {
+    Ok(timeout(limit, call).await.map_err(|_| SessionError::Timeout(what))??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn managers_get_as_long_as_the_heartbeats_allow() {
+        let pace = Pace::default();
+        let limits = |pace: &Pace| [pace.beat(), pace.entry(), pace.pause()].map(|d| d.as_secs());
+        assert_eq!(limits(&pace), [5, 5, 8]);
+        pace.set(Duration::from_secs(1));
+        assert_eq!(limits(&pace), [1, 2, 2]);
+        pace.set(Duration::from_secs(60));
+        assert_eq!(limits(&pace), [5, 5, 8]);
+    }
 }

@@ -150,7 +150,7 @@ impl Supervisor {
         let assigned = self.assigned.borrow_and_update().clone();
         let status = self.status.borrow_and_update().clone();
         // The assignments may take longer to get here than the news that there are some.
-        let synced = status.synced && assigned.generation >= status.generation;
+        let synced = status.synced && assigned.fence() >= status.since;
         let networks: BTreeSet<_> = assigned.networks.keys().cloned().collect();
         for network in networks.difference(&self.networks) {
             self.deps.gossip.join(network.clone());

@@ -41,6 +41,7 @@ fn cluster() -> Cluster {
         network_keys: Vec::new(),
         key_clock: 0,
         removed_nodes: Vec::new(),
+        epoch: 0,
         unlock_key: Default::default(),
     }
 }

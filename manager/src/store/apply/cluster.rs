@@ -87,6 +87,15 @@ impl Applying<'_> {
             .ok_or_else(|| Rejected::State(format!("the swarm does not rotate to root CA {root}")))
     }
 
+    pub(super) fn begin_epoch(&mut self, epoch: u64) -> Outcome {
+        let cluster = self.cluster()?;
+        if epoch <= cluster.epoch {
+            return refuse(format!("the swarm is in epoch {} already", cluster.epoch));
+        }
+        self.update(cluster, |c| c.epoch = epoch);
+        Ok(())
+    }
+
     pub(super) fn set_unlock_key(&mut self, key: &UnlockKey) -> Outcome {
         let cluster = self.cluster()?;
         self.update(cluster, |c| c.unlock_key = key.clone());

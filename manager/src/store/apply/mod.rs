@@ -73,6 +73,7 @@ impl Applying<'_> {
                 self.finish_root_rotation(root, worker, manager)
             }
             Command::SetUnlockKey(key) => self.set_unlock_key(key),
+            Command::BeginEpoch(epoch) => self.begin_epoch(*epoch),
             Command::SetNetworkKeys { keys, clock } => self.set_network_keys(keys, *clock),
             Command::CreateNode(node) => self.create_node(node),
             Command::SetNodeSpec { id, expect, spec } => self.set_node_spec(id, *expect, spec),
