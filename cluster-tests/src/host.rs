@@ -169,6 +169,13 @@ impl Host {
         Ok(())
     }
 
+    /// Stops the daemon where it stands, as a machine that is suspended, until what is returned is dropped.
+    pub fn freeze(&self) -> Result<Frozen> {
+        let pid = Pid::from_raw(self.pid().with_context(|| format!("no daemon runs on {}", self.name))?);
+        kill(pid, Signal::SIGSTOP)?;
+        Ok(Frozen(pid))
+    }
+
     /// What a reboot does: the daemon and all containers die, what lies in memory goes (the exec root, mounts, the network
     /// namespace's devices and tables), the disk stays; then the daemon starts again.
     pub fn reboot(&mut self) -> Result<()> {
@@ -257,6 +264,17 @@ impl Host {
         let mut all = vec!["exec", container];
         all.extend_from_slice(args);
         self.rnctl(&all)
+    }
+}
+
+/// A daemon that is stopped.
+#[must_use = "it goes on when this is dropped"]
+pub struct Frozen(Pid);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // One that was killed meanwhile needs none.
+        let _ = kill(self.0, Signal::SIGCONT);
     }
 }
 

@@ -1,22 +1,30 @@
 //! What only the leader does, for as long as it leads: the loops over the state, and watching over the nodes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::membership,
-    dispatcher::Dispatcher,
+    dispatcher::{Dispatcher, Nodes},
+    logs::LogBroker,
     loops::{self, LoopSettings},
     store::{Leadership, Store},
+    term::Term,
 };
 
 /// Before a term's work begins anew after a part of it ended: a fault that comes at once must not spin.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Does the leader's work whenever this manager leads, until `shutdown`.
-pub async fn run(store: Store, dispatcher: Dispatcher, settings: LoopSettings, shutdown: CancellationToken) {
+pub async fn run(
+    store: Store,
+    dispatcher: Dispatcher,
+    logs: LogBroker,
+    settings: LoopSettings,
+    shutdown: CancellationToken,
+) {
     let mut leadership = store.leadership();
     loop {
         let term = tokio::select! {
@@ -27,9 +35,14 @@ pub async fn run(store: Store, dispatcher: Dispatcher, settings: LoopSettings, s
                 Err(_) => return,
             },
         };
+        let Leadership::Leader { term: number } = term else { continue };
         tracing::info!(?term, "this manager leads");
         let stop = shutdown.child_token();
-        let work = lead(&store, &dispatcher, settings, stop.clone());
+        // What was begun with the term ends with this future, however it ends.
+        let work = async {
+            let (nodes, _readers) = (dispatcher.begin(number), logs.begin(number));
+            lead(&store.of_term(number), nodes.term().clone(), settings, stop.clone()).await
+        };
         let ended = tokio::select! {
             ended = work => Some(ended),
             () = deposed(&mut leadership, &term) => None,
@@ -59,7 +72,7 @@ async fn deposed(leadership: &mut watch::Receiver<Leadership>, term: &Leadership
 /// Does the work until a part of it ends, and names that part.
 async fn lead(
     store: &Store,
-    dispatcher: &Dispatcher,
+    nodes: Arc<Term<Nodes>>,
     settings: LoopSettings,
     stop: CancellationToken,
 ) -> String {
@@ -72,8 +85,8 @@ async fn lead(
         }
     }
     let mut work: JoinSet<String> = JoinSet::new();
-    let (nodes, token) = (dispatcher.clone(), stop.clone());
-    work.spawn(async move { named("node watch", nodes.watch_nodes(token).await) });
+    let token = stop.clone();
+    work.spawn(async move { named("node watch", nodes.watch(token).await) });
     let (members, token) = (store.clone(), stop.clone());
     work.spawn(async move { named("demotion", membership::demote(members, token).await) });
     let mut loops = loops::spawn(store, settings, &stop);

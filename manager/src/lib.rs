@@ -4,7 +4,7 @@
 //! leader's [`loops`] follow the state: they make tasks ([`orchestrator`]), give them addresses ([`allocator`], [`ipam`]) and
 //! nodes ([`scheduler`]), and rotate [`keys`]. [`dispatcher`] tells workers what is theirs and takes their reports; [`ca`] makes
 //! machines nodes; [`logs`] carries log lines. [`run::Manager`] is all of it together, [`leader`] what only the leader does,
-//! [`bootstrap`] how a cluster begins.
+//! [`term`] what a term of leadership takes along when it ends, [`bootstrap`] how a cluster begins.
 //!
 //! Managers never read gossip, and nothing here touches the kernel.
 
@@ -30,6 +30,7 @@ pub mod raft;
 pub mod run;
 pub mod scheduler;
 pub mod store;
+pub mod term;
 
 #[cfg(test)]
 mod tests;

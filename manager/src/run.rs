@@ -196,7 +196,7 @@ impl Manager {
         let network = control
             .add_service(CaServer::new(Ca::new(store.clone())))
             .add_service(DispatcherServer::new(dispatcher.clone()))
-            .add_service(LogBrokerServer::new(logs))
+            .add_service(LogBrokerServer::new(logs.clone()))
             .add_service(MembershipServer::new(Members::new(store.clone())))
             .add_service(
                 RaftServer::new(store.peer_server())
@@ -214,7 +214,7 @@ impl Manager {
                 stop.clone().cancelled_owned(),
             );
         work.spawn(async move { Ok(server.await?) });
-        let leading = leader::run(store.clone(), dispatcher, loops, stop.clone());
+        let leading = leader::run(store.clone(), dispatcher, logs, loops, stop.clone());
         work.spawn(async move {
             leading.await;
             Ok(())

@@ -27,6 +27,18 @@ pub enum Fault {
     SlowDisk(usize, u64),
     /// A host's clock goes wrong by so many milliseconds.
     Skew(usize, i64),
+    /// SIGSTOP of these hosts' processes, and SIGCONT at the end: their clocks go on meanwhile, and what is sent to them waits.
+    Freeze(Vec<usize>),
+}
+
+/// What kind of misfortune a simulation has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Climate {
+    /// Anything, to anyone, several things at a time.
+    Rough,
+    /// Managers' processes are stopped for a while, and agents are cut off for a moment, one thing at a time: nothing that is a reason
+    /// to give a node up, or to replace a task.
+    Mild,
 }
 
 impl Fault {
@@ -44,6 +56,7 @@ impl Fault {
             Fault::Full(_) => "fault: disk full",
             Fault::SlowDisk(..) => "fault: slow disk",
             Fault::Skew(..) => "fault: clock skew",
+            Fault::Freeze(_) => "fault: freeze",
         }
     }
 
@@ -68,14 +81,39 @@ impl Fault {
             57..66 => Fault::Slow(any(rng), rng.random_range(20_000..600_000)),
             66..74 => Fault::Loss(rng.random_range(0.02..0.3)),
             74..82 => Fault::Reorder(rng.random_range(0.05..0.5), rng.random_range(20_000..1_500_000)),
-            82..88 => Fault::Full(rng.random_range(0..managers)),
-            88..93 => Fault::SlowDisk(rng.random_range(0..managers), rng.random_range(50..800)),
-            _ => Fault::Skew(any(rng), rng.random_range(-600_000..600_000)),
+            82..87 => Fault::Full(rng.random_range(0..managers)),
+            87..91 => Fault::SlowDisk(rng.random_range(0..managers), rng.random_range(50..800)),
+            91..95 => Fault::Skew(any(rng), rng.random_range(-600_000..600_000)),
+            _ => Fault::Freeze(vec![any(rng)]),
         };
         let lasts = match fault {
             Fault::Kill(_) | Fault::Power(_) | Fault::Blackout => rng.random_range(50_000..4_000_000),
             _ => rng.random_range(200_000..5_000_000),
         };
         (fault, lasts)
+    }
+
+    /// The next one of a mild climate, and how many microseconds it lasts. `leader`: who leads.
+    pub fn draw_mild(rng: &mut StdRng, leader: Option<usize>, managers: usize, hosts: usize) -> (Self, u64) {
+        match rng.random_range(0..100) {
+            // The leader in turn, so that it is one that has led before in the end.
+            0..65 => {
+                let who = leader.unwrap_or_else(|| rng.random_range(0..managers));
+                (Fault::Freeze(vec![who]), rng.random_range(300_000..5_000_000))
+            }
+            65..75 => {
+                (Fault::Freeze(vec![rng.random_range(0..managers)]), rng.random_range(300_000..5_000_000))
+            }
+            // The machine that they are all on is suspended.
+            75..85 => (Fault::Freeze((0..managers).collect()), rng.random_range(300_000..9_000_000)),
+            85..93 => {
+                let agent = rng.random_range(managers..hosts);
+                (Fault::Partition(vec![agent]), rng.random_range(100_000..700_000))
+            }
+            _ => {
+                let who = rng.random_range(0..hosts);
+                (Fault::Skew(who, rng.random_range(-600_000..600_000)), rng.random_range(200_000..5_000_000))
+            }
+        }
     }
 }

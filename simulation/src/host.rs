@@ -65,13 +65,17 @@ pub struct Host {
     /// How far its wall clock is off, in milliseconds.
     pub skew_ms: i64,
     process: Option<Process>,
+    /// The process is stopped: it does nothing, and is not gone.
+    frozen: bool,
+    /// It has just been continued: for it no time has passed, for its clock all of it.
+    thawed: bool,
 }
 
 impl Host {
     /// A machine that is on, with nothing running.
     pub fn new(n: usize, kind: Kind, dir: PathBuf, disk: Disk) -> Self {
         let containers = Containers::default();
-        Self { n, kind, dir, disk, containers, skew_ms: 0, process: None }
+        Self { n, kind, dir, disk, containers, skew_ms: 0, process: None, frozen: false, thawed: false }
     }
 
     /// Whether a process runs.
@@ -104,21 +108,45 @@ impl Host {
             (main(window.clone(), rx), Instant::now())
         };
         runtime.spawn(main);
+        (self.frozen, self.thawed) = (false, false);
         self.process = Some(Process { runtime, begun: now, start, window, ops });
         Ok(())
     }
 
     /// Lets the process run until `now`.
     pub fn run(&mut self, net: &Net, now: u64) {
-        let Some(process) = &self.process else { return };
+        let Some(process) = self.process.as_ref().filter(|_| !self.frozen) else { return };
         self.enter(net);
         let until = process.start + Duration::from_micros(now - process.begun);
-        process.runtime.block_on(async { tokio::time::sleep_until(until).await });
+        let thawed = std::mem::take(&mut self.thawed);
+        process.runtime.block_on(async {
+            if thawed {
+                // At once, not from timer to timer: a process that was stopped finds all that are due together.
+                tokio::time::advance(until.saturating_duration_since(Instant::now())).await;
+            }
+            tokio::time::sleep_until(until).await;
+        });
+    }
+
+    /// SIGSTOP.
+    pub fn freeze(&mut self) {
+        self.frozen = self.process.is_some();
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&mut self) {
+        (self.frozen, self.thawed) = (false, self.frozen);
+    }
+
+    /// Whether its process is stopped.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
     }
 
     /// SIGKILL.
     pub fn kill(&mut self, net: &Net) {
         self.enter(net);
+        (self.frozen, self.thawed) = (false, false);
         if let Some(process) = self.process.take() {
             *process.window.lock().unwrap_or_else(PoisonError::into_inner) = Shown::default();
             // Nothing here runs on another thread, so nothing is waited for.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use manager::store::State;
-use proto::model::{Mac, NetworkId, NodeId, Port, Protocol, PublishMode, Task, TaskId, TaskState};
+use proto::model::{Mac, NetworkId, NodeId, NodeState, Port, Protocol, PublishMode, Task, TaskId, TaskState};
 
 use crate::users::{Book, NUMBER, Told};
 
@@ -23,12 +23,26 @@ struct Seen {
     gone: bool,
 }
 
+/// What a leader gives every node at least, in microseconds: three heartbeats of this cluster.
+const GRACE: u64 = 3_000_000;
+
+/// How things stand when a state is looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Circumstances {
+    /// For how many microseconds the leader of the state's last entries has led, where that is certain.
+    pub leads_us: Option<u64>,
+    /// Nothing has happened so far that is a reason to give a node up, or to replace a task.
+    pub mild: bool,
+}
+
 /// See the module.
 #[derive(Default)]
 pub struct Invariants {
     /// The digest of the state at each revision, and who showed it first.
     states: BTreeMap<u64, (u64, usize)>,
     tasks: BTreeMap<TaskId, Seen>,
+    /// At which revision each node was seen down last, or not down.
+    nodes: BTreeMap<NodeId, (u64, bool)>,
     /// States looked at.
     pub looked: u64,
 }
@@ -56,7 +70,13 @@ impl Invariants {
     ///
     /// # Errors
     /// The rule that it breaks.
-    pub fn look(&mut self, manager: usize, state: &State, book: &Book) -> Result<u64, Broken> {
+    pub fn look(
+        &mut self,
+        manager: usize,
+        state: &State,
+        book: &Book,
+        around: Circumstances,
+    ) -> Result<u64, Broken> {
         self.looked += 1;
         let revision = state.revision.0;
         let mut hasher = DefaultHasher::new();
@@ -79,8 +99,48 @@ impl Invariants {
         }
         owners(state)?;
         self.history(state)?;
+        self.given_up(state, around)?;
         kept(state, book)?;
         Ok(digest)
+    }
+
+    /// No node is down that its leader cannot have waited for, or that there was no reason to give up; nor is a task replaced then.
+    fn given_up(&mut self, state: &State, around: Circumstances) -> Result<(), Broken> {
+        let revision = state.revision.0;
+        for node in state.nodes.values() {
+            let down = node.status.state == NodeState::Down;
+            let known = self.nodes.get(&node.id).copied();
+            if known.is_some_and(|(seen, _)| seen >= revision) {
+                continue;
+            }
+            self.nodes.insert(node.id.clone(), (revision, down));
+            let news = down && !known.is_some_and(|(_, down)| down);
+            // Managers have no agents here, and are down sooner or later.
+            let worker = node.raft_id == 0;
+            let breach = match around.leads_us {
+                _ if !news => continue,
+                _ if around.mild && worker => "though there was no reason to".to_owned(),
+                Some(us) if us < GRACE => format!("by a leader of {} ms", us / 1000),
+                Some(_) | None => continue,
+            };
+            let said = &node.status.message;
+            return Err(format!(
+                "a node is given up (invariant 13): {} at {revision} {breach}: {said}",
+                node.id
+            ));
+        }
+        let replaced =
+            |t: &&std::sync::Arc<Task>| t.desired > TaskState::Running || t.status.state > TaskState::Running;
+        match state.tasks.values().find(replaced).filter(|_| around.mild) {
+            Some(task) => Err(format!(
+                "a task is replaced without a reason (invariant 13): {} is {}/{} at {revision}: {}",
+                task.id,
+                task.status.state,
+                task.desired,
+                task.reason()
+            )),
+            None => Ok(()),
+        }
     }
 
     /// No task goes back, whichever manager shows it.
@@ -245,6 +305,8 @@ mod tests {
 
     use super::*;
 
+    const CALM: Circumstances = Circumstances { leads_us: None, mild: false };
+
     fn state(revision: u64, commands: Vec<Command>) -> State {
         let mut state = State::default();
         let applied =
@@ -266,9 +328,9 @@ mod tests {
         let begun = || Bootstrap::new(InitOptions::default()).unwrap().commands();
         let mut invariants = Invariants::default();
         let (book, one) = (Book::default(), state(3, begun()));
-        invariants.look(0, &one, &book).unwrap();
-        invariants.look(1, &one, &book).unwrap();
-        assert!(invariants.look(2, &state(3, begun()), &book).unwrap_err().contains("invariant 5"));
+        invariants.look(0, &one, &book, CALM).unwrap();
+        invariants.look(1, &one, &book, CALM).unwrap();
+        assert!(invariants.look(2, &state(3, begun()), &book, CALM).unwrap_err().contains("invariant 5"));
     }
 
     #[test]
@@ -317,10 +379,10 @@ mod tests {
             Command::SetTaskDesired { id: task.id, desired: TaskState::Running, start_after: Timestamp(0) };
         let up = made.iter().cloned().chain([up]).collect();
         let (mut invariants, book) = (Invariants::default(), Book::default());
-        invariants.look(0, &state(5, with(up)), &book).unwrap();
+        invariants.look(0, &state(5, with(up)), &book, CALM).unwrap();
         // Another manager, which lags, is no breach; one that is ahead is.
-        invariants.look(1, &state(4, with(made.clone())), &book).unwrap();
-        assert!(invariants.look(1, &state(6, with(made)), &book).unwrap_err().contains("invariant 6"));
-        assert!(invariants.look(2, &state(7, with(vec![])), &book).is_ok());
+        invariants.look(1, &state(4, with(made.clone())), &book, CALM).unwrap();
+        assert!(invariants.look(1, &state(6, with(made)), &book, CALM).unwrap_err().contains("invariant 6"));
+        assert!(invariants.look(2, &state(7, with(vec![])), &book, CALM).is_ok());
     }
 }

@@ -27,6 +27,7 @@ use self::validate::cluster::Limits;
 use crate::{
     dispatcher::{Dispatcher, convergence::Unsettled},
     store::{Store, command::Command, state::State},
+    term::no_longer_leads,
 };
 
 /// The control API. Cheap to clone.
@@ -62,9 +63,10 @@ impl Api {
     /// What has not come to where it is to be, of the changes up to `revision`, or else of all.
     async fn converged_up_to(&self, revision: Revision) -> Result<pb::ConvergenceReply, ApiError> {
         let state = self.fresh().await?;
-        let dispatcher =
-            self.dispatcher.as_ref().ok_or_else(|| ApiError::unavailable("there is no leader"))?;
-        let revision = if revision == Revision::default() { state.revision } else { revision };
+        let dispatcher = self.dispatcher.as_ref().ok_or_else(no_longer_leads)?;
+        // A revision of an earlier epoch may be beyond all that there is now.
+        let revision =
+            if revision == Revision::default() { state.revision } else { revision.min(state.revision) };
         let wire = |u: Unsettled| {
             let (kind, name, reason) = match u {
                 Unsettled::Node { name, reason } => ("node", name, reason),
@@ -72,7 +74,7 @@ impl Api {
             };
             pb::Unsettled { kind: kind.into(), name, reason }
         };
-        let unsettled = dispatcher.unsettled(&state, revision).into_iter().map(wire).collect();
+        let unsettled = dispatcher.unsettled(&state, revision).await?.into_iter().map(wire).collect();
         let ready = state.nodes.values().filter(|n| n.status.state == NodeState::Ready).count();
         let nodes = u64::try_from(ready).unwrap_or(u64::MAX);
         Ok(pb::ConvergenceReply { revision: revision.0, unsettled, nodes })

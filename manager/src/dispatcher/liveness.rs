@@ -6,7 +6,10 @@ use proto::model::{Node, NodeId, NodeState, NodeStatus, Task, TaskState, TaskSta
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Dispatcher, GRACE_PERIODS_NEW_LEADER, clock::Ahead, grace, sessions::Presence};
+use super::{
+    GRACE_PERIODS, GRACE_PERIODS_NEW_LEADER, Nodes, clock::Ahead, grace, listening::Attention,
+    sessions::Presence,
+};
 use crate::store::{ProposeError, command::Command, state::State};
 
 /// The tasks of a node that has been down this long are orphaned (swarmkit `defaultNodeDownPeriod`).
@@ -14,19 +17,13 @@ const ORPHAN_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// How soon a report that could not be proposed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
-impl Dispatcher {
-    /// Watches over the nodes until `shutdown`, or until this manager no longer leads. Sessions end with it.
+impl Nodes {
+    /// Watches over the nodes until `shutdown`.
     ///
     /// # Errors
     /// Proposals fail for good.
-    pub async fn watch_nodes(&self, shutdown: CancellationToken) -> Result<(), ProposeError> {
-        let result = self.watch_until(shutdown).await;
-        self.sessions().clear();
-        result
-    }
-
-    async fn watch_until(&self, shutdown: CancellationToken) -> Result<(), ProposeError> {
-        let store = &self.inner.store;
+    pub(crate) async fn watch(&self, shutdown: CancellationToken) -> Result<(), ProposeError> {
+        let store = &self.store;
         let state = store.read();
         let deadline = Instant::now() + grace(&state, GRACE_PERIODS_NEW_LEADER);
         {
@@ -39,15 +36,8 @@ impl Dispatcher {
         let mut down_since: BTreeMap<NodeId, Instant> = BTreeMap::new();
         loop {
             changed.mark_unchanged();
+            let mut commands = self.verdicts();
             let (now, state) = (Instant::now(), store.read());
-            let mut commands = {
-                let mut sessions = self.sessions();
-                for node in sessions.expire(now) {
-                    tracing::warn!(%node, "no heartbeat: the node is down");
-                }
-                sessions.retain(|id| state.nodes.get(id).is_some());
-                plan(&state, |id| sessions.presence(id), |id| sessions.clock_of(id).unwrap_or_default())
-            };
             down_since.retain(|id, _| is_down(&state, id));
             for node in state.nodes.values().filter(|n| n.status.state == NodeState::Down) {
                 let since = *down_since.entry(node.id.clone()).or_insert(now);
@@ -57,7 +47,7 @@ impl Dispatcher {
             }
             let mut retry = None;
             if !commands.is_empty() {
-                match store.propose(commands).await {
+                match self.attentive(store.propose(commands)).await {
                     // What was proposed meanwhile by a registration may have crossed with this: look again.
                     Ok(outcomes) if outcomes.iter().any(Result::is_ok) => continue,
                     Ok(_) => retry = Some(now + RETRY),
@@ -65,41 +55,110 @@ impl Dispatcher {
                         tracing::debug!(%why, "cannot report the state of nodes yet");
                         retry = Some(now + RETRY);
                     }
+                    // The term is over, and its work is about to end.
+                    Err(error @ ProposeError::NotLeader { .. }) => {
+                        tracing::debug!(%error, "cannot report the state of nodes");
+                        retry = Some(now + RETRY);
+                    }
                     Err(error) => return Err(error),
                 }
             }
             let orphan = down_since.values().map(|since| *since + ORPHAN_AFTER).filter(|at| *at > now).min();
             let next = [self.sessions().next_deadline(), retry, orphan].into_iter().flatten().min();
-            tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
-                () = self.inner.deadlines.notified() => {}
-                alive = changed.changed() => if alive.is_err() { return Ok(()) },
-                () = sleep_until(next) => {}
+            let moved = async {
+                tokio::select! {
+                    () = self.deadlines.notified() => true,
+                    alive = changed.changed() => alive.is_ok(),
+                    () = sleep_until(next) => true,
+                }
+            };
+            match shutdown.run_until_cancelled(self.attentive(moved)).await {
+                Some(true) => {}
+                Some(false) | None => return Ok(()),
+            }
+        }
+    }
+
+    /// Gives up the nodes whose time has passed, unless that is this manager's own fault; what is to be said of the nodes.
+    fn verdicts(&self) -> Vec<Command> {
+        self.look();
+        let state = self.store.read();
+        let (beat, grace) = (grace(&state, 1), grace(&state, GRACE_PERIODS));
+        let mut sessions = self.sessions();
+        let silence = sessions.expire(Instant::now(), beat, grace);
+        for node in silence.down {
+            tracing::warn!(%node, "no heartbeat: the node is down");
+        }
+        if !silence.doubted.is_empty() {
+            let nodes = silence.doubted.len();
+            tracing::warn!(
+                nodes,
+                "most nodes fell silent together: taken for this manager's fault, not for theirs"
+            );
+        }
+        sessions.retain(|id| state.nodes.get(id).is_some());
+        let known = |id: &NodeId| Known {
+            presence: sessions.presence(id),
+            clock: sessions.clock_of(id).unwrap_or_default(),
+            remark: sessions.remark_of(id).map(str::to_owned),
+        };
+        plan(&state, known)
+    }
+
+    /// Looks at this manager's own clock: whether it has listened all the time.
+    fn look(&self) {
+        let state = self.store.read();
+        let away = self.sessions().look(Instant::now(), grace(&state, 1), grace(&state, GRACE_PERIODS));
+        if let Some(away) = away {
+            tracing::warn!(?away, "this manager did not run; nodes have their time anew");
+            self.deadlines.notify_one();
+        }
+    }
+
+    /// Waits for `what`, and looks at the clock meanwhile.
+    async fn attentive<T>(&self, what: impl Future<Output = T>) -> T {
+        tokio::pin!(what);
+        loop {
+            self.look();
+            let pause = Attention::pause(grace(&self.store.read(), 1));
+            if let Ok(done) = tokio::time::timeout(pause, &mut what).await {
+                return done;
             }
         }
     }
 }
 
+/// What the leader knows of a node besides the state.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    presence: Presence,
+    clock: Ahead,
+    remark: Option<String>,
+}
+
 /// What the state should say of nodes and does not. Computed anew each time from who is in session, so that reports that
 /// cross each other are put right by the next pass.
-fn plan(
-    state: &State,
-    presence: impl Fn(&NodeId) -> Presence,
-    clock: impl Fn(&NodeId) -> Ahead,
-) -> Vec<Command> {
+fn plan(state: &State, known: impl Fn(&NodeId) -> Known) -> Vec<Command> {
     let mut commands = Vec::new();
     for node in state.nodes.values() {
-        let (wanted, message) = match (presence(&node.id), node.status.state) {
-            (Presence::Here, _) => (NodeState::Ready, clock(&node.id).remark()),
+        let Known { presence, clock, remark } = known(&node.id);
+        let remarked = remark.is_some();
+        let (wanted, message) = match (presence, node.status.state) {
+            (Presence::Here, _) => (NodeState::Ready, remark.unwrap_or_else(|| clock.remark())),
             (Presence::Silent, _) => (NodeState::Down, "heartbeat failure".to_owned()),
             (Presence::Left, _) => (NodeState::Down, "it has left the swarm".to_owned()),
             // An older leader knew it; this one cannot tell until it registers.
             (Presence::Awaited, NodeState::Ready | NodeState::Disconnected) => {
-                (NodeState::Unknown, "waiting for the node to register with a new leader".to_owned())
+                let waits = || "waiting for the node to register with a new leader".to_owned();
+                (NodeState::Unknown, remark.unwrap_or_else(waits))
+            }
+            (Presence::Awaited, NodeState::Unknown) if remarked => {
+                (NodeState::Unknown, remark.unwrap_or_default())
             }
             (Presence::Awaited | Presence::Unheard, _) => continue,
         };
-        if node.status.state != wanted || (wanted == NodeState::Ready && node.status.message != message) {
+        let says = wanted == NodeState::Ready || remarked;
+        if node.status.state != wanted || (says && node.status.message != message) {
             commands.push(report(node, wanted, message));
         }
     }
@@ -174,7 +233,7 @@ mod tests {
             let mut node = joined(&id, Role::Worker, Availability::Active);
             node.status.state = from;
             state.put(node);
-            let commands = plan(&state, |_| presence, |_| Ahead::default());
+            let commands = plan(&state, |_| Known { presence, ..Known::default() });
             let said = commands.first().map(|c| match c {
                 Command::ReportNode { status: Some(status), .. } => status.state,
                 other => panic!("{other:?}"),
@@ -191,7 +250,7 @@ mod tests {
         state.put(node.clone());
         let off = Ahead::heard(Timestamp(1_000_000), Timestamp(400_000));
         let said = |state: &State, clock: Ahead| {
-            let commands = plan(state, |_| Presence::Here, |_| clock);
+            let commands = plan(state, |_| Known { presence: Presence::Here, clock, remark: None });
             commands.into_iter().next().map(|c| match c {
                 Command::ReportNode { status: Some(status), .. } => status,
                 other => panic!("{other:?}"),
@@ -204,5 +263,27 @@ mod tests {
         state.put(node);
         assert_eq!(said(&state, off), None);
         assert_eq!(said(&state, Ahead::default()).unwrap().message, "");
+    }
+
+    #[test]
+    fn why_a_nodes_time_began_anew_is_on_the_node() {
+        let mut state = State::default();
+        let id = NodeId::random();
+        let mut node = joined(&id, Role::Worker, Availability::Active);
+        for (presence, stands) in
+            [(Presence::Here, NodeState::Ready), (Presence::Awaited, NodeState::Unknown)]
+        {
+            (node.status.state, node.status.message) = (stands, String::new());
+            state.put(node.clone());
+            let deaf = Known { presence, remark: Some("deaf".into()), ..Known::default() };
+            let [Command::ReportNode { status: Some(status), .. }] = &plan(&state, |_| deaf.clone())[..]
+            else {
+                panic!("it is said")
+            };
+            assert_eq!((status.state, status.message.as_str()), (stands, "deaf"));
+            node.status.message = "deaf".into();
+            state.put(node.clone());
+            assert_eq!(plan(&state, |_| deaf.clone()), []);
+        }
     }
 }

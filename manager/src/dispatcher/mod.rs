@@ -5,17 +5,20 @@
 //! * [`view`], [`assignments`]: pure: the replicated state, seen from one node; and what changed in it.
 //! * [`attach`]: pure: places on networks for containers that users run by hand.
 //! * [`clock`]: pure: nodes' clocks beside the leader's.
+//! * [`listening`]: pure: whether a silence is the nodes' or the leader's own.
 //! * [`status`]: reports, many to one raft entry.
 //! * [`convergence`]: pure: who has not yet applied what was decided.
 //! * [`liveness`]: nodes that fall silent are reported down.
 //!
-//! Sessions live in the leader's memory. A new leader knows none: every node is `Unknown` until it registers again.
+//! Sessions live in the leader's memory, for its term. A new term knows none, whoever led before: every node is `Unknown` until it
+//! registers again.
 
 pub mod assignments;
 pub mod attach;
 pub mod clock;
 pub mod convergence;
 pub mod endpoints;
+pub mod listening;
 pub mod liveness;
 pub mod service;
 pub mod session;
@@ -24,15 +27,21 @@ pub mod status;
 pub mod view;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use proto::model::{ClusterSpec, Millis, Revision, Timestamp};
+use proto::{
+    error::ApiError,
+    model::{ClusterSpec, Millis, NodeId, Revision, Timestamp},
+};
 use tokio::sync::Notify;
 
 use self::{convergence::Unsettled, sessions::Sessions, status::Reports, view::ViewCache};
-use crate::store::{Store, state::State};
+use crate::{
+    store::{Store, state::State},
+    term::{Begun, PerTerm},
+};
 
 /// A node is down after this many heartbeat periods of silence (swarmkit `defaultGracePeriodMultiplier`).
 pub const GRACE_PERIODS: u64 = 3;
@@ -45,10 +54,13 @@ pub const BATCH: Duration = Duration::from_millis(5);
 /// The dispatcher. Cheap to clone.
 #[derive(Clone)]
 pub struct Dispatcher {
-    inner: Arc<Inner>,
+    store: Store,
+    terms: PerTerm<Nodes>,
 }
 
-struct Inner {
+/// What the leader knows of the nodes, in one term.
+pub struct Nodes {
+    /// What is proposed through it is of this term.
     store: Store,
     sessions: Mutex<Sessions>,
     /// Rung when a deadline may have moved forward, or there is something to say of a node.
@@ -58,29 +70,40 @@ struct Inner {
 }
 
 impl Dispatcher {
-    /// A dispatcher over `store`. Starts the task that proposes statuses; it ends with the last clone.
+    /// A dispatcher over `store`.
     pub fn new(store: Store) -> Self {
-        let reports = Reports::spawn(store.clone());
-        Self {
-            inner: Arc::new(Inner {
-                store,
-                sessions: Mutex::default(),
-                deadlines: Notify::new(),
-                views: ViewCache::default(),
-                reports,
-            }),
-        }
+        let terms = PerTerm::new(store.leadership());
+        Self { store, terms }
+    }
+
+    /// Begins raft's term `number`: nodes may register. All sessions end with what is returned.
+    pub fn begin(&self, number: u64) -> Begun<Nodes> {
+        let store = self.store.of_term(number);
+        self.terms.begin(number, |over| Nodes {
+            sessions: Mutex::new(Sessions::new(over)),
+            deadlines: Notify::new(),
+            views: ViewCache::default(),
+            reports: Reports::spawn(store.clone(), over.clone()),
+            store,
+        })
     }
 
     /// What nodes and services have not yet come to where they are to be, of the changes up to `revision`.
-    pub fn unsettled(&self, state: &State, revision: Revision) -> Vec<Unsettled> {
-        let sessions = self.sessions();
-        convergence::unsettled(state, Timestamp::now(), revision, |node| sessions.progress_of(node).cloned())
+    ///
+    /// # Errors
+    /// This manager does not lead.
+    pub async fn unsettled(&self, state: &State, revision: Revision) -> Result<Vec<Unsettled>, ApiError> {
+        let term = self.terms.get().await?;
+        let sessions = term.sessions();
+        let progress = |node: &NodeId| sessions.progress_of(node).cloned();
+        Ok(convergence::unsettled(state, Timestamp::now(), revision, progress))
     }
+}
 
+impl Nodes {
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         // The table is consistent after each method, so a panic elsewhere leaves nothing half done.
-        self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The RPCs.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use certs::RootDigest;
 use proto::{
@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
-    BATCH, Dispatcher, GRACE_PERIODS, assignments::AssignmentSet, attach, clock::Ahead, endpoints, grace,
-    heartbeat, session,
+    BATCH, Dispatcher, GRACE_PERIODS, Nodes, assignments::AssignmentSet, attach, clock::Ahead, endpoints,
+    grace, heartbeat, session,
 };
 use crate::{
     api::auth::Caller,
@@ -29,6 +29,7 @@ use crate::{
         command::{Command, Rejected},
         state::State,
     },
+    term::{Term, no_longer_leads},
 };
 
 /// Messages that a slow worker may lag behind; then the stream waits and sends what has gathered as one.
@@ -52,10 +53,11 @@ impl dispatcher_server::Dispatcher for Dispatcher {
         let node = caller.node()?.clone();
         let description = request.into_inner().description;
         let description = description.map(NodeDescription::try_from).transpose()?;
+        let term = self.terms.get().await?;
         let (session, ended) =
-            self.register(&node, caller.remote.map(|r| r.ip().to_canonical()), description).await?;
+            term.register(&node, caller.remote.map(|r| r.ip().to_canonical()), description).await?;
         let (tx, rx) = mpsc::channel(STREAM_BUFFER);
-        tokio::spawn(self.clone().stream(tx, ended, move |state, sent: &mut Option<pb::SessionMessage>| {
+        tokio::spawn(stream(term.clone(), tx, ended, move |state, sent: &mut Option<pb::SessionMessage>| {
             let message = session::message(state, &node, &session)?;
             let news = sent.as_ref() != Some(&message);
             *sent = Some(message.clone());
@@ -69,14 +71,18 @@ impl dispatcher_server::Dispatcher for Dispatcher {
         request: Request<pb::HeartbeatRequest>,
     ) -> Result<Response<pb::HeartbeatReply>, Status> {
         let caller = Caller::of(&request)?;
-        let state = self.inner.store.read();
+        let term = self.terms.get().await?;
+        let state = term.store.read();
         let deadline = Instant::now() + grace(&state, GRACE_PERIODS);
         let (node, request) = (caller.node()?, request.into_inner());
         {
-            let mut sessions = self.sessions();
+            let mut sessions = term.sessions();
             sessions.beat(node, &request.session_id, deadline)?;
+            // What it has applied of an earlier epoch is nothing of this one, whatever its number.
+            let epoch = state.cluster.as_ref().map_or(0, |c| c.epoch);
+            let applied = if request.epoch == epoch { request.applied } else { 0 };
             sessions.progress(node, &request.session_id, |progress| {
-                (progress.applied, progress.lag) = (Revision(request.applied), request.lag);
+                (progress.applied, progress.lag) = (Revision(applied), request.lag);
             });
             let ahead = Ahead::heard(Timestamp(request.now), Timestamp::now());
             if let Some(remark) = sessions.hear_clock(node, &request.session_id, ahead) {
@@ -84,10 +90,10 @@ impl dispatcher_server::Dispatcher for Dispatcher {
                     "" => tracing::info!(%node, "its clock is right again"),
                     wrong => tracing::warn!(%node, "{wrong}"),
                 }
-                self.inner.deadlines.notify_one();
+                term.deadlines.notify_one();
             }
         }
-        self.note_root(&state, node, &request.root).await;
+        term.note_root(&state, node, &request.root).await;
         // A tenth up or down, so that the nodes of a large cluster do not beat in step.
         let period = heartbeat(&state).0;
         let jitter = rand::rng().random_range(0..=period / 5);
@@ -101,12 +107,13 @@ impl dispatcher_server::Dispatcher for Dispatcher {
         let caller = Caller::of(&request)?;
         let node = caller.node()?.clone();
         let session = request.into_inner().session_id;
-        let ended = self.sessions().check(&node, &session)?;
+        let term = self.terms.get().await?;
+        let ended = term.sessions().check(&node, &session)?;
         let (tx, rx) = mpsc::channel(STREAM_BUFFER);
-        let dispatcher = self.clone();
+        let nodes = term.clone();
         let mut count = 0_u64;
-        tokio::spawn(self.clone().stream(tx, ended, move |_, sent: &mut Option<AssignmentSet>| {
-            let view = dispatcher.inner.views.get(dispatcher.inner.store.read());
+        tokio::spawn(stream(term, tx, ended, move |_, sent: &mut Option<AssignmentSet>| {
+            let view = nodes.views.get(nodes.store.read());
             let set = AssignmentSet::of(&view, &node)?;
             let message = match sent {
                 None => Some(set.complete()),
@@ -117,7 +124,7 @@ impl dispatcher_server::Dispatcher for Dispatcher {
                 count += 1;
                 pb::AssignmentsMessage { applies_to, results_in: count.to_string(), ..m }
             });
-            dispatcher.sessions().progress(&node, &session, |progress| {
+            nodes.sessions().progress(&node, &session, |progress| {
                 progress.seen = set.generation;
                 if message.is_some() {
                     progress.sent = set.generation;
@@ -136,8 +143,9 @@ impl dispatcher_server::Dispatcher for Dispatcher {
         let caller = Caller::of(&request)?;
         let node = caller.node()?.clone();
         let request = request.into_inner();
-        self.sessions().check(&node, &request.session_id)?;
-        let state = self.inner.store.read();
+        let term = self.terms.get().await?;
+        term.sessions().check(&node, &request.session_id)?;
+        let state = term.store.read();
         let ahead = Ahead::heard(Timestamp(request.now), Timestamp::now());
         let mut statuses = Vec::with_capacity(request.updates.len());
         for update in request.updates {
@@ -156,7 +164,7 @@ impl dispatcher_server::Dispatcher for Dispatcher {
             }
         }
         if !statuses.is_empty() {
-            self.inner.reports.report(statuses).await?;
+            term.reports.report(statuses).await?;
         }
         Ok(Response::new(pb::UpdateTaskStatusReply {}))
     }
@@ -165,7 +173,8 @@ impl dispatcher_server::Dispatcher for Dispatcher {
         let caller = Caller::of(&request)?;
         let node = caller.node()?.clone();
         let request = request.into_inner();
-        self.sessions().check(&node, &request.session_id)?;
+        let term = self.terms.get().await?;
+        term.sessions().check(&node, &request.session_id)?;
         let wanted = attach::Request {
             container: parse(&request.container_id)?,
             name: request.name,
@@ -176,24 +185,28 @@ impl dispatcher_server::Dispatcher for Dispatcher {
                 .collect::<Result<_, Malformed>>()?,
             ports: request.ports.into_iter().map(TryInto::try_into).collect::<Result<_, Malformed>>()?,
         };
-        let task_id = self.place(&node, wanted).await?.to_string();
+        let task_id = term.place(&node, wanted).await?.to_string();
         Ok(Response::new(pb::AttachReply { task_id }))
     }
 
     async fn leave(&self, request: Request<pb::LeaveRequest>) -> Result<Response<pb::LeaveReply>, Status> {
         let caller = Caller::of(&request)?;
         let node = caller.node()?;
-        let mut changed = self.inner.store.watch();
-        self.sessions().leave(node, &request.get_ref().session_id)?;
+        let term = self.terms.get().await?;
+        let mut changed = term.store.watch();
+        term.sessions().leave(node, &request.get_ref().session_id)?;
         tracing::info!(%node, "the node leaves");
-        self.inner.deadlines.notify_one();
+        term.deadlines.notify_one();
         // The watch over the nodes reports it.
         loop {
             changed.mark_unchanged();
-            if self.inner.store.read().nodes.get(node).is_none_or(|n| n.status.state == NodeState::Down) {
+            if term.store.read().nodes.get(node).is_none_or(|n| n.status.state == NodeState::Down) {
                 return Ok(Response::new(pb::LeaveReply {}));
             }
-            changed.changed().await.map_err(|_| ApiError::unavailable("the dispatcher is shutting down"))?;
+            match term.over().run_until_cancelled(changed.changed()).await {
+                Some(Ok(())) => {}
+                Some(Err(_)) | None => return Err(no_longer_leads().into()),
+            }
         }
     }
 
@@ -202,9 +215,10 @@ impl dispatcher_server::Dispatcher for Dispatcher {
         request: Request<pb::ListEndpointsRequest>,
     ) -> Result<Response<pb::ListEndpointsReply>, Status> {
         let caller = Caller::of(&request)?;
-        self.sessions().check(caller.node()?, &request.get_ref().session_id)?;
+        let term = self.terms.get().await?;
+        term.sessions().check(caller.node()?, &request.get_ref().session_id)?;
         let network = parse(&request.get_ref().network_id)?;
-        let endpoints = endpoints::list(&self.inner.store.read(), &network);
+        let endpoints = endpoints::list(&term.store.read(), &network);
         Ok(Response::new(pb::ListEndpointsReply { endpoints }))
     }
 }
@@ -213,15 +227,15 @@ fn parse<T: std::str::FromStr<Err = InvalidId>>(id: &str) -> Result<T, ApiError>
     id.parse().map_err(|e: InvalidId| ApiError::invalid(e.to_string()))
 }
 
-impl Dispatcher {
+impl Nodes {
     /// Gives a container its place. An address that another one got in the meantime is chosen anew.
     async fn place(&self, node: &NodeId, wanted: attach::Request) -> Result<TaskId, ApiError> {
         let mut attempts = 0;
         loop {
-            let state = self.inner.store.read_index().await?;
+            let state = self.store.read_index().await?;
             let task = attach::plan(&state, node, wanted.clone())?;
             let id = task.id.clone();
-            match self.inner.store.propose_one(Command::Attach(Box::new(task))).await {
+            match self.store.propose_one(Command::Attach(Box::new(task))).await {
                 Ok(()) => return Ok(id),
                 Err(CommandError::Rejected(Rejected::Taken { .. })) if attempts < ATTEMPTS => attempts += 1,
                 Err(error) => return Err(error.into()),
@@ -236,7 +250,7 @@ impl Dispatcher {
         description: Option<NodeDescription>,
     ) -> Result<(SessionId, CancellationToken), ApiError> {
         // Everything that was acknowledged, so that no node is refused that an earlier leader made.
-        let state = self.inner.store.read_index().await?;
+        let state = self.store.read_index().await?;
         let Some(known) = state.nodes.get(node) else { return Err(gone(node)) };
         // A node that does not know its own address is where the manager sees it.
         let description =
@@ -245,12 +259,12 @@ impl Dispatcher {
         let status = NodeStatus { state: NodeState::Ready, message: String::new(), addr };
         let news = known.status != status || (description.is_some() && known.description != description);
         let begun = self.sessions().register(node, Instant::now() + grace(&state, GRACE_PERIODS));
-        self.inner.deadlines.notify_one();
+        self.deadlines.notify_one();
         if news {
             let description = description.map(Box::new);
             let report = Command::ReportNode { id: node.clone(), status: Some(status), description };
-            if let Err(error) = self.inner.store.propose_one(report).await {
-                self.sessions().end(node);
+            if let Err(error) = self.store.propose_one(report).await {
+                self.sessions().withdraw(node, &begun.0);
                 return Err(error.into());
             }
         }
@@ -266,51 +280,51 @@ impl Dispatcher {
             return;
         }
         let command = Command::MoveToRoot { id: node.clone(), root: root.to_owned() };
-        if let Err(error) = self.inner.store.propose_one(command).await {
+        if let Err(error) = self.store.propose_one(command).await {
             tracing::debug!(%node, %error, "the next heartbeat says it again");
         }
     }
+}
 
-    /// Sends what `next` makes of each new state until the session ends or the worker hangs up. `next` gives the outer
-    /// `None` when the node is gone, the inner one when there is nothing new for it.
-    async fn stream<T, S: Default>(
-        self,
-        tx: mpsc::Sender<Result<T, Status>>,
-        ended: CancellationToken,
-        mut next: impl FnMut(&State, &mut S) -> Option<Option<T>>,
-    ) {
-        let mut changed = self.inner.store.watch();
-        let mut sent = S::default();
-        loop {
-            changed.mark_unchanged();
-            // Asked before the state is: a session that ends because its node was removed says so.
-            let over = ended.is_cancelled();
-            let message = match next(&self.inner.store.read(), &mut sent) {
-                Some(message) if !over => message,
-                known => {
-                    let why = if known.is_some() {
-                        ApiError::unavailable("the session is over").help("register again")
-                    } else {
-                        ApiError::denied("this node was removed from the swarm")
-                    };
-                    // Nobody may be left to hear it.
-                    let _ = tokio::time::timeout(Duration::from_secs(1), tx.send(Err(why.into()))).await;
-                    return;
-                }
-            };
-            if let Some(message) = message
-                && tx.send(Ok(message)).await.is_err()
-            {
+/// Sends what `next` makes of each new state until the session ends or the worker hangs up. `next` gives the outer
+/// `None` when the node is gone, the inner one when there is nothing new for it.
+async fn stream<T, S: Default>(
+    term: Arc<Term<Nodes>>,
+    tx: mpsc::Sender<Result<T, Status>>,
+    ended: CancellationToken,
+    mut next: impl FnMut(&State, &mut S) -> Option<Option<T>>,
+) {
+    let mut changed = term.store.watch();
+    let mut sent = S::default();
+    loop {
+        changed.mark_unchanged();
+        // Asked before the state is: a session that ends because its node was removed says so.
+        let over = ended.is_cancelled();
+        let message = match next(&term.store.read(), &mut sent) {
+            Some(message) if !over => message,
+            known => {
+                let why = if known.is_some() {
+                    ApiError::unavailable("the session is over").help("register again")
+                } else {
+                    ApiError::denied("this node was removed from the swarm")
+                };
+                // Nobody may be left to hear it.
+                let _ = tokio::time::timeout(Duration::from_secs(1), tx.send(Err(why.into()))).await;
                 return;
             }
-            let pause = tokio::time::sleep(BATCH);
-            tokio::select! {
-                () = tx.closed() => return,
-                () = ended.cancelled() => continue,
-                alive = changed.changed() => if alive.is_err() { return },
-            }
-            pause.await;
+        };
+        if let Some(message) = message
+            && tx.send(Ok(message)).await.is_err()
+        {
+            return;
         }
+        let pause = tokio::time::sleep(BATCH);
+        tokio::select! {
+            () = tx.closed() => return,
+            () = ended.cancelled() => continue,
+            alive = changed.changed() => if alive.is_err() { return },
+        }
+        pause.await;
     }
 }
 

@@ -8,8 +8,12 @@ use proto::{
     model::{TaskId, TaskStatus},
 };
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
-use crate::store::{ProposeError, Store, command::Command};
+use crate::{
+    store::{ProposeError, Store, command::Command},
+    term::no_longer_leads,
+};
 
 /// Reports in one raft entry: bounds the entry's size, since a report may carry an error text.
 const MAX_BATCH: usize = 1000;
@@ -26,10 +30,10 @@ struct Report {
 pub struct Reports(mpsc::Sender<Report>);
 
 impl Reports {
-    /// Starts the task that proposes; it ends with the last clone of the result.
-    pub fn spawn(store: Store) -> Self {
+    /// Starts the task that proposes; it ends when the term is `over`, with all that waits for it.
+    pub fn spawn(store: Store, over: CancellationToken) -> Self {
         let (tx, rx) = mpsc::channel(QUEUE);
-        tokio::spawn(run(store, rx));
+        tokio::spawn(async move { over.run_until_cancelled(run(store, rx)).await });
         Self(tx)
     }
 
@@ -41,9 +45,8 @@ impl Reports {
     pub async fn report(&self, statuses: Vec<(TaskId, TaskStatus)>) -> Result<(), ApiError> {
         let commands = statuses.into_iter().map(|(id, status)| Command::ReportTask { id, status }).collect();
         let (done, answer) = oneshot::channel();
-        let stopped = || ApiError::unavailable("the dispatcher is shutting down");
-        self.0.send(Report { commands, done }).await.map_err(|_| stopped())?;
-        Ok(answer.await.map_err(|_| stopped())??)
+        self.0.send(Report { commands, done }).await.map_err(|_| no_longer_leads())?;
+        Ok(answer.await.map_err(|_| no_longer_leads())??)
     }
 }
 

@@ -12,29 +12,48 @@ pub mod registry;
 pub mod subscribe;
 pub mod targets;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
 use self::registry::Registry;
-use crate::store::Store;
+use crate::{
+    store::Store,
+    term::{Begun, PerTerm, Term},
+};
 
 /// The broker. Cheap to clone.
 #[derive(Clone)]
 pub struct LogBroker {
     store: Store,
-    registry: Arc<Mutex<Registry>>,
+    /// Workers listen to the leader, so that each term has its own: a reader of an earlier one would wait for ever.
+    readers: PerTerm<Readers>,
     /// Ends every stream: the manager stops.
     stop: CancellationToken,
 }
 
+/// Who listens, and what is being asked, in one term.
+#[derive(Default)]
+pub struct Readers(Mutex<Registry>);
+
+impl Readers {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is behind a stream.
+type OfTerm = std::sync::Arc<Term<Readers>>;
+
 impl LogBroker {
     /// A broker for the tasks in `store`; its streams end with `stop`.
     pub fn new(store: Store, stop: CancellationToken) -> Self {
-        Self { store, registry: Arc::default(), stop }
+        let readers = PerTerm::new(store.leadership());
+        Self { store, readers, stop }
     }
 
-    fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Begins raft's term `number`.
+    pub(crate) fn begin(&self, number: u64) -> Begun<Readers> {
+        self.readers.begin(number, |_| Readers::default())
     }
 }

@@ -7,7 +7,7 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{LogBroker, registry::Event};
-use crate::api::auth::Caller;
+use crate::{api::auth::Caller, term::no_longer_leads};
 
 /// Questions on their way to one worker.
 const STREAM_BUFFER: usize = 16;
@@ -21,14 +21,20 @@ impl log_broker_server::LogBroker for LogBroker {
         request: Request<pb::ListenLogsRequest>,
     ) -> Result<Response<Self::ListenStream>, Status> {
         let node = Caller::of(&request)?.node()?.clone();
-        let (serial, mut questions) = self.registry().listen(&node);
+        let term = self.readers.get().await?;
+        let (serial, mut questions) = term.registry().listen(&node);
         let (tx, rx) = tokio::sync::mpsc::channel(STREAM_BUFFER);
-        let broker = self.clone();
+        let stop = self.stop.clone();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     () = tx.closed() => break,
-                    () = broker.stop.cancelled() => break,
+                    () = stop.cancelled() => break,
+                    () = term.over().cancelled() => {
+                        // The worker asks for the leader; nobody may be left to be told.
+                        let _ = tx.try_send(Err(no_longer_leads().into()));
+                        break;
+                    }
                     question = questions.recv() => {
                         // The registry replaced this listener by a newer one, or the worker hung up.
                         let Some(question) = question else { break };
@@ -38,7 +44,7 @@ impl log_broker_server::LogBroker for LogBroker {
                     }
                 }
             }
-            let lost = broker.registry().gone(&node, serial);
+            let lost = term.registry().gone(&node, serial);
             for (subscription, sink) in lost {
                 // A client that has gone does not miss it.
                 let _ = sink.send(Event::Lost { subscription }).await;
@@ -52,6 +58,7 @@ impl log_broker_server::LogBroker for LogBroker {
         request: Request<Streaming<pb::PublishLogsRequest>>,
     ) -> Result<Response<pb::PublishLogsReply>, Status> {
         let node = Caller::of(&request)?.node()?.clone();
+        let term = self.readers.get().await?;
         let mut messages = request.into_inner();
         // Subscriptions that this stream serves and has not finished: when it breaks off they are lost.
         let mut serving = BTreeSet::new();
@@ -59,6 +66,7 @@ impl log_broker_server::LogBroker for LogBroker {
             let message = tokio::select! {
                 message = messages.next() => message,
                 () = self.stop.cancelled() => break Err(Status::unavailable("the manager is stopping")),
+                () = term.over().cancelled() => break Err(no_longer_leads().into()),
             };
             let message = match message {
                 Some(Ok(message)) => message,
@@ -70,7 +78,7 @@ impl log_broker_server::LogBroker for LogBroker {
             if let Some(chunk) = message.chunk {
                 // The node's word counts for its own id only.
                 let chunk = pb::LogChunk { node_id: node.to_string(), ..chunk };
-                let sink = self.registry().sink(&node, &subscription);
+                let sink = term.registry().sink(&node, &subscription);
                 // Waiting here is what slows a worker down to the pace of the client. A question that was closed in the
                 // meantime is no error: its `close` is under way.
                 if let Some(sink) = sink {
@@ -79,14 +87,14 @@ impl log_broker_server::LogBroker for LogBroker {
             }
             if message.done {
                 serving.remove(&subscription);
-                let sink = self.registry().finish(&node, &subscription);
+                let sink = term.registry().finish(&node, &subscription);
                 if let Some(sink) = sink {
                     let _ = sink.send(Event::Done { subscription }).await;
                 }
             }
         };
         for subscription in serving {
-            let sink = self.registry().finish(&node, &subscription);
+            let sink = term.registry().finish(&node, &subscription);
             if let Some(sink) = sink {
                 let event = match outcome {
                     Ok(()) => Event::Done { subscription },

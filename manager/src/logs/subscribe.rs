@@ -14,11 +14,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{
-    LogBroker,
+    LogBroker, OfTerm,
     registry::Event,
     targets::{self, Subject},
 };
-use crate::store::state::State;
+use crate::{store::state::State, term::no_longer_leads};
 
 /// Chunks on their way to one client.
 const STREAM_BUFFER: usize = 64;
@@ -37,6 +37,7 @@ impl logs_server::Logs for LogBroker {
         let subject = Subject::find(&self.store.read(), &request)?;
         let (tx, rx) = mpsc::channel(STREAM_BUFFER);
         let reader = Reader {
+            term: self.readers.get().await?,
             broker: self.clone(),
             subject,
             options: request.options.unwrap_or(pb::LogOptions { follow: false, tail: -1, since: 0 }),
@@ -55,6 +56,7 @@ struct HungUp;
 
 struct Reader {
     broker: LogBroker,
+    term: OfTerm,
     subject: Subject,
     options: pb::LogOptions,
     client: mpsc::Sender<Result<pb::LogChunk, Status>>,
@@ -68,7 +70,7 @@ struct Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let mut registry = self.broker.registry();
+        let mut registry = self.term.registry();
         for subscription in self.open.keys() {
             registry.close(subscription);
         }
@@ -100,6 +102,10 @@ impl Reader {
             tokio::select! {
                 () = self.client.closed() => return Err(HungUp),
                 () = self.broker.stop.cancelled() => return Ok(()),
+                // Nodes answer another manager from now on.
+                () = self.term.over().cancelled() => {
+                    return self.client.send(Err(no_longer_leads().into())).await.map_err(|_| HungUp);
+                }
                 event = events.recv() => {
                     heard = Instant::now();
                     if let Some(event) = event {
@@ -151,7 +157,7 @@ impl Reader {
     async fn ask(&mut self, sink: &mpsc::Sender<Event>, options: pb::LogOptions) -> Result<(), HungUp> {
         let state = self.broker.store.read();
         for (node, tasks) in targets::by_node(&state, &self.subject, &self.asked) {
-            let subscription = self.broker.registry().ask(&node, &tasks, options, sink);
+            let subscription = self.term.registry().ask(&node, &tasks, options, sink);
             match subscription {
                 Some(id) => {
                     self.open.insert(id, node);

@@ -102,6 +102,8 @@ impl StoreConfig {
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// What is proposed through this handle is of this term's work.
+    term: Option<u64>,
 }
 
 struct Inner {
@@ -128,6 +130,12 @@ impl Drop for Inner {
 }
 
 impl Store {
+    /// The same store for the work of raft's term `term`: what is proposed through it is refused unless this manager leads in that term
+    /// when the proposal's turn has come. What was decided in one term is not carried out in another.
+    pub fn of_term(&self, term: u64) -> Self {
+        Self { inner: self.inner.clone(), term: Some(term) }
+    }
+
     /// The newest state. Cheap; hold it for as long as one consistent view is needed.
     pub fn read(&self) -> Arc<State> {
         self.inner.published.read()
@@ -144,7 +152,11 @@ impl Store {
         let (reply, outcomes) = oneshot::channel();
         let stopping = || ProposeError::Fatal("the manager is stopping".into());
         let asked = async {
-            self.inner.proposals.send(Pending::new(commands, reply)).await.map_err(|_| stopping())?;
+            self.inner
+                .proposals
+                .send(Pending::new(commands, self.term, reply))
+                .await
+                .map_err(|_| stopping())?;
             outcomes.await.map_err(|_| stopping())?
         };
         tokio::time::timeout(PROPOSE_TIMEOUT, asked).await.unwrap_or_else(|_| Err(ProposeError::no_quorum()))

@@ -195,7 +195,7 @@ impl Store {
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
-        let store = Self { inner: Arc::new(inner) };
+        let store = Self { inner: Arc::new(inner), term: None };
         tasks.spawn(membership::run(raft.clone(), published, leadership, stop));
         // Alone, there is nobody to wait for. Raft itself is asked: its metrics may not have come yet.
         let alone = raft.with_raft_state(move |s| s.membership_state.effective().voter_ids().eq([raft_id]));

@@ -26,16 +26,19 @@ const ENTRY_BYTES: usize = 3 << 19;
 pub(crate) struct Pending {
     commands: Vec<pb::Command>,
     bytes: usize,
+    /// They are of the work of this term, and of no other.
+    term: Option<u64>,
     reply: oneshot::Sender<Result<Vec<Outcome>, ProposeError>>,
 }
 
 impl Pending {
     pub(crate) fn new(
         commands: Vec<Command>,
+        term: Option<u64>,
         reply: oneshot::Sender<Result<Vec<Outcome>, ProposeError>>,
     ) -> Self {
         let commands: Vec<pb::Command> = commands.into_iter().map(Into::into).collect();
-        Self { bytes: commands.iter().map(Message::encoded_len).sum(), commands, reply }
+        Self { bytes: commands.iter().map(Message::encoded_len).sum(), commands, term, reply }
     }
 }
 
@@ -66,8 +69,21 @@ pub(crate) async fn run(
             }
             batch.push(next);
         }
+        let led = stop
+            .run_until_cancelled(term(&mut leadership, patience))
+            .await
+            .unwrap_or_else(|| Err(stopping()));
+        let another = |p: &Pending| led.as_ref().is_ok_and(|led| p.term.is_some_and(|term| term != *led));
+        let (past, now): (Vec<_>, Vec<_>) = batch.into_iter().partition(another);
+        for pending in past {
+            // A caller that has gone away is no error, here and below.
+            let _ = pending.reply.send(Err(ProposeError::NotLeader { leader: None }));
+        }
+        if now.is_empty() {
+            continue;
+        }
         let mut commands = Vec::new();
-        let replies: Vec<_> = batch
+        let replies: Vec<_> = now
             .into_iter()
             .map(|p| {
                 let count = p.commands.len();
@@ -76,9 +92,13 @@ pub(crate) async fn run(
             })
             .collect();
         let proposal = pb::Proposal { commands, at: Timestamp::now().0, rules: RULES };
-        let result = stop.run_until_cancelled(write(&raft, &mut leadership, patience, &proposal)).await;
-        let result = result.unwrap_or_else(|| Err(ProposeError::Fatal("the manager is stopping".into())));
-        // A caller that has gone away is no error.
+        let result = match led {
+            Ok(term) => {
+                let written = write(&raft, &mut leadership, term, &proposal);
+                stop.run_until_cancelled(written).await.unwrap_or_else(|| Err(stopping()))
+            }
+            Err(error) => Err(error),
+        };
         match result {
             Ok(outcomes) => {
                 let mut outcomes = outcomes.into_iter();
@@ -95,21 +115,28 @@ pub(crate) async fn run(
     }
 }
 
+fn stopping() -> ProposeError {
+    ProposeError::Fatal("the manager is stopping".into())
+}
+
+/// The term in which this manager leads.
+async fn term(leadership: &mut watch::Receiver<Leadership>, patience: Duration) -> Result<u64, ProposeError> {
+    // Between two leaders there is a moment without one; most callers would only come back.
+    let known = async { leadership.wait_for(|l| *l != Leadership::None).await.map(|now| now.clone()) };
+    match timeout(patience, known).await {
+        Ok(Ok(Leadership::Leader { term })) => Ok(term),
+        Ok(Ok(Leadership::Follower { leader })) => Err(ProposeError::NotLeader { leader }),
+        Ok(Ok(Leadership::None)) | Err(_) => Err(ProposeError::no_quorum()),
+        Ok(Err(_)) => Err(stopping()),
+    }
+}
+
 async fn write(
     raft: &Raft,
     leadership: &mut watch::Receiver<Leadership>,
-    patience: Duration,
+    term: u64,
     proposal: &pb::Proposal,
 ) -> Result<Vec<Outcome>, ProposeError> {
-    // Between two leaders there is a moment without one; most callers would only come back.
-    let known = async { leadership.wait_for(|l| *l != Leadership::None).await.map(|now| now.clone()) };
-    let known = timeout(patience, known).await;
-    let term = match known {
-        Ok(Ok(Leadership::Leader { term })) => term,
-        Ok(Ok(Leadership::Follower { leader })) => return Err(ProposeError::NotLeader { leader }),
-        Ok(Ok(Leadership::None)) | Err(_) => return Err(ProposeError::no_quorum()),
-        Ok(Err(_)) => return Err(ProposeError::Fatal("the manager is stopping".into())),
-    };
     let lost = async { drop(leadership.wait_for(|l| *l != Leadership::Leader { term }).await) };
     tokio::select! {
         biased;

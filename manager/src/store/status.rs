@@ -24,6 +24,8 @@ pub struct RaftStatus {
     pub last_log: u64,
     /// The last entry applied.
     pub applied: u64,
+    /// The term of that entry.
+    pub applied_term: u64,
     /// The last entry in the newest snapshot, 0 = none.
     pub snapshot: u64,
     /// The last entry dropped from the log, 0 = none.
@@ -114,6 +116,7 @@ impl Store {
             term: metrics.current_term,
             last_log: metrics.last_log_index.unwrap_or(0),
             applied: metrics.last_applied.map_or(0, |id| id.index),
+            applied_term: metrics.last_applied.map_or(0, |id| id.leader_id.term),
             snapshot: metrics.snapshot.map_or(0, |id| id.index),
             purged: metrics.purged.map_or(0, |id| id.index),
             leader,
