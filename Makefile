@@ -18,7 +18,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test sim check fmt demo demo-down bench install clean
+.PHONY: help deps build test sim fuzz check fmt demo demo-down bench install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,14 @@ test: deps ## build and run every test (needs root: namespaces, containers)
 sim: deps ## simulate clusters under faults: SEEDS=n seeds (100), or SEED=k, one told in full
 	cargo build --workspace --bin rn-sim
 	$(BIN)/rn-sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100) --first $(or $(FIRST),0))
+
+# On the stable toolchain, hence without a sanitizer. The workspace in fuzz/ is built by this target only.
+fuzz: ## random input for a parser: TARGET=name, RUNS=n (1000000); lists the targets without one
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "install it first: cargo install cargo-fuzz" >&2; exit 1; }
+	@cd fuzz && if [ -z "$(TARGET)" ]; then cargo fuzz list; else \
+	  mkdir -p corpus/$(TARGET) seeds/$(TARGET) && \
+	  cargo fuzz run --sanitizer none $(TARGET) corpus/$(TARGET) seeds/$(TARGET) -- \
+	    -runs=$(or $(RUNS),1000000) -max_len=$(or $(MAX_LEN),65536) -rss_limit_mb=1024 -timeout=10; fi
 
 # Each is a program that prints its figures; what one cannot measure does not keep the others from it.
 BENCHES := convergence throughput names footprint scale failover updates \

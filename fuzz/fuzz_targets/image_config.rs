@@ -1,0 +1,6 @@
+//! An image's configuration.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| worker::runtime::fuzzing::image_config(text));
