@@ -3,14 +3,17 @@
 //! Key, certificate and roots belong together, but files are replaced one by one. So the new ones are first written beside the old
 //! (`*.next`, the certificate last), and then renamed, the certificate last again. A `swarm-node.crt.next` whose key is found means
 //! that the new set is complete: [`CertificateDir::load`] finishes the renames. Else it is a torso, and the old set still stands.
+//!
+//! Each file is a [record](durable::record), which programs that read PEM take as PEM.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
+use durable::{PRIVATE, PUBLIC, ReadError};
 use proto::error::ApiError;
 
 use crate::{CertError, Identity, LockError, UnlockKey, lock};
@@ -43,6 +46,9 @@ pub enum DiskError {
         /// What is wrong.
         source: CertError,
     },
+    /// A file cannot be read, or is damaged.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// Some of the files are missing.
     #[error("certificates in {}: {file} is missing", dir.display())]
     Incomplete {
@@ -58,9 +64,17 @@ pub enum DiskError {
 
 impl From<DiskError> for ApiError {
     fn from(error: DiskError) -> Self {
+        let message = error.to_string();
         match error {
-            DiskError::Locked(_) => ApiError::precondition(error.to_string()),
-            _ => ApiError::internal(error.to_string()),
+            DiskError::Locked(_) => ApiError::precondition(message),
+            // Nobody but this node has its key; what else it was, its swarm still knows.
+            DiskError::Read(ReadError::Damaged { .. })
+            | DiskError::Unusable { .. }
+            | DiskError::Incomplete { .. } => ApiError::internal(message).help(
+                "put the file back from a backup and restart rnd, or let the node join anew: rnctl swarm leave --force, then \
+                 rnctl swarm join",
+            ),
+            DiskError::Io { .. } | DiskError::Read(ReadError::Io { .. }) => ApiError::internal(message),
         }
     }
 }
@@ -139,7 +153,7 @@ impl CertificateDir {
             self.delete(&format!("{file}{NEXT}"))?;
             self.delete(file)?;
         }
-        if self.dir.exists() { self.sync() } else { Ok(()) }
+        Ok(())
     }
 
     fn stage(&self, identity: &Identity) -> Result<(), DiskError> {
@@ -149,41 +163,43 @@ impl CertificateDir {
         };
         let key = key.map_err(|source| DiskError::Unusable { dir: self.dir.clone(), source })?;
         for (file, text, mode) in [
-            (ROOT, identity.root_pem(), 0o644),
-            (KEY, key.as_str(), 0o600),
-            (CERT, identity.cert_pem(), 0o644),
+            (ROOT, identity.root_pem(), PUBLIC),
+            (KEY, key.as_str(), PRIVATE),
+            (CERT, identity.cert_pem(), PUBLIC),
         ] {
             let name = format!("{file}{NEXT}");
-            // Never through a file that exists: its mode would stay.
-            self.delete(&name)?;
-            write(&self.dir.join(&name), text, mode).map_err(|e| self.failed("writing", &name, e))?;
+            durable::save(&self.dir.join(&name), text.as_bytes(), mode)
+                .map_err(|e| self.failed("writing", &name, e))?;
         }
-        self.sync()
+        Ok(())
     }
 
     fn commit(&self) -> Result<(), DiskError> {
         for file in FILES {
             let next = self.dir.join(format!("{file}{NEXT}"));
-            match fs::rename(&next, self.dir.join(file)) {
+            // Each is on the disk before the next: their order must survive a power loss too.
+            match durable::rename(&next, &self.dir.join(file)) {
                 Ok(()) => {}
                 // Renamed before an interruption.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(self.failed("replacing", file, e)),
             }
-            // The order of the renames must survive a power loss too.
-            self.sync()?;
         }
         Ok(())
     }
 
     fn settle(&self) -> Result<(), DiskError> {
-        let staged = |file: &str| -> Result<Option<String>, DiskError> {
-            match self.read(&format!("{file}{NEXT}"))? {
-                Some(text) => Ok(Some(text)),
-                None => self.read(file),
-            }
+        // One that is damaged was not written to its end.
+        let whole = |name: &str| match self.read(name) {
+            Err(DiskError::Read(ReadError::Damaged { .. })) => Ok(None),
+            other => other,
         };
-        if let Some(cert) = self.read(&format!("{CERT}{NEXT}"))? {
+        let next = |file: &str| whole(&format!("{file}{NEXT}"));
+        let staged = |file: &str| match next(file)? {
+            Some(text) => Ok::<_, DiskError>(Some(text)),
+            None => whole(file),
+        };
+        if let Some(cert) = next(CERT)? {
             let complete = match (staged(ROOT)?, staged(KEY)?) {
                 (Some(root), Some(key)) => Identity::new(&root, &cert, &self.opened(key)?).is_ok(),
                 _ => false,
@@ -196,23 +212,13 @@ impl CertificateDir {
     }
 
     fn read(&self, name: &str) -> Result<Option<String>, DiskError> {
-        match fs::read(self.dir.join(name)) {
-            // Garbage is for the PEM parser to name.
-            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(self.failed("reading", name, e)),
-        }
+        // Garbage is for the PEM parser to name.
+        let text = durable::load(&self.dir.join(name))?;
+        Ok(text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     fn delete(&self, name: &str) -> Result<(), DiskError> {
-        match fs::remove_file(self.dir.join(name)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.failed("removing", name, e)),
-            _ => Ok(()),
-        }
-    }
-
-    fn sync(&self) -> Result<(), DiskError> {
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(|e| self.failed("syncing", "", e))
+        durable::remove(&self.dir.join(name)).map_err(|e| self.failed("removing", name, e))
     }
 
     fn failed(&self, action: &'static str, name: &str, source: io::Error) -> DiskError {
@@ -221,17 +227,11 @@ impl CertificateDir {
     }
 }
 
-fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-    use std::{os::unix::fs::PermissionsExt, time::SystemTime};
+    use std::{fs, os::unix::fs::PermissionsExt, time::SystemTime};
 
     use proto::model::{ClusterId, NodeId, Role};
 
@@ -320,6 +320,28 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dir = CertificateDir::new(root.path());
         dir.save(&identity()).unwrap();
+        for file in FILES {
+            let whole = fs::read(dir.path().join(file)).unwrap();
+            let cut = &whole[..whole.len() / 2];
+            for (bytes, words) in [
+                (&b""[..], "it is empty"),
+                (&vec![0; whole.len()], "nothing but zeros"),
+                (cut, "cut off after"),
+            ] {
+                fs::write(dir.path().join(file), bytes).unwrap();
+                let error = ApiError::from(dir.load().expect_err("damaged"));
+                assert!(error.message.contains(file) && error.message.contains(words), "{error}");
+                assert!(format!("{error:?}").contains("swarm leave --force"), "{error:?}");
+            }
+            fs::write(dir.path().join(file), whole).unwrap();
+        }
+        dir.load().unwrap();
+        // PEM that another program has put there is taken as it is.
+        for file in FILES {
+            let text = String::from_utf8(durable::load(&dir.path().join(file)).unwrap().unwrap()).unwrap();
+            fs::write(dir.path().join(file), text).unwrap();
+        }
+        dir.load().unwrap();
         fs::write(dir.path().join(ROOT), [0xff, 0xfe]).unwrap();
         assert!(matches!(dir.load(), Err(DiskError::Unusable { .. })));
         fs::remove_file(dir.path().join(KEY)).unwrap();

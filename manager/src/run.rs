@@ -119,6 +119,13 @@ impl From<ManagerError> for ApiError {
                 .help("another program, or another daemon, uses the port; see --listen-addr"),
             ManagerError::Join(error) => error,
             ManagerError::Initialise(error) => error.into(),
+            ManagerError::Store(OpenError::Content(_) | OpenError::Database { .. }) => {
+                ApiError::internal(error.to_string()).help(
+                    "this manager's state cannot be had from its disk. With other managers, let it join anew: rnctl swarm leave \
+                     --force here, rnctl node rm --force on another one, then rnctl swarm join. Alone, put its data root's swarm/ \
+                     back from a backup",
+                )
+            }
             ManagerError::Store(_) | ManagerError::Serve(_) | ManagerError::Ended(_) => {
                 ApiError::internal(error.to_string())
             }

@@ -117,6 +117,8 @@ impl LogFile {
         }
     }
 
+    // A log is written line by line, and power may take its end.
+    #[allow(clippy::disallowed_methods)]
     fn rotate(&mut self) -> io::Result<()> {
         let older = |n: u32| numbered(&self.path, n);
         let last = self.limits.max_files.saturating_sub(1);

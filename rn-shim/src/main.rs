@@ -4,6 +4,9 @@
 //! once; what remains is a single thread around one `poll`. `reap` cleans up after a shim that was killed. `exec` is a process of its own: it enters a running container,
 //! runs a program there and ends with that program's exit code. Both read and write what crate `shim_wire` describes.
 
+// Tests write and damage files as they like.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
 mod causes;
 mod cgroup;
 mod control;

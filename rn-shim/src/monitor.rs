@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Read, Write},
+    fs::File,
+    io::{self, Read},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::net::UnixListener,
@@ -317,11 +317,8 @@ struct Events {
 /// Writes the exit status so that it is there whole or not at all, even after a power cut.
 pub fn save(dir: &Path, status: &ExitStatus) -> Result<()> {
     let path = dir.join(EXIT_FILE);
-    let temporary = dir.join(format!("{EXIT_FILE}.new"));
-    let mut file = File::create(&temporary).with_context(|| format!("create {}", temporary.display()))?;
-    file.write_all(&serde_json::to_vec(status)?).with_context(|| format!("write {}", temporary.display()))?;
-    file.sync_all().with_context(|| format!("sync {}", temporary.display()))?;
-    fs::rename(&temporary, &path).with_context(|| format!("rename to {}", path.display()))
+    durable::save(&path, &serde_json::to_vec(status)?, durable::PUBLIC)
+        .with_context(|| format!("write {}", path.display()))
 }
 
 fn pidfd_open(pid: Pid) -> Result<OwnedFd> {

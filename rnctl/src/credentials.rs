@@ -1,6 +1,6 @@
 //! Credentials of registries, in `~/.rn/config.json` under `auths`, as Docker keeps them.
 
-use std::{fs, io, os::unix::fs::OpenOptionsExt, path::PathBuf};
+use std::{fs, io, path::PathBuf};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use proto::pb::RegistryAuth;
@@ -25,12 +25,12 @@ impl Credentials {
                 "there is no place for credentials: neither RN_CONFIG nor HOME is set",
             ));
         };
-        let bad = |e: String| Failure::local(format!("cannot read {}: {e}", path.display()));
-        let file = match fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Map::new(),
-            Err(e) => return Err(bad(e.to_string())),
+        let bad = |e: durable::ReadError| {
+            Failure::local(e.to_string())
+                .with_help("mend the file, or remove it and log in again: rnctl login")
         };
+        let file =
+            durable::load_as(&path, |text| serde_json::from_slice(text)).map_err(bad)?.unwrap_or_default();
         Ok(Self { path, file })
     }
 
@@ -84,12 +84,9 @@ impl Credentials {
             if let Some(dir) = self.path.parent() {
                 fs::create_dir_all(dir)?;
             }
-            let new = self.path.with_extension("json.new");
-            let mut file = fs::OpenOptions::new();
-            let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            io::Write::write_all(&mut file, serde_json::to_string_pretty(&self.file)?.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&new, &self.path)
+            // It may be a link into somebody's collection of settings, which is to stay one.
+            let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+            durable::replace(&path, serde_json::to_string_pretty(&self.file)?.as_bytes(), durable::PRIVATE)
         };
         write().map_err(|e| Failure::local(format!("cannot write {}: {e}", self.path.display())))
     }

@@ -7,6 +7,7 @@ use clap::Parser;
 use manager::{api::validate::cluster::Limits, keys::ROTATION};
 use proto::model::Millis;
 use serde::Deserialize;
+use worker::runtime::UnpackLimit;
 
 /// Where settings are looked for without `--config-file`; may be missing.
 const CONFIG_FILE: &str = "/etc/rn/daemon.json";
@@ -53,6 +54,10 @@ pub struct Flags {
     /// Registry that may be spoken to without TLS, besides those on loopback addresses; may be repeated
     #[arg(long = "insecure-registry", value_name = "HOST[:PORT]|SUBNET")]
     pub insecure_registries: Vec<String>,
+    /// Most that one layer, image archive or import may unpack to: bytes (20g), or a share of the space that is free below the data
+    /// root when it begins [default: 90%]
+    #[arg(long, value_name = "SIZE|PERCENT")]
+    pub unpack_limit: Option<String>,
     /// Serve metrics for Prometheus here, at /metrics
     #[arg(long, value_name = "IP:PORT")]
     pub metrics_addr: Option<SocketAddr>,
@@ -91,6 +96,7 @@ struct File {
     swarm_default_advertise_addr: Option<String>,
     network_key_rotation: Option<String>,
     insecure_registries: Option<Vec<String>>,
+    unpack_limit: Option<String>,
     metrics_addr: Option<SocketAddr>,
     firewall_compat: Option<bool>,
     vxlan_members_only: Option<bool>,
@@ -121,6 +127,8 @@ pub struct Config {
     pub min_cert_expiry: Millis,
     /// Registries, `host[:port]`, and subnets that may be spoken to without TLS.
     pub insecure_registries: Vec<String>,
+    /// Most that one layer, image archive or import may unpack to.
+    pub unpack_limit: UnpackLimit,
     /// Where metrics are served.
     pub metrics_addr: Option<SocketAddr>,
     /// Other firewalls' forward chains are opened for tasks.
@@ -167,6 +175,7 @@ impl Config {
         let rotation = file.network_key_rotation.is_some();
         one("network-key-rotation", flags.network_key_rotation.is_some(), rotation);
         one("swarm-default-advertise-addr", flags.swarm_default_advertise_addr.is_some(), advertise);
+        one("unpack-limit", flags.unpack_limit.is_some(), file.unpack_limit.is_some());
         one("metrics-addr", flags.metrics_addr.is_some(), file.metrics_addr.is_some());
         one("firewall-compat", flags.firewall_compat.is_some(), file.firewall_compat.is_some());
         one("vxlan-members-only", flags.vxlan_members_only.is_some(), file.vxlan_members_only.is_some());
@@ -210,6 +219,10 @@ impl Config {
                 .into_iter()
                 .chain(file.insecure_registries.unwrap_or_default())
                 .collect(),
+            unpack_limit: match flags.unpack_limit.or(file.unpack_limit) {
+                Some(text) => text.parse().map_err(|e: String| anyhow::anyhow!("unpack-limit {e}"))?,
+                None => UnpackLimit::default(),
+            },
             metrics_addr: flags.metrics_addr.or(file.metrics_addr),
             firewall_compat: flags.firewall_compat.or(file.firewall_compat).unwrap_or(true),
             vxlan_members_only: flags.vxlan_members_only.or(file.vxlan_members_only).unwrap_or(true),

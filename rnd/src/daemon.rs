@@ -98,7 +98,7 @@ pub async fn run(config: Config) -> Result<()> {
     let _lock = paths.lock()?;
     let daemon_id = paths.daemon_id()?;
     if let Some(pidfile) = &config.pidfile {
-        std::fs::write(pidfile, format!("{}\n", std::process::id()))
+        durable::scratch(pidfile, format!("{}\n", std::process::id()).as_bytes(), durable::PUBLIC)
             .with_context(|| format!("cannot write {}", pidfile.display()))?;
     }
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -114,6 +114,7 @@ pub async fn run(config: Config) -> Result<()> {
         shim: ShimConfig::find_shim(),
         log: LogLimits::default(),
         registries: RegistryConfig { insecure: config.insecure_registries.clone(), certs_dir: CERTS.into() },
+        unpack_limit: config.unpack_limit,
     })
     .await?;
     let runtime = Arc::new(runtime);

@@ -1,12 +1,13 @@
 //! Where everything lies. All of it below the daemon's own roots, so that any number of daemons share a machine.
 
 use std::{
-    fs, io,
-    os::unix::fs::DirBuilderExt,
+    fs,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
+use durable::{Loaded, PRIVATE};
 use rand::Rng;
 
 /// The daemon's directories.
@@ -23,15 +24,19 @@ pub struct Paths {
 pub struct Lock(#[allow(dead_code)] nix::fcntl::Flock<fs::File>);
 
 impl Paths {
-    /// Makes them where missing, private to root.
+    /// Makes them where missing. Nobody but root gets below the data root, where set-uid programs and devices of any image lie (as
+    /// dockerd since CVE-2021-41091): one of an older daemon is closed. The exec root may be passed on the way to the socket,
+    /// which has permissions of its own; whatever else is in it is closed by itself.
     pub fn create(data_root: &Path, exec_root: &Path) -> Result<Self> {
-        for dir in [data_root, exec_root] {
+        for (dir, mode) in [(data_root, 0o710), (exec_root, 0o711)] {
             fs::DirBuilder::new()
                 .recursive(true)
-                .mode(0o711)
+                .mode(mode)
                 .create(dir)
                 .with_context(|| format!("cannot make {}", dir.display()))?;
         }
+        fs::set_permissions(data_root, fs::Permissions::from_mode(0o710))
+            .with_context(|| format!("cannot close {} to others", data_root.display()))?;
         Ok(Self { data_root: data_root.into(), exec_root: exec_root.into() })
     }
 
@@ -63,37 +68,88 @@ impl Paths {
         self.swarm().join("membership.json")
     }
 
-    /// The daemon's id, made at the first start: what we make in the kernel carries it.
+    /// The daemon's id, made at the first start: what we make in the kernel carries it. A second copy lies below the exec root and
+    /// lives as long as the kernel does, so that a damaged file does not make strangers of what is still there.
     pub fn daemon_id(&self) -> Result<String> {
-        let path = self.data_root.join("daemon-id");
-        match fs::read_to_string(&path) {
-            Ok(id) if !id.trim().is_empty() => Ok(id.trim().to_owned()),
-            Ok(_) => self.new_daemon_id(&path),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => self.new_daemon_id(&path),
-            Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
+        let (path, copy) = (self.data_root.join("daemon-id"), self.exec_root.join("daemon-id"));
+        let kept = durable::load_or_set_aside(&path, parse_id)?;
+        let known = match kept {
+            Loaded::Whole(id) => Some(id),
+            Loaded::Absent => None,
+            Loaded::Damaged(aside) => {
+                let copied = durable::load_as(&copy, parse_id).ok().flatten();
+                let instead = if copied.is_some() {
+                    "the copy below the exec root counts"
+                } else {
+                    "a new one is made"
+                };
+                tracing::warn!("{aside}; {instead}");
+                copied
+            }
+        };
+        let id = known.unwrap_or_else(|| format!("{:016x}", rand::rng().random::<u64>()));
+        // Each only where it is not so: a start that changes nothing writes nothing.
+        if !matches!(durable::load_as(&path, parse_id), Ok(Some(there)) if there == id) {
+            durable::save(&path, id.as_bytes(), PRIVATE)
+                .with_context(|| format!("cannot write {}", path.display()))?;
         }
-    }
-
-    fn new_daemon_id(&self, path: &Path) -> Result<String> {
-        let id = format!("{:016x}", rand::rng().random::<u64>());
-        write_atomically(path, id.as_bytes())?;
+        if !matches!(durable::load_as(&copy, parse_id), Ok(Some(there)) if there == id) {
+            durable::scratch(&copy, &durable::record::seal(id.as_bytes()), PRIVATE)
+                .with_context(|| format!("cannot write {}", copy.display()))?;
+        }
         Ok(id)
     }
 }
 
-/// Replaces a file whole, private to root, on disk before this returns.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let dir = path.parent().context("a file without a directory")?;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let temporary = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        fs::File::open(dir)?.sync_all()
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+fn parse_id(bytes: &[u8]) -> Result<String, &'static str> {
+    match std::str::from_utf8(bytes).map(str::trim) {
+        Ok(id) if id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(id.to_owned()),
+        _ => Err("it does not hold sixteen hexadecimal digits"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_data_root_is_closed_to_others_also_one_that_was_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, exec) = (dir.path().join("data"), dir.path().join("exec"));
+        Paths::create(&data, &exec).unwrap();
+        assert_eq!((mode(&data), mode(&exec)), (0o710, 0o711));
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
+        Paths::create(&data, &exec).unwrap();
+        assert_eq!(mode(&data), 0o710);
+    }
+
+    #[test]
+    fn a_damaged_id_is_had_from_its_copy_as_long_as_the_machine_is_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::create(&dir.path().join("data"), &dir.path().join("exec")).unwrap();
+        let (file, copy) = (paths.data_root.join("daemon-id"), paths.exec_root.join("daemon-id"));
+        let id = paths.daemon_id().unwrap();
+        assert_eq!(paths.daemon_id().unwrap(), id);
+        for damage in [&b""[..], &[0; 44], b"not an id", b"0123456789abcde"] {
+            fs::write(&file, damage).unwrap();
+            assert_eq!(paths.daemon_id().unwrap(), id);
+            assert_eq!(fs::read(paths.data_root.join("daemon-id.damaged")).unwrap(), damage);
+        }
+        fs::write(&copy, "").unwrap();
+        assert_eq!(paths.daemon_id().unwrap(), id);
+        // An older daemon's, without a checksum.
+        fs::write(&file, "0123456789abcdef\n").unwrap();
+        assert_eq!(paths.daemon_id().unwrap(), "0123456789abcdef");
+        // The machine has been down: nothing carries the old one any more.
+        fs::write(&file, "").unwrap();
+        fs::remove_file(&copy).unwrap();
+        let new = paths.daemon_id().unwrap();
+        assert!(new != "0123456789abcdef" && new.len() == 16);
+    }
 }

@@ -1,5 +1,8 @@
 //! The data plane: agent, gossip, planners, kernel, container runtime and DNS.
 
+// Tests write and damage files as they like.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
 pub mod agent;
 pub mod containers;
 pub mod dataplane;

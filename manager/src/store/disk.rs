@@ -141,6 +141,7 @@ impl Disk {
         let sealer = match Sealer::open(&key, fresh, unlock) {
             Ok(sealer) => sealer,
             Err(KeyError::Io(source)) => return Err(OpenError::Io { path: key, source }),
+            Err(KeyError::Read(error)) => return Err(OpenError::Content(error.to_string())),
             Err(KeyError::Locked(error)) => return Err(OpenError::Locked(error)),
         };
         let db = database.open(&path)?;

@@ -4,14 +4,13 @@
 //! A value's place (family and key) is authenticated with it, so that rows cannot be swapped.
 
 use std::{
-    fs,
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    io,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use certs::{LockError, UnlockKey, lock};
+use durable::{Damage, PRIVATE, ReadError};
 use proto::{error::ApiError, model};
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
@@ -32,6 +31,8 @@ pub(crate) enum KeyError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
     Locked(#[from] LockError),
 }
 
@@ -51,10 +52,11 @@ pub(crate) fn new_unlock_key() -> Result<model::UnlockKey, ApiError> {
 pub fn rewrap(dir: &Path, old: Option<&UnlockKey>, new: &[Option<&UnlockKey>]) -> Result<(), ApiError> {
     let path = dir.join(KEY_FILE);
     let failed = |e: &dyn std::fmt::Display| ApiError::internal(format!("{}: {e}", path.display()));
-    let bytes = fs::read(&path).map_err(|e| failed(&e))?;
+    let bytes = durable::load(&path).map_err(|e| ApiError::internal(e.to_string()))?;
+    let bytes = bytes.ok_or_else(|| failed(&"it is missing"))?;
     let key = lock::opened(bytes, old).map_err(|e| failed(&e))?;
     let text = lock::closed(&key, new)?;
-    write_new(&path, &text).map_err(|e| failed(&e))
+    durable::save(&path, &text, PRIVATE).map_err(|e| failed(&e))
 }
 
 /// The file's name in the manager's directory.
@@ -73,28 +75,33 @@ impl Sealer {
     pub(crate) fn open(path: &Path, create: bool, unlock: Option<&UnlockKey>) -> Result<Self, KeyError> {
         let rng = SystemRandom::new();
         let random = |bytes: &mut [u8]| rng.fill(bytes).map_err(|_| io::Error::other("no random numbers"));
-        let (key, settled) = match fs::read(path) {
-            Ok(bytes) => {
+        let (key, settled) = match durable::load(path)? {
+            Some(bytes) => {
                 let settled = lock::wrappings(&bytes) == usize::from(unlock.is_some());
                 (lock::opened(bytes, unlock)?, settled)
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound && create => {
+            None if create => {
                 let mut key = vec![0; KEY_LEN];
                 random(&mut key)?;
                 (key, false)
             }
-            Err(e) => return Err(e.into()),
+            None => return Err(io::Error::from(io::ErrorKind::NotFound).into()),
         };
-        if !settled {
-            write_new(path, &lock::closed(&key, &[unlock]).map_err(io::Error::other)?)?;
-        }
-        let key = UnboundKey::new(&AES_256_GCM, &key).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("not a key of {KEY_LEN} bytes"))
+        let unbound = UnboundKey::new(&AES_256_GCM, &key).map_err(|_| ReadError::Damaged {
+            path: path.to_owned(),
+            damage: Damage::Content(format!("it is not a key of {KEY_LEN} bytes")),
         })?;
+        if !settled {
+            durable::save(path, &lock::closed(&key, &[unlock]).map_err(io::Error::other)?, PRIVATE)?;
+        }
         let (mut prefix, mut start) = ([0; 4], [0; 8]);
         random(&mut prefix)?;
         random(&mut start)?;
-        Ok(Self { key: LessSafeKey::new(key), prefix, counter: AtomicU64::new(u64::from_be_bytes(start)) })
+        Ok(Self {
+            key: LessSafeKey::new(unbound),
+            prefix,
+            counter: AtomicU64::new(u64::from_be_bytes(start)),
+        })
     }
 
     /// `nonce || ciphertext || tag`.
@@ -133,25 +140,11 @@ fn place(family: &str, key: &[u8]) -> Aad<Vec<u8>> {
     Aad::from(place)
 }
 
-/// Writes a private file that is on disk, name and all, before anything depends on it.
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    if let Some(dir) = path.parent() {
-        fs::File::open(dir)?.sync_all()?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
 
@@ -207,8 +200,18 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_key_is_not_replaced() {
+    fn a_lost_or_damaged_key_is_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(Sealer::open(&dir.path().join("key"), false, None).is_err());
+        let path = dir.path().join("key");
+        assert!(Sealer::open(&path, false, None).is_err());
+        Sealer::open(&path, true, None).unwrap();
+        let whole = fs::read(&path).unwrap();
+        // Thirty-two zeros are a key too.
+        for damage in [vec![], vec![0; KEY_LEN], whole[..40].to_vec(), vec![7; 31]] {
+            fs::write(&path, &damage).unwrap();
+            let Err(KeyError::Read(error)) = Sealer::open(&path, true, None) else { panic!("{damage:?}") };
+            assert!(error.to_string().contains("is damaged"), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), damage, "it stays as it is");
+        }
     }
 }

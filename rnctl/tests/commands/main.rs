@@ -1,5 +1,5 @@
 //! The program as a user runs it, against a daemon that answers from memory.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used)]
 
 mod fake;
 

@@ -12,7 +12,9 @@ mod seat;
 
 use std::{
     collections::BTreeMap,
+    fs,
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    os::unix::fs::DirBuilderExt,
     sync::Arc,
     time::Duration,
 };
@@ -22,6 +24,7 @@ use certs::{
     CertificateDir, JoinToken, LockError, SharedIdentity, UnlockKey, disk::DiskError, join,
     transport::DialOptions,
 };
+use durable::PRIVATE;
 use manager::{
     api::validate::cluster::Limits,
     bootstrap::{Bootstrap, InitOptions},
@@ -43,7 +46,7 @@ use worker::{
 use crate::{
     config::Config,
     machine::{self, Machine},
-    paths::{Paths, write_atomically},
+    paths::Paths,
 };
 
 pub use member::Member;
@@ -126,14 +129,17 @@ impl Grounds {
     /// # Errors
     /// It cannot be read, or started; or it is locked, and `unlock` is not what it is locked with.
     pub async fn resume(&self, unlock: Option<UnlockKey>) -> Result<Option<Member>, ApiError> {
-        let text = match std::fs::read(self.paths.membership()) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(ApiError::internal(format!("{}: {e}", self.paths.membership().display()))),
+        let kept =
+            durable::load_as(&self.paths.membership(), |text| serde_json::from_slice::<Membership>(text));
+        let Some(membership) = kept.map_err(|e| {
+            ApiError::internal(e.to_string()).help(
+                "put the file back from a backup and restart rnd, or let the node join anew: rnctl swarm leave --force, then \
+                 rnctl swarm join",
+            )
+        })?
+        else {
+            return Ok(None);
         };
-        let membership: Membership = serde_json::from_slice(&text)
-            .with_context(|| format!("{}", self.paths.membership().display()))
-            .map_err(internal)?;
         let files = self.certificates().with_unlock(unlock);
         let identity = files.load()?;
         let Some(identity) = identity else {
@@ -188,7 +194,12 @@ impl Grounds {
 
     fn remember(&self, membership: &Membership) -> Result<(), ApiError> {
         let text = serde_json::to_vec_pretty(membership).map_err(|e| ApiError::internal(e.to_string()))?;
-        write_atomically(&self.paths.membership(), &text).map_err(internal)
+        let path = self.paths.membership();
+        let write = || {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(self.paths.swarm())?;
+            durable::save(&path, &text, PRIVATE)
+        };
+        write().map_err(|e| ApiError::internal(format!("cannot write {}: {e}", path.display())))
     }
 
     /// `swarm init`.
@@ -398,7 +409,7 @@ impl Grounds {
         use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
         let mut attempts = 0;
         loop {
-            match std::fs::remove_dir_all(self.paths.swarm()) {
+            match fs::remove_dir_all(self.paths.swarm()) {
                 // What is just coming to its end may have written one more file meanwhile.
                 Err(e) if e.kind() == DirectoryNotEmpty && attempts < FORGET_ATTEMPTS => {
                     attempts += 1;

@@ -1,16 +1,16 @@
 //! What a worker keeps on disk, so that it serves after a reboot while no manager answers: its assignments, the managers'
 //! addresses and the gossip keys, and the number of its starts. All under `<data-root>/worker`, mode 0700; files 0600, each
-//! replaced as a whole.
+//! a record replaced as a whole.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs, io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use durable::{Loaded, PRIVATE, ReadError};
 use prost::Message;
 use proto::pb;
 use tokio::{
@@ -30,18 +30,20 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// A file that could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("{verb} {}: {source}", path.display())]
-pub struct PersistError {
-    verb: &'static str,
-    path: PathBuf,
-    source: io::Error,
-}
-
-/// When a file has to be on the disk.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sync {
-    Now,
-    Later,
+pub enum PersistError {
+    /// The file system failed.
+    #[error("{verb} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The kernel's words.
+        source: io::Error,
+    },
+    /// It cannot be read, or not be put out of the way.
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
 
 /// The directory.
@@ -54,98 +56,91 @@ impl WorkerDir {
     /// Opens, or makes, the directory under a daemon's data root.
     pub fn open(data_root: &Path) -> Result<Self, PersistError> {
         let dir = data_root.join("worker");
-        let failed = |source| PersistError { verb: "creating", path: dir.clone(), source };
+        let failed = |source| PersistError::Io { verb: "creating", path: dir.clone(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
+        durable::sweep(&dir).map_err(failed)?;
         Ok(Self { dir })
     }
 
     /// Forgets everything but the number of starts: `swarm leave`.
     pub fn clear(&self) -> Result<(), PersistError> {
-        for name in [ASSIGNED, SESSION] {
-            let path = self.dir.join(name);
-            match fs::remove_file(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(PersistError { verb: "removing", path, source });
-                }
-                _ => {}
-            }
+        let assigned = self.dir.join(ASSIGNED);
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| PersistError::Io { verb: "removing", path, source }
+        };
+        durable::discard_drafts(&assigned).map_err(failed(&assigned))?;
+        for path in [assigned, self.dir.join(SESSION)] {
+            durable::remove(&path).map_err(failed(&path))?;
         }
         Ok(())
     }
 
     /// The number of this start: milliseconds since the epoch, but more than any before even if the clock was set back.
-    /// Kept before it is returned.
+    /// Kept before it is returned. If the last one is lost, the clock has to do.
     pub fn next_generation(&self) -> Result<Generation, PersistError> {
+        let parse = |b: &[u8]| String::from_utf8_lossy(b).trim().parse::<Generation>();
         let last =
-            self.read(GENERATION)?.and_then(|b| String::from_utf8(b).ok()?.trim().parse::<Generation>().ok());
+            told(durable::load_or_set_aside(&self.dir.join(GENERATION), parse)?, "the clock has to do");
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let clock = Generation::try_from(since.as_millis()).unwrap_or(Generation::MAX);
-        let next = clock.max(last.map_or(0, |l| l + 1));
-        self.write(GENERATION, next.to_string().as_bytes(), Sync::Now)?;
+        let next = clock.max(last.map_or(0, |l| l.saturating_add(1)));
+        self.save(GENERATION, next.to_string().as_bytes())?;
         Ok(next)
     }
 
     /// The last assignments, if any that can be read. A damaged file is as good as none: the managers have the truth.
     pub fn assigned(&self) -> Result<Option<Assigned>, PersistError> {
-        let Some(bytes) = self.read(ASSIGNED)? else { return Ok(None) };
-        let assigned = pb::AssignmentsMessage::decode(&*bytes).map_err(|e| e.to_string());
-        match assigned.and_then(|m| Assigned::try_from(m).map_err(|e| e.to_string())) {
-            Ok(assigned) => Ok(Some(assigned)),
-            Err(error) => {
-                tracing::warn!(%error, file = %self.dir.join(ASSIGNED).display(), "kept assignments ignored");
-                Ok(None)
-            }
-        }
+        let parse = |bytes: &[u8]| {
+            let message = pb::AssignmentsMessage::decode(bytes).map_err(|e| e.to_string())?;
+            Assigned::try_from(message).map_err(|e| e.to_string())
+        };
+        let kept = durable::load_latest_or_set_aside(&self.dir.join(ASSIGNED), parse)?;
+        Ok(told(kept, "the managers are asked for the assignments"))
     }
 
     /// Keeps the assignments: safe from the death of this process at once, from a power loss a moment later
-    /// ([`WorkerDir::sync_assigned`]), when the containers they are about will be gone too.
+    /// ([`WorkerDir::sync_assigned`]); until then a power loss leaves the ones before.
     pub fn save_assigned(&self, assigned: &Assigned) -> Result<(), PersistError> {
-        self.write(ASSIGNED, &pb::AssignmentsMessage::from(assigned).encode_to_vec(), Sync::Later)
+        let (path, bytes) = (self.dir.join(ASSIGNED), pb::AssignmentsMessage::from(assigned).encode_to_vec());
+        durable::draft(&path, &bytes, PRIVATE).map_err(|source| PersistError::Io {
+            verb: "writing",
+            path,
+            source,
+        })
     }
 
     /// Brings what was kept to the disk.
     pub fn sync_assigned(&self) -> Result<(), PersistError> {
         let path = self.dir.join(ASSIGNED);
-        let sync = || File::open(&path)?.sync_all().and_then(|()| File::open(&self.dir)?.sync_all());
-        sync().map_err(|source| PersistError { verb: "syncing", path: path.clone(), source })
+        let settled = durable::settle(&path);
+        settled.map(drop).map_err(|source| PersistError::Io { verb: "syncing", path, source })
     }
 
-    /// What the last session said: managers, seeds, keys.
+    /// What the last session said: managers, seeds, keys. A damaged file is as good as none.
     pub fn session(&self) -> Result<Option<pb::SessionMessage>, PersistError> {
-        let Some(bytes) = self.read(SESSION)? else { return Ok(None) };
-        Ok(pb::SessionMessage::decode(&*bytes).ok())
+        let kept = durable::load_or_set_aside(&self.dir.join(SESSION), |b| pb::SessionMessage::decode(b))?;
+        Ok(told(kept, "the managers that were named at init or join are asked"))
     }
 
     /// Keeps what the session says.
     pub fn save_session(&self, session: &pb::SessionMessage) -> Result<(), PersistError> {
-        self.write(SESSION, &session.encode_to_vec(), Sync::Now)
+        self.save(SESSION, &session.encode_to_vec())
     }
 
-    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, PersistError> {
+    fn save(&self, name: &str, bytes: &[u8]) -> Result<(), PersistError> {
         let path = self.dir.join(name);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(PersistError { verb: "reading", path, source }),
-        }
+        durable::save(&path, bytes, PRIVATE).map_err(|source| PersistError::Io {
+            verb: "writing",
+            path,
+            source,
+        })
     }
+}
 
-    /// Whole or not at all.
-    fn write(&self, name: &str, bytes: &[u8], sync: Sync) -> Result<(), PersistError> {
-        let (path, next) = (self.dir.join(name), self.dir.join(format!("{name}.next")));
-        let replace = || -> io::Result<()> {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-            file.write_all(bytes)?;
-            if sync == Sync::Now {
-                file.sync_all()?;
-            }
-            fs::rename(&next, &path)?;
-            if sync == Sync::Now { File::open(&self.dir)?.sync_all() } else { Ok(()) }
-        };
-        replace().map_err(|source| PersistError { verb: "writing", path, source })
-    }
+/// What was whole; a damaged file is told of, with what happens instead.
+fn told<T>(kept: Loaded<T>, instead: &str) -> Option<T> {
+    kept.or_tell(|aside| tracing::warn!("{aside}; {instead}"))
 }
 
 /// Brings the assignments that were kept to the disk's platters, a moment after they have changed. Ends with the sender.
@@ -170,6 +165,7 @@ pub(super) async fn flush(dir: WorkerDir, mut assigned: watch::Receiver<Arc<Assi
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -199,8 +195,36 @@ mod tests {
     fn a_damaged_file_is_as_good_as_none() {
         let root = tempfile::tempdir().unwrap();
         let dir = WorkerDir::open(root.path()).unwrap();
-        fs::write(root.path().join("worker/assigned.pb"), b"\xff\xff\xff").unwrap();
-        assert!(dir.assigned().unwrap().is_none());
+        let assigned = crate::fixture::World::new().assigned;
+        // Zeros are valid protobuf of another message.
+        for damage in [&b"\xff\xff\xff"[..], &[0; 4096], b""] {
+            dir.save_assigned(&assigned).unwrap();
+            dir.sync_assigned().unwrap();
+            assert_eq!(dir.assigned().unwrap().as_ref(), Some(&assigned));
+            for name in [ASSIGNED, SESSION, GENERATION] {
+                fs::write(root.path().join("worker").join(name), damage).unwrap();
+            }
+            assert!(dir.assigned().unwrap().is_none() && dir.session().unwrap().is_none());
+            dir.next_generation().unwrap();
+            for name in [ASSIGNED, SESSION, GENERATION] {
+                let aside = root.path().join("worker").join(format!("{name}.damaged"));
+                assert_eq!(fs::read(aside).unwrap(), damage, "what was there stays to be looked at");
+            }
+        }
+    }
+
+    #[test]
+    fn a_power_cut_before_the_sync_leaves_the_assignments_before() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = WorkerDir::open(root.path()).unwrap();
+        let assigned = crate::fixture::World::new().assigned;
+        dir.save_assigned(&assigned).unwrap();
+        dir.sync_assigned().unwrap();
+        dir.save_assigned(&Assigned { generation: assigned.generation + 1, ..assigned.clone() }).unwrap();
+        let draft = root.path().join("worker/assigned.pb.draft");
+        let len = fs::metadata(&draft).unwrap().len();
+        fs::write(&draft, vec![0; usize::try_from(len).unwrap()]).unwrap();
+        assert_eq!(dir.assigned().unwrap().unwrap(), assigned);
     }
 
     #[test]

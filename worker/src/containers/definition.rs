@@ -1,9 +1,6 @@
 //! What is remembered of a container that a user runs by hand, and where.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::PathBuf};
 
 use prost::Message;
 use proto::{
@@ -16,7 +13,7 @@ use proto::{
 };
 
 use super::policy::RestartRule;
-use crate::runtime::replace_file;
+use crate::runtime::save_record;
 
 /// A container as a user wants it, and what has become of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -170,10 +167,11 @@ impl Definitions {
     pub(super) fn open(dir: PathBuf) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        durable::sweep(&dir)?;
         Ok(Self(dir))
     }
 
-    /// All of them. One that cannot be read is left where it is, and said so.
+    /// All of them. One that is damaged is set aside, and said so.
     pub(super) fn all(&self) -> io::Result<Vec<Definition>> {
         let mut all = Vec::new();
         for entry in fs::read_dir(&self.0)? {
@@ -181,12 +179,12 @@ impl Definitions {
             if path.extension().is_some() {
                 continue;
             }
-            match read(&path) {
-                Ok(definition) => all.push(definition),
-                Err(error) => {
-                    tracing::error!(path = %path.display(), %error, "a container's definition cannot be read")
-                }
-            }
+            let kept = durable::load_or_set_aside(&path, read).map_err(io::Error::other)?;
+            all.extend(kept.or_tell(|aside| {
+                tracing::error!(
+                    "{aside}; a container's definition is lost: it is not started any more. Make it anew with rnctl run"
+                );
+            }));
         }
         Ok(all)
     }
@@ -194,15 +192,12 @@ impl Definitions {
     /// Keeps one.
     pub(super) fn save(&self, definition: &Definition) -> Result<(), ApiError> {
         let bytes = pb::ContainerDefinition::from(definition).encode_to_vec();
-        Ok(replace_file(&self.path(&definition.id), &bytes)?)
+        Ok(save_record(&self.path(&definition.id), &bytes)?)
     }
 
     /// Forgets one.
     pub(super) fn forget(&self, id: &ContainerId) -> io::Result<()> {
-        match fs::remove_file(self.path(id)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        }
+        durable::remove(&self.path(id))
     }
 
     fn path(&self, id: &ContainerId) -> PathBuf {
@@ -210,10 +205,9 @@ impl Definitions {
     }
 }
 
-fn read(path: &Path) -> Result<Definition, ApiError> {
-    let wrong = |e: &dyn std::fmt::Display| ApiError::internal(e.to_string());
-    let bytes = fs::read(path).map_err(|e| wrong(&e))?;
-    Definition::try_from(pb::ContainerDefinition::decode(&*bytes).map_err(|e| wrong(&e))?)
+fn read(bytes: &[u8]) -> Result<Definition, ApiError> {
+    let message = pb::ContainerDefinition::decode(bytes).map_err(|e| ApiError::internal(e.to_string()))?;
+    Definition::try_from(message)
 }
 
 #[cfg(test)]
@@ -267,12 +261,16 @@ mod tests {
             ..on(&["app"])
         };
         definitions.save(&definition).unwrap();
-        std::fs::write(dir.path().join("definitions/damaged"), b"\xff\xff").unwrap();
+        let (garbage, zeros) = (dir.path().join("definitions/garbage"), dir.path().join("definitions/zeros"));
+        std::fs::write(&garbage, b"\xff\xff").unwrap();
+        std::fs::write(&zeros, [0; 64]).unwrap();
         assert_eq!(
             definitions.all().unwrap(),
             [definition.clone()],
             "what cannot be read keeps nothing else away"
         );
+        assert!(!garbage.exists() && garbage.with_extension("damaged").exists(), "set aside");
+        assert!(!zeros.exists() && zeros.with_extension("damaged").exists(), "set aside");
         definitions.forget(&definition.id).unwrap();
         definitions.forget(&definition.id).unwrap();
         assert_eq!(definitions.all().unwrap(), []);

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Write,
     net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
@@ -43,11 +42,17 @@ impl GatewayStore {
         let path = dir.join("gateway.json");
         let failed = |e: &dyn std::fmt::Display| NetworkError::State(format!("{}: {e}", path.display()));
         std::fs::create_dir_all(dir).map_err(|e| failed(&e))?;
-        if let Ok(text) = std::fs::read(&path) {
-            let stored: Stored = serde_json::from_slice(&text).map_err(|e| failed(&e))?;
-            if wanted.is_none_or(|w| w == stored.subnets.v4) {
-                return Ok(Self { path, stored });
-            }
+        durable::sweep(dir).map_err(|e| failed(&e))?;
+        let kept = durable::load_or_set_aside(&path, |text| serde_json::from_slice::<Stored>(text));
+        let kept = kept.map_err(|e| failed(&e))?.or_tell(|aside| {
+            tracing::warn!(
+                "{aside}; the gateway bridge gets new subnets, and running tasks new addresses on it"
+            );
+        });
+        if let Some(stored) = kept
+            && wanted.is_none_or(|w| w == stored.subnets.v4)
+        {
+            return Ok(Self { path, stored });
         }
         let host = kernel.observe(&Scope::host()).map_err(|e| failed(&e))?;
         let links = host.ns(&Ns::Host).into_iter().flat_map(|h| &h.links);
@@ -101,15 +106,10 @@ impl GatewayStore {
         }
     }
 
-    /// Whole or not at all; a power cut may lose the last change, and the containers with it.
     fn save(&self) -> Result<(), NetworkError> {
         let failed = |e: std::io::Error| NetworkError::State(format!("{}: {e}", self.path.display()));
         let text = serde_json::to_vec(&self.stored).map_err(|e| failed(e.into()))?;
-        let dir = self.path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
-        file.write_all(&text).map_err(failed)?;
-        file.persist(&self.path).map_err(|e| failed(e.error))?;
-        Ok(())
+        durable::save(&self.path, &text, durable::PRIVATE).map_err(failed)
     }
 }
 
@@ -182,7 +182,7 @@ mod tests {
         assert!(matches!(store.number(&tasks[5]), Err(NetworkError::GatewayFull(_))));
         store.forget(&tasks[1]);
         assert_eq!(store.number(&tasks[5]), Ok(3));
-        let again: Stored = serde_json::from_slice(&std::fs::read(&store.path).unwrap()).unwrap();
+        let again: Stored = serde_json::from_slice(&durable::load(&store.path).unwrap().unwrap()).unwrap();
         assert_eq!(again.numbers.len(), 5);
         assert!(subnets.nets()[1].contains(&subnets.host(2)[1].addr));
     }

@@ -6,9 +6,13 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     net::IpAddr,
-    os::fd::OwnedFd,
-    path::PathBuf,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -33,10 +37,12 @@ mod users;
 pub use error::RuntimeError;
 pub use events::{Event, Events};
 pub use health::{Health, HealthCheck, ImageHealthcheck, Tracker};
-pub(crate) use image::replace_file;
+#[cfg(fuzzing)]
+pub use image::fuzzing;
+pub(crate) use image::save_record;
 pub use image::{
     Chunks, Hold as ImageHold, Image, ImageConfig, ImageDocument, ImageStore, ImportOptions, Loaded,
-    PruneFilter, Reference, Removed, Users,
+    PruneFilter, Reference, Removed, UnpackLimit, Users,
     registry::{Credentials, LayerStep, Platform, Progress, Pulled, Registries, RegistryConfig, Resolved},
 };
 pub use shim::{ShimConfig, ShimRuntime};
@@ -49,6 +55,14 @@ const NEWS_LIMIT: Duration = Duration::from_secs(1);
 
 /// The result of everything here.
 pub type Result<T> = std::result::Result<T, RuntimeError>;
+
+/// Makes a folder that only root gets into, or closes the one that is there: below it lie set-uid programs and devices of any image.
+/// Containers see what is in it through mounts, which need no way from outside.
+fn private_dir(dir: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o700)))
+        .map_err(RuntimeError::io("create", dir))
+}
 
 /// The time, ms since the epoch.
 fn now_millis() -> u64 {

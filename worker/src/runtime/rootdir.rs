@@ -63,7 +63,7 @@ fn hides_below(root: &Path, path: &str) -> bool {
     false
 }
 
-fn is_opaque(dir: &Path) -> bool {
+pub(super) fn is_opaque(dir: &Path) -> bool {
     let Ok(path) = CString::new(dir.as_os_str().as_bytes()) else { return false };
     let mut value = [0_u8; 1];
     // SAFETY: both names are NUL-terminated and the length is the buffer's.

@@ -30,6 +30,7 @@ async fn daemon_role() {
         shim: lab::shim(),
         log: LogLimits::default(),
         registries: Default::default(),
+        unpack_limit: Default::default(),
     };
     let runtime = ShimRuntime::open(config).await.unwrap();
     for (name, script) in [
@@ -86,7 +87,8 @@ async fn a_daemon_may_be_killed() {
     let record = |name: &str| -> (ContainerId, String) {
         let mut found = None;
         for entry in fs::read_dir(lab.config.data_root.join("containers")).unwrap().flatten() {
-            let text = fs::read_to_string(entry.path().join("record.json")).unwrap();
+            let text = String::from_utf8(durable::load(&entry.path().join("record.json")).unwrap().unwrap())
+                .unwrap();
             if text.contains(&format!("\"{name}\"")) {
                 found = Some((
                     entry.file_name().to_str().unwrap().parse().unwrap(),

@@ -61,7 +61,7 @@ pub fn config(layers: &[&[u8]], cmd: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn archive(files: &[(String, Vec<u8>)], links: &[(String, String)]) -> Vec<u8> {
+pub fn archive(files: &[(String, Vec<u8>)], links: &[(String, String)]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (path, content) in files {
         let mut header = tar::Header::new_gnu();

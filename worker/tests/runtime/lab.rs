@@ -15,7 +15,7 @@ use skip::Need;
 use tokio::sync::mpsc;
 use worker::runtime::{
     Chunks, ContainerConfig, ExecConfig, ExecIo, ImportOptions, LogLimits, LogOptions, Runtime, ShimConfig,
-    ShimRuntime, Stream,
+    ShimRuntime, Stream, UnpackLimit,
 };
 
 const BUSYBOX: &str = "/usr/bin/busybox";
@@ -105,6 +105,15 @@ impl Lab {
 
     /// The same with other log limits.
     pub async fn with_log(log: LogLimits) -> Self {
+        Self::made(log, UnpackLimit::default()).await
+    }
+
+    /// The same with another limit for what is unpacked.
+    pub async fn with_limit(limit: UnpackLimit) -> Self {
+        Self::made(LogLimits::default(), limit).await
+    }
+
+    async fn made(log: LogLimits, unpack_limit: UnpackLimit) -> Self {
         // Deep, so that socket paths are longer than a socket address.
         let root = tempfile::Builder::new().prefix("runtime-test-").tempdir().unwrap();
         let deep =
@@ -117,6 +126,7 @@ impl Lab {
             shim: shim(),
             log,
             registries: Default::default(),
+            unpack_limit,
         };
         let runtime = Arc::new(ShimRuntime::open(config.clone()).await.unwrap());
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

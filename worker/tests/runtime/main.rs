@@ -1,8 +1,10 @@
 //! Real containers: each test is a daemon of its own in temporary directories. Needs root; says so otherwise.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, missing_docs)]
 
 mod adoption;
 mod archives;
+mod closed;
+mod hostile;
 mod images;
 mod lab;
 mod registry;

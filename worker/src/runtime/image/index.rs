@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use durable::Loaded;
 use serde::{Deserialize, Serialize};
 
-use super::{Image, ImageDocument, Reference, hex_of, replace_file};
+use super::{Image, ImageDocument, Reference, digest_of, hex_of, save_record};
 use crate::runtime::{Result, RuntimeError};
 
 /// An image's file.
@@ -31,41 +32,44 @@ pub struct Index {
 }
 
 impl Index {
-    /// Reads the store's directory.
-    pub fn load(root: &Path) -> Result<Self> {
-        let mut index = Self::default();
+    /// Reads the store's directory; whether all of it could be read. What is damaged is set aside: images can be brought again.
+    pub fn load(root: &Path) -> Result<(Self, bool)> {
+        let (mut index, mut whole) = (Self::default(), true);
+        let failed = |e: durable::ReadError| RuntimeError::Io {
+            what: "open the images".to_owned(),
+            cause: e.to_string(),
+        };
         let images = root.join("images");
         for entry in fs::read_dir(&images).map_err(RuntimeError::io("read", &images))? {
             let path = entry.map_err(RuntimeError::io("read", &images))?.path();
+            if path.extension().is_none_or(|ext| ext != "json") {
+                continue;
+            }
             let Some(hex) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
-            let text = fs::read(&path).map_err(RuntimeError::io("read", &path))?;
-            let parsed = serde_json::from_slice::<ImageFile>(&text)
-                .and_then(|file| serde_json::from_str(&file.config).map(|document| (file, document)));
-            match parsed {
-                Ok(image) => {
-                    index.images.insert(format!("sha256:{hex}"), image);
-                }
-                Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "an image's file is damaged; ignored")
+            let id = format!("sha256:{hex}");
+            match durable::load_or_set_aside(&path, |text| image_file(&id, text)).map_err(failed)? {
+                Loaded::Whole(image) => drop(index.images.insert(id, image)),
+                Loaded::Absent => {}
+                Loaded::Damaged(aside) => {
+                    whole = false;
+                    tracing::error!("{aside}; the image is no longer known: pull or load it again");
                 }
             }
         }
-        let tags = root.join("tags.json");
-        if tags.exists() {
-            let text = fs::read(&tags).map_err(RuntimeError::io("read", &tags))?;
-            index.tags = serde_json::from_slice(&text).map_err(|error| RuntimeError::Io {
-                what: format!("read {}", tags.display()),
-                cause: error.to_string(),
-            })?;
-            index.tags.retain(|_, id| index.images.contains_key(id));
+        let tags = durable::load_or_set_aside(&root.join("tags.json"), |text| serde_json::from_slice(text));
+        if let Loaded::Damaged(aside) = tags.map_err(failed)?.map(|tags| index.tags = tags) {
+            tracing::error!(
+                "{aside}; images have lost their names: pull or load them again, or rnctl tag ID NAME"
+            );
         }
-        Ok(index)
+        index.tags.retain(|_, id| index.images.contains_key(id));
+        Ok((index, whole))
     }
 
     /// Writes an image's file and remembers it.
     pub fn insert(&mut self, root: &Path, id: &str, file: ImageFile, document: ImageDocument) -> Result<()> {
         let path = image_path(root, id);
-        replace_file(&path, &serde_json::to_vec(&file).unwrap_or_default())?;
+        save_record(&path, &serde_json::to_vec(&file).unwrap_or_default())?;
         self.images.insert(id.to_owned(), (file, document));
         Ok(())
     }
@@ -73,7 +77,7 @@ impl Index {
     /// Forgets an image and its file.
     pub fn delete(&mut self, root: &Path, id: &str) -> Result<()> {
         let path = image_path(root, id);
-        fs::remove_file(&path).map_err(RuntimeError::io("remove", &path))?;
+        durable::remove(&path).map_err(RuntimeError::io("remove", &path))?;
         self.images.remove(id);
         Ok(())
     }
@@ -93,7 +97,7 @@ impl Index {
     }
 
     pub fn save_tags(&self, root: &Path) -> Result<()> {
-        replace_file(&root.join("tags.json"), &serde_json::to_vec_pretty(&self.tags).unwrap_or_default())
+        save_record(&root.join("tags.json"), &serde_json::to_vec_pretty(&self.tags).unwrap_or_default())
     }
 
     /// The id of the image that a name, an id or a unique beginning of an id means.
@@ -173,6 +177,17 @@ pub fn repository(name: &str) -> &str {
         Some((repository, tag)) if !tag.contains('/') => repository,
         _ => name,
     }
+}
+
+/// What an image's file says, if its configuration is the one that the id is the digest of.
+fn image_file(id: &str, text: &[u8]) -> std::result::Result<(ImageFile, ImageDocument), String> {
+    let file: ImageFile = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+    match digest_of(file.config.as_bytes()) {
+        digest if digest == id => {}
+        digest => return Err(format!("its configuration has the digest {digest}")),
+    }
+    let document = serde_json::from_str(&file.config).map_err(|e| e.to_string())?;
+    Ok((file, document))
 }
 
 fn image_path(root: &Path, id: &str) -> std::path::PathBuf {

@@ -9,8 +9,9 @@ use std::{
 };
 
 use super::{
-    ImageStore, Removed, hex_of,
+    ImageStore, Removed, hex_of, implied,
     index::Index,
+    space::Space,
     unpack::{self, Layer},
 };
 use crate::runtime::{Result, RuntimeError};
@@ -80,7 +81,7 @@ impl ImageStore {
     /// Unpacks a tar, compressed or not, durably, but not yet under its name.
     pub(super) fn unpack(&self, input: impl Read + Send + 'static) -> Result<(tempfile::TempDir, Layer)> {
         let staging = self.staging("layer-")?;
-        let layer = unpack::unpack(input, staging.path())?;
+        let layer = unpack::unpack(input, staging.path(), Space::of(staging.path(), self.limit)?)?;
         sync_file_system(staging.path())?;
         Ok((staging, layer))
     }
@@ -89,7 +90,8 @@ impl ImageStore {
     pub(super) fn commit(&self, _index: &mut Index, staging: tempfile::TempDir, layer: &Layer) -> Result<()> {
         let target = self.layers_dir().join(layer.hex());
         if !target.exists() {
-            fs::rename(staging.path(), &target).map_err(RuntimeError::io("rename to", &target))?;
+            implied::save(&self.root.join("implied"), layer)?;
+            durable::rename(staging.path(), &target).map_err(RuntimeError::io("rename to", &target))?;
             let _ = staging.keep();
         }
         Ok(())
@@ -144,9 +146,13 @@ impl ImageStore {
                     // takes it for one that is here.
                     let staging = self.staging("doomed-")?;
                     let away = staging.path().join("layer");
-                    fs::rename(entry.path(), &away).map_err(RuntimeError::io("move", &entry.path()))?;
+                    durable::rename(&entry.path(), &away).map_err(RuntimeError::io("move", &entry.path()))?;
                     doomed.push((name.to_string_lossy().into_owned(), staging));
                 }
+            }
+            for (hex, _) in &doomed {
+                let names = self.root.join("implied").join(hex);
+                durable::remove(&names).map_err(RuntimeError::io("remove", &names))?;
             }
             let gone: Vec<String> = doomed.iter().map(|(hex, _)| format!("sha256:{hex}")).collect();
             index.fresh.retain(|id, _| !gone.contains(id));

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! layers/<sha256 of the tar>/   one unpacked layer, never changed again, shared by all images that have it
+//! implied/<sha256 of the tar>   names of directories that a layer has without listing them; only where there are any
 //! images/<image id>.json        an image: its OCI configuration, which names its layers, and what else we know
 //! tags.json                     names: name:tag, and name@digest for what came from a registry
 //! partial/<sha256 of the blob>  what has arrived of a layer that is being pulled
@@ -12,16 +13,18 @@
 
 use std::{
     fs,
-    io::Write,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Result, RuntimeError};
+use super::{Result, RuntimeError, private_dir};
 
 mod archive;
 mod changes;
 mod config;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod implied;
 mod import;
 mod index;
 mod layers;
@@ -29,6 +32,8 @@ mod manifest;
 mod reference;
 pub mod registry;
 mod remove;
+mod space;
+mod stream;
 mod unpack;
 
 pub use archive::Loaded;
@@ -39,7 +44,8 @@ use layers::Held;
 pub use layers::Hold;
 pub use reference::Reference;
 pub use remove::{PruneFilter, Removed, Users};
-pub use unpack::Chunks;
+pub use space::UnpackLimit;
+pub use stream::Chunks;
 
 /// An image in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,14 +72,16 @@ pub struct Image {
 #[derive(Debug)]
 pub struct ImageStore {
     root: PathBuf,
+    limit: UnpackLimit,
     index: Mutex<Index>,
     held: Held,
 }
 
 impl ImageStore {
     /// Opens the store in a directory, made if it is not there; clears what a crash has left.
-    pub fn open(root: PathBuf) -> Result<Self> {
-        for name in ["layers", "images", "partial"] {
+    pub fn open(root: PathBuf, limit: UnpackLimit) -> Result<Self> {
+        private_dir(&root)?;
+        for name in ["layers", "implied", "images", "partial"] {
             fs::create_dir_all(root.join(name)).map_err(RuntimeError::io("create", &root.join(name)))?;
         }
         let new = root.join("new");
@@ -81,9 +89,15 @@ impl ImageStore {
             fs::remove_dir_all(&new).map_err(RuntimeError::io("remove", &new))?;
         }
         fs::create_dir_all(&new).map_err(RuntimeError::io("create", &new))?;
-        let index = Mutex::new(Index::load(&root)?);
-        let store = Self { root, index, held: Held::default() };
-        store.remove_unused_layers(&mut Removed::default())?;
+        for dir in [root.clone(), root.join("images")] {
+            durable::sweep(&dir).map_err(RuntimeError::io("read", &dir))?;
+        }
+        let (index, whole) = Index::load(&root)?;
+        let store = Self { root, limit, index: Mutex::new(index), held: Held::default() };
+        // An image that cannot be read may be what a container runs on: its layers stay until the next start.
+        if whole {
+            store.remove_unused_layers(&mut Removed::default())?;
+        }
         Ok(store)
     }
 
@@ -94,6 +108,12 @@ impl ImageStore {
     /// Where the layers are.
     pub fn layers_dir(&self) -> PathBuf {
         self.root.join("layers")
+    }
+
+    /// What a container's own layer, on top of these, has to have from the beginning: its root, and directories that a layer has
+    /// without listing them; each with the directory that it takes owner, mode and times from.
+    pub fn directories_on_top(&self, layers: &[PathBuf]) -> Result<Vec<(PathBuf, PathBuf)>> {
+        implied::on_top(&self.root.join("implied"), &self.layers_dir(), layers)
     }
 
     /// All images, the newest first.
@@ -146,16 +166,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Replaces a file so that it is there whole, old or new, whenever power is cut.
-pub(crate) fn replace_file(path: &Path, content: &[u8]) -> Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let temporary = PathBuf::from(name);
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(RuntimeError::io("write", path))
+/// Replaces a record so that it is there whole, old or new, whenever power is cut.
+pub(crate) fn save_record(path: &Path, content: &[u8]) -> Result<()> {
+    durable::save(path, content, durable::PRIVATE).map_err(RuntimeError::io("write", path))
 }

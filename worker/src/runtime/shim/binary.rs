@@ -2,7 +2,7 @@
 
 use std::{
     ffi::CString,
-    fs::{self, File},
+    fs::File,
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     path::{Path, PathBuf},
@@ -101,5 +101,6 @@ impl ShimBinary {
 
 /// How a container has ended, from its directory.
 fn exit_status(dir: &Path) -> Option<ExitStatus> {
-    serde_json::from_slice(&fs::read(dir.join(EXIT_FILE)).ok()?).ok()
+    // A damaged one is as good as none: the caller says that it is lost.
+    durable::load_as(&dir.join(EXIT_FILE), |text| serde_json::from_slice(text)).ok()?
 }

@@ -1,11 +1,11 @@
 //! Starting a further process in a container.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
+    fs::{self, File},
+    io,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-        unix::{fs::OpenOptionsExt, net::UnixListener as StdUnixListener},
+        unix::net::UnixListener as StdUnixListener,
     },
     path::{Path, PathBuf},
     process::Stdio,
@@ -151,13 +151,7 @@ fn compose(target: &Target, config: &ExecConfig) -> Result<ExecSpec> {
 }
 
 fn write_private(path: &Path, content: &[u8]) -> Result<()> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(content))
-        .map_err(RuntimeError::io("write", path))
+    durable::scratch(path, content, durable::PRIVATE).map_err(RuntimeError::io("write", path))
 }
 
 /// Binds a socket whose path may be longer than a socket's address can hold.

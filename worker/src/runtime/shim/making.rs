@@ -1,7 +1,6 @@
 //! Making containers, and making them anew.
 
 use std::{
-    fs,
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -17,9 +16,9 @@ impl ShimRuntime {
     pub(super) async fn make(&self, config: ContainerConfig) -> Result<Container> {
         let reservation = Reservation::take(&self.table, &config.name)?;
         let image = self.images.resolve(&config.spec.image)?;
-        let (place, layers_dir, id) = (Arc::clone(&self.config), self.images.layers_dir(), config.id.clone());
+        let (place, images, id) = (Arc::clone(&self.config), Arc::clone(&self.images), config.id.clone());
         let dir = place.dir(id.as_str());
-        let prepared = spawn_blocking(move || prepare::prepare(&place, &layers_dir, &image, &config))
+        let prepared = spawn_blocking(move || prepare::prepare(&place, &images, &image, &config))
             .await
             .map_err(panicked)?;
         let record = match self.run(&dir, prepared).await {
@@ -55,12 +54,12 @@ impl ShimRuntime {
         }
         // The image that it was made from, whatever its name means by now.
         let image = self.images.resolve(&old.image_id)?;
-        let (place, layers_dir, id) = (Arc::clone(&self.config), self.images.layers_dir(), config.id.clone());
+        let (place, images, id) = (Arc::clone(&self.config), Arc::clone(&self.images), config.id.clone());
         let (dir, created_at) = (place.dir(id.as_str()), old.created_at);
-        let ended = fs::read(dir.join(EXIT_FILE)).ok();
+        let ended = durable::load(&dir.join(EXIT_FILE)).ok().flatten();
         let again = move || {
             prepare::clear(&place, config.id.as_str())?;
-            let record = prepare::prepare(&place, &layers_dir, &image, &config)?;
+            let record = prepare::prepare(&place, &images, &image, &config)?;
             Ok(ContainerRecord { created_at, ..record })
         };
         let prepared = spawn_blocking(again).await.map_err(panicked)?;
@@ -69,7 +68,7 @@ impl ShimRuntime {
             Err(error) => {
                 self.shim.reap(&dir).await;
                 if let Some(ended) = ended {
-                    let _ = fs::write(dir.join(EXIT_FILE), ended);
+                    let _ = durable::save(&dir.join(EXIT_FILE), &ended, durable::PUBLIC);
                 }
                 return Err(error);
             }

@@ -30,7 +30,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{
     Container, ContainerConfig, ContainerDetail, ContainerRecord, ContainerState, Credentials, Event, Events,
     ExecConfig, ExecSession, Image, ImageHold, ImageStore, LogLine, LogOptions, Progress, Registries,
-    RegistryConfig, Result, Runtime, RuntimeError, bundle, logs,
+    RegistryConfig, Result, Runtime, RuntimeError, UnpackLimit, bundle, logs, private_dir,
 };
 
 mod binary;
@@ -62,6 +62,8 @@ pub struct ShimConfig {
     pub log: LogLimits,
     /// How registries are spoken to.
     pub registries: RegistryConfig,
+    /// The most that one layer, archive or import may unpack to.
+    pub unpack_limit: UnpackLimit,
 }
 
 impl ShimConfig {
@@ -132,10 +134,10 @@ impl ShimRuntime {
             for dir in
                 [opened.data_root.join("containers"), opened.volumes(), opened.exec_root.join("containers")]
             {
-                fs::create_dir_all(&dir).map_err(RuntimeError::io("create", &dir))?;
+                private_dir(&dir)?;
             }
             Ok::<_, RuntimeError>((
-                ImageStore::open(opened.data_root.join("images"))?,
+                ImageStore::open(opened.data_root.join("images"), opened.unpack_limit)?,
                 ShimBinary::open(&opened.shim)?,
             ))
         })
@@ -220,13 +222,28 @@ impl ShimRuntime {
         let containers = self.config.data_root.join("containers");
         for entry in fs::read_dir(&containers).map_err(RuntimeError::io("read", &containers))? {
             let dir = entry.map_err(RuntimeError::io("read", &containers))?.path();
-            let record =
-                fs::read(dir.join(RECORD_FILE)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-            let Some(record): Option<ContainerRecord> = record else {
-                tracing::info!(dir = %dir.display(), "removing a container that was never finished or half deleted");
-                self.shim.reap(&dir).await;
-                let _ = fs::remove_dir_all(&dir);
+            if dir.extension().is_some_and(|ext| ext == "damaged") {
                 continue;
+            }
+            let record = durable::load_as(&dir.join(RECORD_FILE), |text| serde_json::from_slice(text));
+            let record: ContainerRecord = match record {
+                Ok(Some(record)) => record,
+                Ok(None) => {
+                    tracing::info!(dir = %dir.display(), "removing a container that was never finished or half deleted");
+                    self.shim.reap(&dir).await;
+                    let _ = fs::remove_dir_all(&dir);
+                    continue;
+                }
+                // What it has written is its user's: it is not ours to delete because a file of ours is damaged.
+                Err(error) => {
+                    self.shim.reap(&dir).await;
+                    let to = durable::set_aside(&dir).map_err(RuntimeError::io("set aside", &dir))?;
+                    tracing::error!(
+                        "{error}; the container has been ended and set aside as {}: take from there what you need, and remove it",
+                        to.display()
+                    );
+                    continue;
+                }
             };
             let record = Arc::new(record);
             let state = self.watch_over(&record).await;

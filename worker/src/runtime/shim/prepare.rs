@@ -10,7 +10,7 @@ use shim_wire::{CopyUp, Rootfs, SPEC_FILE, ShimSpec};
 
 use super::{RECORD_FILE, ShimConfig, bundle};
 use crate::runtime::{
-    ContainerConfig, ContainerRecord, Image, Result, RuntimeError, health, image::replace_file, now_millis,
+    ContainerConfig, ContainerRecord, Image, ImageStore, Result, RuntimeError, health, image, now_millis,
     rootdir, users,
 };
 
@@ -23,10 +23,11 @@ const INITS: [&str; 4] =
 /// Writes everything that the shim needs. Blocks. Whoever calls it removes the directory if it fails.
 pub fn prepare(
     place: &ShimConfig,
-    layers_dir: &Path,
+    images: &ImageStore,
     image: &Image,
     config: &ContainerConfig,
 ) -> Result<ContainerRecord> {
+    let layers_dir = &images.layers_dir();
     let id = config.id.as_str();
     let (dir, volumes, cgroup) = (place.dir(id), place.volumes(), place.cgroup(id));
     let read = |path: &str| {
@@ -64,11 +65,13 @@ pub fn prepare(
     }
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o710)).map_err(RuntimeError::io("chmod", &dir))?;
     if !renewed {
-        like_image_root(layers_dir, image, &dir.join("upper"))?;
+        like_image(images, image, &dir.join("upper"))?;
     }
     let lower = short_names(layers_dir, image, &dir.join("lower"))?;
     let write = |name: &str, text: &[u8]| {
-        fs::write(dir.join(name), text).map_err(RuntimeError::io("write", &dir.join(name)))
+        // Made anew for each run: nobody reads them after the machine has gone down, but for a shim that cleans up.
+        durable::scratch(&dir.join(name), text, durable::PUBLIC)
+            .map_err(RuntimeError::io("write", &dir.join(name)))
     };
     for (name, text) in &bundle.files {
         write(name, text.as_bytes())?;
@@ -138,13 +141,29 @@ fn short_names(layers_dir: &Path, image: &Image, dir: &Path) -> Result<Vec<PathB
     image.layers.iter().enumerate().map(link).collect()
 }
 
-/// The merged root directory takes its owner and mode from the upper layer.
-fn like_image_root(layers_dir: &Path, image: &Image, upper: &Path) -> Result<()> {
-    let Some(top) = image.layers.first() else { return Ok(()) };
-    let top = layers_dir.join(top);
-    let there = fs::metadata(&top).map_err(RuntimeError::io("stat", &top))?;
-    chown(upper, Some(there.uid()), Some(there.gid())).map_err(RuntimeError::io("chown", upper))?;
-    fs::set_permissions(upper, there.permissions()).map_err(RuntimeError::io("chmod", upper))
+/// The merged root directory takes its owner and mode from the upper layer, and so do directories that layers have without listing
+/// them.
+fn like_image(images: &ImageStore, image: &Image, upper: &Path) -> Result<()> {
+    let directories = images.directories_on_top(&image.layers)?;
+    for (path, like) in &directories {
+        let there = fs::metadata(like).map_err(RuntimeError::io("stat", like))?;
+        let own = upper.join(path.strip_prefix("/").unwrap_or(path));
+        if own != *upper && !own.is_dir() {
+            fs::create_dir(&own).map_err(RuntimeError::io("create", &own))?;
+        }
+        chown(&own, Some(there.uid()), Some(there.gid())).map_err(RuntimeError::io("chown", &own))?;
+        fs::set_permissions(&own, there.permissions()).map_err(RuntimeError::io("chmod", &own))?;
+    }
+    // Last, since making one in another changes the other's times.
+    for (path, like) in directories.iter().rev() {
+        let own = upper.join(path.strip_prefix("/").unwrap_or(path));
+        let times = fs::metadata(like).and_then(|there| {
+            let times = fs::FileTimes::new().set_accessed(there.accessed()?).set_modified(there.modified()?);
+            fs::File::open(&own)?.set_times(times)
+        });
+        times.map_err(RuntimeError::io("set the times of", &own))?;
+    }
+    Ok(())
 }
 
 /// Whether this machine has cgroup v2 and nothing else.
@@ -154,7 +173,7 @@ fn unified_cgroups() -> bool {
 
 /// The last step of making a container: from now on it is one.
 pub fn save_record(dir: &Path, record: &ContainerRecord) -> Result<()> {
-    replace_file(&dir.join(RECORD_FILE), &serde_json::to_vec(record).unwrap_or_default())
+    image::save_record(&dir.join(RECORD_FILE), &serde_json::to_vec(record).unwrap_or_default())
 }
 
 /// Makes room for another run of a container that has ended: what it has written and logged stays. Blocks.

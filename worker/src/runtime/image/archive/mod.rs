@@ -2,13 +2,16 @@
 
 use std::{collections::BTreeMap, io::Read};
 
-use super::{ImageDocument, ImageStore, Reference, digest_of, index::ImageFile, manifest::Platform};
+use super::{
+    ImageDocument, ImageStore, Reference, digest_of, index::ImageFile, manifest::Platform, space::Space,
+};
 use crate::runtime::{Result, RuntimeError, now_millis};
 
 mod layout;
 mod spool;
 
 use layout::Entry;
+pub use spool::MAX_TEXT;
 use spool::Spool;
 
 /// An image that was brought here.
@@ -26,7 +29,9 @@ impl ImageStore {
     /// Brings in all images of an archive, a tar, compressed or not. Blocks. Where an image comes for several platforms, the
     /// one for `platform` is taken.
     pub fn load(&self, archive: impl Read, platform: &Platform) -> Result<Vec<Loaded>> {
-        let spool = Spool::read(self.staging("load-")?, archive)?;
+        let dir = self.staging("load-")?;
+        let space = Space::of(dir.path(), self.limit)?;
+        let spool = Spool::read(dir, archive, &space)?;
         let entries = layout::entries(&spool, platform)?;
         let mut loaded = Vec::new();
         for entry in entries {
@@ -82,6 +87,18 @@ impl ImageStore {
             tags,
             renamed: renamed.into_iter().filter(|(name, _)| !name.contains('@')).collect(),
         })
+    }
+}
+
+/// What an archive holds, for the fuzz target.
+#[cfg(fuzzing)]
+pub(super) fn look(dir: tempfile::TempDir, archive: &[u8], platform: &Platform) {
+    let Ok(space) = Space::of(dir.path(), super::UnpackLimit::Bytes(16 << 20)) else { return };
+    let Ok(spool) = Spool::read(dir, archive, &space) else { return };
+    for entry in layout::entries(&spool, platform).into_iter().flatten() {
+        if let Ok(config) = spool.text(&entry.config) {
+            let _ = read_document(&config);
+        }
     }
 }
 

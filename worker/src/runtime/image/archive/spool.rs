@@ -2,21 +2,30 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs::File,
     io::{self, BufReader, Read},
+    os::unix::ffi::OsStrExt,
     path::{Component, Path},
 };
 
-use tar::{Archive, EntryType};
+use tar_reader::{Kind, Limits, Reader};
 use tempfile::TempDir;
 
 use crate::runtime::{
     Result, RuntimeError,
-    image::unpack::{Digesting, decompressed},
+    image::{
+        space::Space,
+        stream::{Digesting, decompressed},
+    },
 };
 
-/// A manifest or configuration is a few kilobytes.
-const MAX_TEXT: u64 = 16 << 20;
+/// Bytes of a manifest or a configuration; they are a few kilobytes. Registries take no larger ones.
+pub const MAX_TEXT: u64 = 4 << 20;
+/// Files of an archive: an image has a handful, and a few for each of its layers.
+const MAX_FILES: usize = 65_536;
+/// Bytes of a file's name, whose usual ones are a digest.
+const MAX_NAME: usize = 1024;
 /// Links lead to a file, not in circles.
 const MAX_LINKS: usize = 8;
 
@@ -38,35 +47,38 @@ pub struct Spool {
 
 impl Spool {
     /// Reads the whole archive.
-    pub fn read(dir: TempDir, archive: impl Read) -> Result<Self> {
+    pub fn read(dir: TempDir, archive: impl Read, space: &Space) -> Result<Self> {
         let mut spool = Self { dir, files: BTreeMap::new() };
-        spool.fill(archive).map_err(|error| RuntimeError::BadArchive(error.to_string()))?;
+        spool.fill(archive, space).map_err(|error| RuntimeError::BadArchive(error.to_string()))?;
         if spool.files.is_empty() {
             return Err(RuntimeError::BadArchive("it is empty, or not a tar".to_owned()));
         }
         Ok(spool)
     }
 
-    fn fill(&mut self, archive: impl Read) -> io::Result<()> {
-        let mut archive = Archive::new(BufReader::with_capacity(64 << 10, decompressed(archive)?));
-        for entry in archive.entries()? {
-            let mut entry = entry?;
-            let name = normal(&entry.path()?, Path::new(""))?;
-            match entry.header().entry_type() {
-                EntryType::Symlink | EntryType::Link => {
-                    let target =
-                        entry.link_name()?.ok_or_else(|| io::Error::other("a link without a target"))?;
-                    let from = match entry.header().entry_type() {
-                        EntryType::Link => Path::new(""),
+    fn fill(&mut self, archive: impl Read, space: &Space) -> io::Result<()> {
+        let input = BufReader::with_capacity(64 << 10, space.bound(decompressed(archive)?));
+        let mut tar = Reader::new(input, Limits::default());
+        while let Some(entry) = tar.next_entry()? {
+            let name = normal(&entry.path, Path::new(""))?;
+            if self.files.len() >= MAX_FILES {
+                return Err(io::Error::other(format!("it has more than {MAX_FILES} files")));
+            }
+            match entry.kind {
+                Kind::Symlink | Kind::HardLink => {
+                    let from = match entry.kind {
+                        Kind::HardLink => Path::new(""),
                         _ => Path::new(&name).parent().unwrap_or(Path::new("")),
                     };
-                    let target = normal(&target, from)?;
+                    let target = normal(&entry.link, from)?;
                     self.files.insert(name, Kept::Link(target));
                 }
-                EntryType::Regular | EntryType::Continuous => {
+                Kind::File => {
+                    // With its holes filled in.
+                    space.allow(entry.size)?;
                     let number = self.files.len();
                     let mut file = File::create(self.path(number))?;
-                    let mut content = Digesting::new(&mut entry);
+                    let mut content = Digesting::new(tar.content());
                     let size = io::copy(&mut content, &mut file)?;
                     self.files.insert(name, Kept::File { number, digest: content.finish(), size });
                 }
@@ -74,7 +86,7 @@ impl Spool {
             }
         }
         // To the end, so that the sender is not cut off.
-        io::copy(&mut archive.into_inner(), &mut io::sink()).map(drop)
+        io::copy(&mut tar.into_inner(), &mut io::sink()).map(drop)
     }
 
     fn path(&self, number: usize) -> std::path::PathBuf {
@@ -108,7 +120,9 @@ impl Spool {
     pub fn text(&self, name: &str) -> Result<String> {
         let (_, _, size) = self.find(name)?;
         if size > MAX_TEXT {
-            return Err(RuntimeError::BadArchive(format!("{name} is {size} bytes long")));
+            return Err(RuntimeError::BadArchive(format!(
+                "{name} has {size} bytes, and at most {MAX_TEXT} are read"
+            )));
         }
         let mut text = String::new();
         self.open(name)?
@@ -129,12 +143,17 @@ impl Spool {
 }
 
 /// A path without `.` and `..`.
-fn normal(path: &Path, from: &Path) -> io::Result<String> {
-    let mut parts: Vec<&str> = Vec::new();
+fn normal(path: &[u8], from: &Path) -> io::Result<String> {
+    if path.len() > MAX_NAME {
+        return Err(io::Error::other(format!("a name of {} bytes: at most {MAX_NAME} are read", path.len())));
+    }
+    let path = Path::new(OsStr::from_bytes(path));
+    let mut parts: Vec<String> = Vec::new();
     for component in from.components().chain(path.components()) {
         match component {
             Component::Normal(part) => {
-                parts.push(part.to_str().ok_or_else(|| io::Error::other("a name that is not UTF-8"))?);
+                // Those that we look for are text.
+                parts.push(part.to_string_lossy().into_owned());
             }
             Component::ParentDir => {
                 if parts.pop().is_none() {

@@ -13,15 +13,13 @@ use oci_client::{client::BlobResponse, errors::OciDistributionError};
 use super::{Session, explain, remote};
 use crate::runtime::{
     Result, RuntimeError,
-    image::{hex_of, manifest::Descriptor, unpack::Digesting},
+    image::{archive::MAX_TEXT, hex_of, manifest::Descriptor, space::Space, stream::Digesting},
 };
 
 /// As dockerd's `max-download-attempts`.
 const ATTEMPTS: u32 = 5;
 /// Before the second attempt; doubled before each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// A configuration is a few kilobytes.
-const MAX_SMALL: u64 = 16 << 20;
 
 /// What stopped an attempt.
 enum Stop {
@@ -33,8 +31,11 @@ enum Stop {
 impl Session {
     /// A small blob's content, checked.
     pub(super) async fn small_blob(&self, descriptor: &Descriptor, partial: &Path) -> Result<Vec<u8>> {
-        if descriptor.size > MAX_SMALL {
-            return Err(RuntimeError::BadImage(format!("a configuration of {} bytes", descriptor.size)));
+        if descriptor.size > MAX_TEXT {
+            return Err(RuntimeError::BadImage(format!(
+                "a configuration of {} bytes, and at most {MAX_TEXT} are read",
+                descriptor.size
+            )));
         }
         let path = self.blob(descriptor, partial, &|_| {}).await?;
         let content = fs::read(&path).map_err(RuntimeError::io("read", &path));
@@ -111,6 +112,9 @@ impl Session {
                     BlobResponse::Full(stream) => (stream, 0),
                 },
             };
+            // A registry may say, and send, what it likes.
+            let space = Space::of(path.parent().unwrap_or(Path::new("/")), self.limit).map_err(Stop::Disk)?;
+            space.allow(descriptor.size - from).map_err(disk)?;
             let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(disk)?;
             file.set_len(from).map_err(disk)?;
             let mut arrived = from;

@@ -13,7 +13,7 @@ use oci_client::{
     secrets::RegistryAuth,
 };
 
-use super::{ImageStore, Reference, manifest};
+use super::{ImageStore, Reference, UnpackLimit, archive::MAX_TEXT, manifest};
 use crate::runtime::{Result, RuntimeError};
 
 mod blob;
@@ -102,6 +102,8 @@ struct Session {
     auth: RegistryAuth,
     /// `http` or `https`.
     scheme: &'static str,
+    /// Bytes that a blob may have.
+    limit: UnpackLimit,
 }
 
 impl Registries {
@@ -161,17 +163,17 @@ impl Registries {
             None => RegistryAuth::Anonymous,
         };
         let fail = |error| explain::error(error, image, credentials.map(|c| c.username.as_str()));
-        let target = remote(image)?;
+        let (target, limit) = (remote(image)?, self.store.limit);
         let insecure = self.config.is_insecure(registry);
         let client = self.client(registry, ClientProtocol::Https, insecure).map_err(fail)?;
         let first = client.auth(&target, &auth, RegistryOperation::Pull).await;
         match first {
-            Ok(_) => Ok(Session { client, image: image.clone(), auth, scheme: "https" }),
+            Ok(_) => Ok(Session { client, image: image.clone(), auth, scheme: "https", limit }),
             // No TLS there: plain HTTP, where that is allowed.
             Err(OciDistributionError::RequestError(_)) if insecure => {
                 let client = self.client(registry, ClientProtocol::Http, true).map_err(fail)?;
                 client.auth(&target, &auth, RegistryOperation::Pull).await.map_err(fail)?;
-                Ok(Session { client, image: image.clone(), auth, scheme: "http" })
+                Ok(Session { client, image: image.clone(), auth, scheme: "http", limit })
             }
             Err(error) => Err(fail(error)),
         }
@@ -218,7 +220,13 @@ impl Session {
     }
 
     async fn manifest(&self, image: &Reference) -> Result<(bytes::Bytes, String)> {
-        self.ask(image).await.map_err(|error| self.explain(error))
+        let (bytes, digest) = self.ask(image).await.map_err(|error| self.explain(error))?;
+        if u64::try_from(bytes.len()).is_ok_and(|len| len <= MAX_TEXT) {
+            Ok((bytes, digest))
+        } else {
+            let len = bytes.len();
+            Err(RuntimeError::BadImage(format!("a manifest of {len} bytes, and at most {MAX_TEXT} are read")))
+        }
     }
 
     fn explain(&self, error: OciDistributionError) -> RuntimeError {
