@@ -1,5 +1,5 @@
 //! The completion scripts, in the shells that are installed here.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{fs, path::PathBuf, process::Command};
 

@@ -146,8 +146,8 @@ async fn a_directory_that_a_layer_does_not_list_keeps_its_looks() {
     let base = [
         dir("./", 0o751, 0),
         dir("tmp", 0o1777, 0),
-        dir("home", 0o711, 0),
-        dir("home/app", 0o700, 1000),
+        dir("opt", 0o711, 0),
+        dir("opt/app", 0o700, 1000),
         busybox,
     ]
     .concat();
