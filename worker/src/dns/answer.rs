@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{DNSClass, Name, RData, Record, RecordType, rdata},
+    serialize::binary::{BinEncodable, BinEncoder},
 };
 use proto::model::NetworkId;
 
@@ -105,22 +106,54 @@ pub fn question(request: &Message) -> Result<&Query, ResponseCode> {
     if request.metadata.op_code != OpCode::Query {
         return Err(ResponseCode::NotImp);
     }
+    if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
+        return Err(ResponseCode::BADVERS);
+    }
     match request.queries.as_slice() {
         [query] => Ok(query),
         _ => Err(ResponseCode::FormErr),
     }
 }
 
-/// Bytes of a reply over UDP, cut to what the client takes (512 or its EDNS size, RFC 6891) with TC set when longer.
+/// Largest datagram that is sent or taken, whatever a client says it takes: it never leaves the machine (RFC 6891 section 6.2.5).
+pub const DATAGRAM: u16 = 4096;
+/// What a client takes that does not say (RFC 1035 section 4.2.1).
+const PLAIN_DATAGRAM: u16 = 512;
+/// Length of an OPT record without options, and its type (RFC 6891 section 6.1.2).
+const OPT_LENGTH: u16 = 11;
+const OPT_TYPE: [u8; 2] = [0, 41];
+
+/// Bytes of a reply over UDP: with as many records as the client takes, and TC set when that is not all of them.
 pub fn encode_udp(request: &Message, reply: &Message) -> Option<Vec<u8>> {
-    let limit = request.edns.as_ref().map_or(512, |e| e.max_payload().max(512));
-    let bytes = reply.to_vec().ok()?;
-    if bytes.len() <= usize::from(limit) {
-        return Some(bytes);
+    let asked = request.edns.as_ref().map_or(PLAIN_DATAGRAM, |edns| edns.max_payload());
+    encode(request, reply, asked.clamp(PLAIN_DATAGRAM, DATAGRAM))
+}
+
+/// Bytes of a reply over TCP, which has room for all that a message can hold.
+pub fn encode_tcp(request: &Message, reply: &Message) -> Option<Vec<u8>> {
+    encode(request, reply, u16::MAX)
+}
+
+fn encode(request: &Message, reply: &Message, limit: u16) -> Option<Vec<u8>> {
+    let edns = request.edns.is_some();
+    let mut bytes = Vec::with_capacity(PLAIN_DATAGRAM.into());
+    // Records that find no room are left out, whole, and TC says so; ours among them would be the OPT record, which is added after.
+    let mut encoder = BinEncoder::new(&mut bytes);
+    encoder.set_max_size(if edns { limit - OPT_LENGTH } else { limit });
+    reply.emit(&mut encoder).ok()?;
+    // What a record left that found no room.
+    encoder.trim();
+    if edns {
+        bytes.push(0);
+        bytes.extend_from_slice(&OPT_TYPE);
+        bytes.extend_from_slice(&DATAGRAM.to_be_bytes());
+        // The upper bits of the response code, our version of EDNS, no flags, no options.
+        bytes.extend_from_slice(&[reply.metadata.response_code.high(), 0, 0, 0, 0, 0]);
+        let additional = bytes.get_mut(10..12)?;
+        let count = u16::from_be_bytes(additional.try_into().ok()?);
+        additional.copy_from_slice(&count.checked_add(1)?.to_be_bytes());
     }
-    let mut cut = reply.truncate();
-    cut.metadata.truncation = true;
-    cut.to_vec().ok()
+    Some(bytes)
 }
 
 #[cfg(test)]

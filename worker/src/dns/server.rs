@@ -280,7 +280,7 @@ async fn serve_stream(service: Service, mut stream: TcpStream) -> io::Result<()>
             Now::Reply(reply) => reply,
             Now::Forward => service.later(&request).await,
         };
-        let bytes = reply.to_vec().map_err(io::Error::other)?;
+        let Some(bytes) = answer::encode_tcp(&request, &reply) else { return Ok(()) };
         let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
         let mut framed = Vec::with_capacity(bytes.len() + 2);
         framed.extend_from_slice(&length.to_be_bytes());

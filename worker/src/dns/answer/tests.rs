@@ -64,20 +64,62 @@ fn lists_begin_elsewhere_each_time() {
     assert_eq!(firsts, ["10.0.1.11", "10.0.1.12", "10.0.1.11", "10.0.1.12"]);
 }
 
-#[test]
-fn a_long_answer_is_cut_with_tc() {
+fn sized(payload: Option<u16>) -> Message {
     let mut request = Message::query();
     request.add_query(Query::query(Name::from_ascii("tasks.many.").unwrap(), RecordType::A));
-    let data: Vec<RData> = (0..100).map(|n| RData::A(rdata::A::new(10, 0, 1, n))).collect();
-    let reply = records(&request, data);
-    let bytes = encode_udp(&request, &reply).unwrap();
-    assert!(bytes.len() <= 512, "{}", bytes.len());
-    assert!(Message::from_vec(&bytes).unwrap().metadata.truncation);
+    if let Some(payload) = payload {
+        let mut edns = hickory_proto::op::Edns::new();
+        edns.set_max_payload(payload);
+        request.set_edns(edns);
+    }
+    request
+}
 
-    let mut edns = hickory_proto::op::Edns::new();
-    edns.set_max_payload(4096);
-    request.set_edns(edns);
-    let whole = Message::from_vec(&encode_udp(&request, &reply).unwrap()).unwrap();
-    assert!(!whole.metadata.truncation);
-    assert_eq!(whole.answers.len(), 100);
+#[test]
+fn a_long_answer_carries_as_many_records_as_fit_and_says_that_there_are_more() {
+    let data: Vec<RData> =
+        (0..300).map(|n| RData::A(rdata::A::new(10, 0, (n / 100) as u8, n as u8))).collect();
+    // Header and question are 12 + 17 bytes, each record 16, the client's OPT record is answered by one of 11.
+    let records_in = |room: usize| (room - 12 - 17) / 16;
+    for (payload, limit, opt) in [
+        (None, 512, 0),
+        (Some(100), 512, 11),
+        (Some(1232), 1232, 11),
+        (Some(4096), 4096, 11),
+        (Some(65_535), 4096, 11),
+    ] {
+        let request = sized(payload);
+        let reply = records(&request, data.clone());
+        let bytes = encode_udp(&request, &reply).unwrap();
+        let got = Message::from_vec(&bytes).unwrap();
+        assert!(bytes.len() <= limit && got.metadata.truncation, "{payload:?}: {}", bytes.len());
+        assert_eq!(got.answers.len(), records_in(limit - opt), "{payload:?}");
+        assert_eq!(
+            bytes.len(),
+            12 + 17 + 16 * got.answers.len() + opt,
+            "{payload:?}: nothing after the last"
+        );
+        assert!(got.answers.iter().zip(&data).all(|(record, data)| record.data == *data), "{payload:?}");
+        assert_eq!(got.edns.map(|e| e.max_payload()), payload.map(|_| DATAGRAM), "{payload:?}");
+        // The same over TCP, whole.
+        let got = Message::from_vec(&encode_tcp(&request, &reply).unwrap()).unwrap();
+        assert!(got.answers.len() == 300 && !got.metadata.truncation);
+    }
+    let short = records(&sized(None), data[..30].to_vec());
+    let got = Message::from_vec(&encode_udp(&sized(None), &short).unwrap()).unwrap();
+    assert!(got.answers.len() == 30 && !got.metadata.truncation);
+    // More than any message holds.
+    let endless: Vec<RData> = (0..5000u32).map(|n| RData::A(rdata::A(n.into()))).collect();
+    let got = encode_tcp(&sized(None), &records(&sized(None), endless)).unwrap();
+    assert!(Message::from_vec(&got).unwrap().metadata.truncation && got.len() > 65_000);
+}
+
+#[test]
+fn a_later_version_of_edns_is_answered_with_ours() {
+    let mut request = sized(Some(1232));
+    request.edns.as_mut().unwrap().set_version(1);
+    let code = question(&request).unwrap_err();
+    assert_eq!(code, ResponseCode::BADVERS);
+    let got = Message::from_vec(&encode_udp(&request, &reply(&request, code)).unwrap()).unwrap();
+    assert_eq!((got.edns.unwrap().version(), got.metadata.response_code), (0, ResponseCode::BADVERS));
 }
