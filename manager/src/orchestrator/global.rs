@@ -18,7 +18,8 @@ pub(super) fn reconcile(pass: &mut Pass<'_>, slots: &[Slot<'_>]) {
                 if slot.has_live() || restart::is_settled(slot, pass.service) {
                     kept.push(slot);
                 } else if is_available(node) {
-                    pass.create(&slot.key, TaskState::Running, pass.now);
+                    let at = restart::soonest(pass, slot);
+                    pass.fill(&slot.key, at);
                 }
             }
             Some(_) => slot.live().for_each(|task| pass.desire(task, TaskState::Shutdown)),
@@ -30,7 +31,7 @@ pub(super) fn reconcile(pass: &mut Pass<'_>, slots: &[Slot<'_>]) {
         let key = Key::Node(node.id.clone());
         let known = slots.binary_search_by(|s| s.key.cmp(&key)).is_ok();
         if !known && is_available(node) && keeps(pass, node) {
-            pass.create(&key, TaskState::Running, pass.now);
+            pass.fill(&key, pass.now);
         }
     }
     replicated::tend(pass, &kept);

@@ -109,6 +109,12 @@ impl Pass<'_> {
         self.plan.push(Command::CreateTask(Box::new(task)));
     }
 
+    /// A new task in a slot where none is meant to run, or beside one that gives way to it: started at `at`.
+    fn fill(&mut self, key: &Key, at: Timestamp) {
+        let desired = if at <= self.now { TaskState::Running } else { TaskState::Ready };
+        self.create(key, desired, at);
+    }
+
     /// A new task in the place of those of `slot` that were just told to stop: ready at once, started at `at` and not
     /// before they have stopped.
     fn replace(&mut self, slot: &Slot<'_>, at: Timestamp) {

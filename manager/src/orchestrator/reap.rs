@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use proto::model::{Service, Task, TaskState, Timestamp};
 
-use super::slot::{self, Slot};
+use super::{
+    rolling,
+    slot::{self, Slot},
+};
 use crate::{
     control_loop::Plan,
     store::{command::Command, state::State},
@@ -33,7 +36,7 @@ pub fn plan(state: &State, _now: Timestamp) -> Plan {
     for service in state.services.values() {
         let Some(limit) = limit(cluster.spec.task_history_limit, service) else { continue };
         for slot in slot::group(state.tasks_by_service(&service.id).map(Arc::as_ref)) {
-            for task in beyond(&slot, limit, state) {
+            for task in beyond(&slot, limit, service, state) {
                 plan.push(Command::RemoveTask(task.id.clone()));
             }
         }
@@ -66,10 +69,12 @@ fn limit(history: i64, service: &Service) -> Option<usize> {
     usize::try_from(history).ok().map(|n| n.max(1))
 }
 
-/// The oldest finished tasks of a slot that are more than `limit`; those that [`is_to_go`] names are not counted.
-fn beyond<'a>(slot: &Slot<'a>, limit: usize, state: &State) -> Vec<&'a Task> {
+/// The oldest finished tasks of a slot that are more than `limit`; those that [`is_to_go`] names are not counted. Nor are live ones of
+/// an older spec: beside them the last task tells how the update fares.
+fn beyond<'a>(slot: &Slot<'a>, limit: usize, service: &Service, state: &State) -> Vec<&'a Task> {
     let kept: Vec<&Task> = slot.tasks.iter().copied().filter(|t| !is_to_go(t, state)).collect();
-    let live = kept.iter().filter(|t| slot::is_live(t)).count();
+    let current = |t: &&&Task| slot::is_live(t) && !rolling::is_task_spec_changed(t, service);
+    let live = kept.iter().filter(current).count();
     kept.into_iter()
         .filter(|t| !slot::is_live(t) && t.desired != TaskState::Remove)
         .skip(limit.saturating_sub(live))

@@ -28,7 +28,9 @@ pub(super) fn reconcile(pass: &mut Pass<'_>, replicas: u64, slots: &[Slot<'_>]) 
     let missing = replicas.saturating_sub(filled.len());
     let free: Vec<Key> = (1..).map(Key::Slot).filter(|k| !filled.contains(k)).take(missing).collect();
     for key in free {
-        pass.create(&key, TaskState::Running, pass.now);
+        let before = vacant.iter().find(|s| s.key == key);
+        let at = before.map_or(pass.now, |slot| restart::soonest(pass, slot));
+        pass.fill(&key, at);
         filled.insert(key);
     }
     for slot in vacant.iter().filter(|s| !filled.contains(&s.key)) {

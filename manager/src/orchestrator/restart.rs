@@ -20,9 +20,10 @@ pub(super) fn keep(pass: &mut Pass<'_>, slot: &Slot<'_>) -> bool {
         match slot::standing(task, pass.state) {
             Standing::Fine => fine = true,
             Standing::Lost => {
-                // The node's fault, not the task's: neither policy nor delay applies.
+                // The node's fault, not the task's: neither policy nor delay applies, but for a delay that has begun before.
                 pass.desire(task, TaskState::Shutdown);
-                start_at = Some(pass.now);
+                let at = soonest(pass, slot);
+                start_at = Some(start_at.map_or(at, |other| other.min(at)));
                 ended = true;
             }
             // It failed while it was made ready, before its delay was over. The delay counts: what can't be had (an image) would
@@ -64,12 +65,42 @@ pub(super) fn promote(pass: &mut Pass<'_>, slot: &Slot<'_>) {
     }
 }
 
+/// When a slot may have another task of the service's spec: at once, or when the delay is over after the last one of it that ended by
+/// itself, or that one was to begin which never did. However the slot came to be without a task, what fails is not started again
+/// without its pause.
+pub(super) fn soonest(pass: &mut Pass<'_>, slot: &Slot<'_>) -> Timestamp {
+    let at = |task: &&Task| {
+        let delay = policy(task).delay;
+        match (has_ended(task), task.running_at == Timestamp::default()) {
+            (true, _) => Some((task.ended_at.after(delay), delay)),
+            (false, true) => Some((task.start_after, delay)),
+            (false, false) => None,
+        }
+    };
+    let service = pass.service;
+    let same = slot.tasks.iter().copied().filter(|t| !rolling::is_task_spec_changed(t, service));
+    match same.filter_map(|t| at(&t)).max() {
+        Some((at, delay)) if pass.waits(at, delay) => at,
+        _ => pass.now,
+    }
+}
+
+/// Whether a task ended without being told to.
+fn has_ended(task: &Task) -> bool {
+    matches!(task.status.state, TaskState::Complete | TaskState::Failed | TaskState::Rejected)
+}
+
+/// Whether the slot's tasks of the present spec version have ended for good, by their restart policy. An older task may still run
+/// there: it goes on.
+pub(super) fn is_given_up(slot: &Slot<'_>, service: &Service) -> bool {
+    let newest = slot.tasks.iter().find(|t| t.spec_version == service.spec_version);
+    newest.is_some_and(|t| has_ended(t) && !slot::is_live(t) && !may_restart(t, slot, service))
+}
+
 /// Whether a slot is done: its last task ended by itself, its policy forbids another, and the spec has not changed since.
 pub(super) fn is_settled(slot: &Slot<'_>, service: &Service) -> bool {
     let Some(last) = slot.tasks.first().filter(|_| !slot.has_live()) else { return false };
-    let by_itself =
-        matches!(last.status.state, TaskState::Complete | TaskState::Failed | TaskState::Rejected);
-    by_itself
+    has_ended(last)
         && last.desired == TaskState::Shutdown
         && !rolling::is_task_spec_changed(last, service)
         && !may_restart(last, slot, service)

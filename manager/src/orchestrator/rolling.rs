@@ -13,7 +13,7 @@ use proto::model::{
 };
 
 use super::{
-    Pass,
+    Pass, restart,
     slot::{self, Slot, Standing},
 };
 use crate::{
@@ -92,6 +92,8 @@ pub(super) fn advance(pass: &mut Pass<'_>, slots: &[&Slot<'_>], quiet: &[&Slot<'
                 finish_start_first(pass, slot, task);
                 current.push((slot, task));
             }
+            // Its policy starts no other task of this spec; what still runs there goes on.
+            None if restart::is_given_up(slot, pass.service) => {}
             None => outdated.push(slot),
         }
     }
@@ -251,13 +253,16 @@ fn replace_some(
     for slot in outdated.into_iter().take(room) {
         match config.order {
             UpdateOrder::StartFirst if slot.running().is_some() => {
-                pass.create(&slot.key, TaskState::Running, pass.now);
+                let at = restart::soonest(pass, slot);
+                pass.fill(&slot.key, at);
             }
             UpdateOrder::StartFirst | UpdateOrder::StopFirst => {
                 for task in slot.live() {
                     pass.desire(task, TaskState::Shutdown);
                 }
-                pass.replace(slot, pass.now);
+                // Who serves nobody is in no haste.
+                let at = if slot.running().is_some() { pass.now } else { restart::soonest(pass, slot) };
+                pass.replace(slot, at);
             }
         }
     }

@@ -207,6 +207,55 @@ fn a_lost_node_is_replaced_at_once_and_its_tasks_stop_when_it_returns() {
 }
 
 #[test]
+fn a_delay_outlives_the_node_that_it_began_on() {
+    let delay = Millis::secs(60);
+    // Replicated: the replacement, made ready and not yet started, loses its node.
+    let mut world = World::new(&["n1"]);
+    let id = with_policy(&mut world, 1, RestartPolicy { delay, ..RestartPolicy::default() });
+    world.run();
+    let failed = world.live(&id)[0].clone();
+    world.end(&failed, TaskState::Failed);
+    let due = world.now.after(delay);
+    world.run();
+    fixture::add_nodes(&mut world.state, &["n2"]);
+    report_node(&mut world.state, "n1", NodeState::Down);
+    assert_eq!(world.run(), Some(due));
+    let waiting = world.live(&id)[0].clone();
+    assert_eq!((waiting.node_id.as_ref().unwrap().as_str(), waiting.desired), ("n2", TaskState::Ready));
+    world.now = due;
+    world.run();
+    assert_eq!(world.live(&id)[0].status.state, TaskState::Running);
+
+    // Global: the node goes and returns, by itself and by its user's hand.
+    let mut world = World::new(&["n1"]);
+    let mut agent = service(&world.state, "agent", 0, &["app"], &[]);
+    agent.spec.mode = ServiceMode::Global;
+    agent.spec.task.restart = Some(RestartPolicy { delay, ..RestartPolicy::default() });
+    let id = add_service(&mut world.state, agent, world.now);
+    world.run();
+    let failed = world.live(&id)[0].clone();
+    world.end(&failed, TaskState::Failed);
+    let due = world.now.after(delay);
+    world.run();
+    for round in 0..8 {
+        world.pass(Millis::secs(5));
+        match round % 2 {
+            0 => report_node(&mut world.state, "n1", NodeState::Down),
+            _ => edit_node(&mut world.state, "n1", |n| n.availability = Availability::Drain),
+        }
+        world.run();
+        assert!(world.live(&id).is_empty(), "{round}");
+        report_node(&mut world.state, "n1", NodeState::Ready);
+        edit_node(&mut world.state, "n1", |n| n.availability = Availability::Active);
+        assert_eq!(world.run(), Some(due), "{round}");
+        assert_eq!(world.live(&id)[0].desired, TaskState::Ready, "{round}");
+    }
+    world.now = due;
+    world.run();
+    assert_eq!(world.live(&id)[0].status.state, TaskState::Running);
+}
+
+#[test]
 fn draining_moves_without_delay_and_pausing_moves_nothing() {
     let mut world = World::new(&["n1", "n2"]);
     let id = world.serve("web", 4);

@@ -305,6 +305,77 @@ fn an_update_that_goes_on_over_failures_comes_to_its_end() {
     assert_eq!(state_of(&world, &id), Some(UpdateState::Completed));
 }
 
+/// Lets the new image fail at once wherever it is started, for so long; when its tasks were started.
+fn failing(world: &mut World, id: &ServiceId, span: Millis) -> Vec<u64> {
+    let (end, mut starts) = (world.now.after(span), Vec::new());
+    while world.now < end {
+        world.settle();
+        for task in world.tasks() {
+            if task.spec.container.image == "image:1" || task.status.state.is_terminal() {
+                continue;
+            }
+            if task.status.state == TaskState::Assigned && task.desired == TaskState::Running {
+                starts.push(world.now.0);
+                world.end(&task, TaskState::Failed);
+            }
+        }
+        world.pass(Millis(100));
+    }
+    let old = world.live(id).iter().filter(|t| t.spec.container.image == "image:1").count();
+    assert_eq!(old, world.live(id).iter().filter(|t| t.status.state == TaskState::Running).count());
+    starts
+}
+
+#[test]
+fn what_fails_beside_the_old_task_is_started_again_after_the_restart_delay_only() {
+    for history in [0, 1, 5] {
+        let update = UpdateConfig {
+            failure_action: FailureAction::Continue,
+            order: UpdateOrder::StartFirst,
+            ..UpdateConfig::default()
+        };
+        let mut world = World::new(&["n1"]);
+        let mut spec = world.state.cluster.as_ref().unwrap().spec.clone();
+        spec.task_history_limit = history;
+        let expect = world.state.cluster.as_ref().unwrap().meta.version;
+        fixture::must(&mut world.state, vec![Command::SetClusterSpec { expect, spec }], world.now);
+        let id = start(&mut world, 1, update);
+        to_image(&mut world, &id, "image:2");
+        let starts = failing(&mut world, &id, Millis::secs(30));
+        assert!((5..=6).contains(&starts.len()), "{history}: {starts:?}");
+        assert!(starts.windows(2).all(|pair| pair[1] - pair[0] >= 5000), "{history}: {starts:?}");
+        assert_eq!(on_image(&world, &id, "image:1"), 1, "{history}: the old one serves all the while");
+    }
+}
+
+#[test]
+fn an_update_beside_the_old_task_ends_when_the_restart_policy_does() {
+    use proto::model::{RestartCondition, RestartPolicy};
+    let none = RestartPolicy { condition: RestartCondition::None, ..RestartPolicy::default() };
+    let twice = RestartPolicy { max_attempts: 2, delay: Millis(0), ..RestartPolicy::default() };
+    for (policy, tries) in [(none, 1), (twice, 3)] {
+        let update = UpdateConfig {
+            failure_action: FailureAction::Continue,
+            order: UpdateOrder::StartFirst,
+            ..UpdateConfig::default()
+        };
+        let mut world = World::new(&["n1"]);
+        let mut web = service(&world.state, "web", 2, &["app"], &[]);
+        (web.spec.update, web.spec.task.restart) = (Some(update), Some(policy.clone()));
+        let id = add_service(&mut world.state, web, world.now);
+        world.run();
+        to_image(&mut world, &id, "image:2");
+        let starts = failing(&mut world, &id, Millis::secs(60));
+        assert_eq!(starts.len(), 2 * tries, "{policy:?}: {starts:?}");
+        assert_eq!(on_image(&world, &id, "image:1"), 2, "{policy:?}");
+        assert_eq!(state_of(&world, &id), Some(UpdateState::Completed), "{policy:?}");
+        // A new spec is a new try.
+        to_image(&mut world, &id, "image:3");
+        world.run_out();
+        assert_eq!(on_image(&world, &id, "image:3"), 2, "{policy:?}");
+    }
+}
+
 #[test]
 fn failures_within_the_ratio_or_ignored_do_not_pause() {
     for update in [
