@@ -65,6 +65,22 @@ fn bad_requests_name_object_cause_and_way_out() -> Result<()> {
             vec!["service", "create", "--name", "w2", "--constraint", "node.role=worker", image],
             vec!["node.role=worker"],
         ),
+        (
+            vec!["service", "create", "--name", "w2", "--constraint", "node.foo==x", image],
+            vec!["no key node.foo", "node.labels.NAME"],
+        ),
+        (
+            vec!["service", "create", "--name", "w2", "--constraint", "node.role==boss", image],
+            vec!["no role boss", "manager and worker"],
+        ),
+        (
+            vec!["service", "create", "--name", "w2", "--constraint", "node.ip!=here", image],
+            vec!["here is neither an address"],
+        ),
+        (
+            vec!["service", "update", "--constraint-add", "node.label.x==y", "web"],
+            vec!["no key node.label.x"],
+        ),
         (vec!["service", "create", "--name", "w2", "--nonsense", image], vec!["--nonsense"]),
         (
             vec![
@@ -161,7 +177,12 @@ fn a_task_that_cannot_run_says_why() -> Result<()> {
         let ghost = manager.rnctl(&["service", "ps", "--no-trunc", "ghost"])?;
         ensure!(ghost.contains("No such image") && ghost.contains("no/such:image"), "{ghost}");
         let lost = manager.rnctl(&["service", "ps", "--no-trunc", "lost"])?;
-        ensure!(lost.contains("no suitable node (scheduling constraints not satisfied on 1 node"), "{lost}");
+        ensure!(
+            lost.contains(
+                "no suitable node (scheduling constraint node.hostname==mars not satisfied on 1 node"
+            ),
+            "{lost}"
+        );
         Ok(())
     })
 }

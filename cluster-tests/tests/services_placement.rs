@@ -114,7 +114,7 @@ fn limits_preferences_reservations_and_ports_decide_where_tasks_go() -> Result<(
     let port = "mode=host,target=80,published=9000";
     cluster.service(&["--name", "bound", "--replicas", "4", "--publish", port])?;
     wait_spread(&cluster, "bound", &[("host1", 1), ("host2", 1), ("host3", 1)])?;
-    wait_reason(&cluster, "bound", "no suitable node (host-mode port already in use on 3 nodes)")?;
+    wait_reason(&cluster, "bound", "no suitable node (host-mode port 9000/tcp already in use on 3 nodes)")?;
     for host in &cluster.hosts {
         for ip in [host.v4(), host.v6()] {
             probe::get_from(&cluster.client.path(), SocketAddr::new(ip, 9000), "/")?;
@@ -171,11 +171,23 @@ fn every_key_of_a_constraint_is_known() -> Result<()> {
     for n in 0..two.len() {
         wait_spread(&cluster, &format!("s{n}"), &[("host2", 1)])?;
     }
-    for (name, constraint) in
-        [("x", "node.platform.os==plan9"), ("y", "engine.labels.x==y"), ("z", "node.colour!=red")]
-    {
+    for (name, constraint) in [("x", "node.platform.os==plan9"), ("y", "engine.labels.x==y")] {
         cluster.service(&["--name", name, "--constraint", constraint])?;
-        wait_reason(&cluster, name, "no suitable node (scheduling constraints not satisfied on 2 nodes)")?;
+        let reason =
+            format!("no suitable node (scheduling constraint {constraint} not satisfied on 2 nodes)");
+        wait_reason(&cluster, name, &reason)?;
     }
+    // A global service has no task that could say so: it says so itself, where it is made and where it is looked at.
+    let mut args = vec!["service", "create", "--name", "g", "--mode", "global"];
+    args.extend(["--constraint", "node.labels.gpu==yes", IMAGE, "/bin/rn-testd"]);
+    let reason = "no suitable node (scheduling constraint node.labels.gpu==yes not satisfied on 2 nodes)";
+    let said = cluster.manager().rnctl(&args)?;
+    ensure!(said.contains(reason), "{said}");
+    let shown = cluster.manager().rnctl(&["service", "inspect", "g"])?;
+    ensure!(shown.contains("Conditions") && shown.contains(reason), "{shown}");
+    cluster.manager().rnctl(&["node", "update", "--label-add", "gpu=yes", "host2"])?;
+    wait_spread(&cluster, "g", &[("host2", 1)])?;
+    let shown = cluster.manager().rnctl(&["service", "inspect", "g"])?;
+    ensure!(!shown.contains("no suitable node"), "{shown}");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
-use proto::model::Node;
+use proto::model::{Node, Role};
 
 /// One constraint, readable and checked for syntax.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,16 +132,51 @@ impl Constraint {
     }
 }
 
-/// Whether a node satisfies all of them. One that cannot be read is satisfied by no node; the API refuses those.
+/// The first of them that a node does not satisfy. One that cannot be read is satisfied by no node; the API refuses those.
+pub fn unmet<'a>(constraints: &'a [String], node: &Node) -> Option<&'a str> {
+    constraints.iter().find(|text| !parse(text).is_ok_and(|c| c.matches(node))).map(String::as_str)
+}
+
+/// Whether a node satisfies all of them.
 pub fn all_match(constraints: &[String], node: &Node) -> bool {
-    constraints.iter().all(|text| parse(text).is_ok_and(|c| c.matches(node)))
+    unmet(constraints, node).is_none()
+}
+
+/// The keys that there are.
+const KEYS: &str = "node.id, node.hostname, node.ip, node.role, node.platform.os, node.platform.arch, node.labels.NAME and \
+                    engine.labels.NAME";
+
+/// Reads one constraint that a user types: one that no node could ever satisfy, or every one would, is a mistake.
+///
+/// # Errors
+/// Two sentences: what is wrong, and the way out.
+pub fn check(text: &str) -> Result<Constraint, (String, String)> {
+    let usage = || "write KEY==VALUE or KEY!=VALUE, e.g. node.labels.zone==a".to_owned();
+    let constraint = parse(text).map_err(|why| (why, usage()))?;
+    let Constraint { key, value, .. } = &constraint;
+    match key {
+        Key::Unknown(key) => {
+            Err((format!("constraint {text:?}: there is no key {key}"), format!("the keys are {KEYS}")))
+        }
+        Key::Ip if value.parse::<IpAddr>().is_err() && value.parse::<IpNet>().is_err() => Err((
+            format!("constraint {text:?}: {value} is neither an address nor a network"),
+            "for instance node.ip==10.1.2.3 or node.ip!=10.1.0.0/16".to_owned(),
+        )),
+        Key::Role
+            if ![Role::Manager, Role::Worker].iter().any(|r| r.as_str().eq_ignore_ascii_case(value)) =>
+        {
+            Err((
+                format!("constraint {text:?}: there is no role {value}"),
+                "the roles are manager and worker".to_owned(),
+            ))
+        }
+        _ => Ok(constraint),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use proto::model::Role;
-
     use super::*;
     use crate::tests::fixture;
 
@@ -159,6 +194,33 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
         assert!(parse("node.role=manager").unwrap_err().contains("expected one operator from ==, !="));
+    }
+
+    #[test]
+    fn what_no_node_could_satisfy_is_a_mistake() {
+        for good in [
+            "node.ID==a",
+            "NODE.ROLE!=Worker",
+            "node.ip==10.0.0.0/8",
+            "engine.labels.x==y",
+            "node.labels.X!=y",
+        ] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        let refused = |text: &str| check(text).unwrap_err();
+        let (what, way_out) = refused("node.foo==x");
+        assert!(
+            what.contains("there is no key node.foo") && way_out.contains("node.labels.NAME"),
+            "{what} {way_out}"
+        );
+        for bad in
+            ["node.labels==x", "node.labels.==x", "labels.zone==x", "node.platform==linux", "hostname!=a"]
+        {
+            assert!(refused(bad).0.contains("there is no key"), "{bad}");
+        }
+        assert!(refused("node.role==boss").1.contains("manager and worker"));
+        assert!(refused("node.ip==here").0.contains("neither an address nor a network"));
+        assert!(refused("node.role=manager").1.contains("KEY==VALUE"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use proto::model::{Availability, Node, NodeState, Task};
+use proto::model::{Availability, Node, NodeState, Port, Protocol, Task};
 
 use super::{NodeInfo, constraint, node_info::host_ports};
 use crate::{allocator::overlay_mtu, store::state::State};
@@ -10,14 +10,14 @@ use crate::{allocator::overlay_mtu, store::state::State};
 /// Why a node cannot take a task. The wording is Swarm's where Swarm has one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
-    /// Not ready, or not active.
-    NotAvailable,
+    /// Not ready, or not active: in a word.
+    NotAvailable(&'static str),
     /// Not enough left to reserve.
     Resources(&'static str),
-    /// A constraint does not hold.
-    Constraint,
+    /// This constraint does not hold.
+    Constraint(String),
     /// The port is bound by another task there.
-    HostPort,
+    HostPort(Protocol, Port),
     /// The service has as many tasks there as it may.
     MaxReplicas,
     /// The node's underlay is too small for the network's MTU.
@@ -29,10 +29,10 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::NotAvailable => f.write_str("not available for new tasks"),
+            Refusal::NotAvailable(why) => write!(f, "not available for new tasks ({why})"),
             Refusal::Resources(what) => write!(f, "insufficient resources ({what})"),
-            Refusal::Constraint => f.write_str("scheduling constraints not satisfied"),
-            Refusal::HostPort => f.write_str("host-mode port already in use"),
+            Refusal::Constraint(text) => write!(f, "scheduling constraint {text} not satisfied"),
+            Refusal::HostPort(protocol, port) => write!(f, "host-mode port {port}/{protocol} already in use"),
             Refusal::MaxReplicas => f.write_str("max replicas per node limit exceed"),
             Refusal::Mtu(network) => write!(f, "underlay MTU too small for network {network}"),
             Refusal::Feature(feature) => write!(f, "missing kernel feature: {feature}"),
@@ -60,14 +60,31 @@ pub(super) fn check(task: &Task, node: &NodeInfo, state: &State) -> Result<(), R
 
 /// Whether a node takes new tasks at all.
 pub fn is_available(node: &Node) -> bool {
-    node.status.state == NodeState::Ready && node.spec.availability == Availability::Active
+    unavailable(node).is_none()
+}
+
+/// Why it does not.
+fn unavailable(node: &Node) -> Option<&'static str> {
+    match (node.status.state, node.spec.availability) {
+        (NodeState::Ready, Availability::Active) => None,
+        (NodeState::Ready, Availability::Pause) => Some("paused"),
+        (NodeState::Ready, Availability::Drain) => Some("drained"),
+        (NodeState::Down, _) => Some("down"),
+        (NodeState::Disconnected | NodeState::Unknown, _) => Some("not in session"),
+    }
+}
+
+/// Whether a node is one that a global service has a task on.
+pub(super) fn eligible(constraints: &[String], node: &Node) -> Result<(), Refusal> {
+    unavailable(node).map_or(Ok(()), |why| Err(Refusal::NotAvailable(why)))?;
+    constraint::unmet(constraints, node).map_or(Ok(()), |text| Err(Refusal::Constraint(text.to_owned())))
 }
 
 struct Available;
 
 impl Filter for Available {
     fn check(&self, _: &Task, node: &NodeInfo, _: &State) -> Result<(), Refusal> {
-        if is_available(&node.node) { Ok(()) } else { Err(Refusal::NotAvailable) }
+        unavailable(&node.node).map_or(Ok(()), |why| Err(Refusal::NotAvailable(why)))
     }
 }
 
@@ -75,8 +92,8 @@ struct Constraints;
 
 impl Filter for Constraints {
     fn check(&self, task: &Task, node: &NodeInfo, _: &State) -> Result<(), Refusal> {
-        let ok = constraint::all_match(&task.spec.placement.constraints, &node.node);
-        if ok { Ok(()) } else { Err(Refusal::Constraint) }
+        let unmet = constraint::unmet(&task.spec.placement.constraints, &node.node);
+        unmet.map_or(Ok(()), |text| Err(Refusal::Constraint(text.to_owned())))
     }
 }
 
@@ -99,8 +116,8 @@ struct HostPorts;
 
 impl Filter for HostPorts {
     fn check(&self, task: &Task, node: &NodeInfo, _: &State) -> Result<(), Refusal> {
-        let taken = host_ports(task).any(|(protocol, port)| node.holds_port(protocol, port));
-        if taken { Err(Refusal::HostPort) } else { Ok(()) }
+        let taken = host_ports(task).find(|(protocol, port)| node.holds_port(*protocol, *port));
+        taken.map_or(Ok(()), |(protocol, port)| Err(Refusal::HostPort(protocol, port)))
     }
 }
 
@@ -109,7 +126,8 @@ struct MaxReplicas;
 impl Filter for MaxReplicas {
     fn check(&self, task: &Task, node: &NodeInfo, _: &State) -> Result<(), Refusal> {
         let most = task.spec.placement.max_replicas;
-        if most != 0 && node.tasks_of(&task.service_id) >= most { Err(Refusal::MaxReplicas) } else { Ok(()) }
+        let full = most != 0 && node.tasks_of(&task.service_id) >= most;
+        if full { Err(Refusal::MaxReplicas) } else { Ok(()) }
     }
 }
 

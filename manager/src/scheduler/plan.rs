@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use proto::model::{Task, TaskState, Timestamp};
+use proto::model::{ServiceMode, Task, TaskState, Timestamp};
 
 use super::{
     CONDITION, NodeInfo,
@@ -20,6 +20,7 @@ use crate::{
 /// Places every task that waits for a node, or says on it why no node suits.
 pub fn plan(state: &State, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
+    nowhere(state, &mut plan, now);
     let mut waiting: Vec<&Arc<Task>> = state.tasks.values().filter(|t| is_waiting(t)).collect();
     if waiting.is_empty() {
         return plan;
@@ -44,6 +45,26 @@ pub fn plan(state: &State, now: Timestamp) -> Plan {
         place_group(group, state, &mut nodes, &mut plan, now);
     }
     plan
+}
+
+/// Says on a global service that has no task on any node why no node is for it.
+fn nowhere(state: &State, plan: &mut Plan, now: Timestamp) {
+    for service in state.services.values().filter(|s| s.spec.mode == ServiceMode::Global) {
+        let lives = || state.tasks_by_service(&service.id).any(|t| t.desired <= TaskState::Running);
+        let constraints = &service.spec.task.placement.constraints;
+        let refusals = || -> Vec<Refusal> {
+            state.nodes.values().filter_map(|n| filter::eligible(constraints, n).err()).collect()
+        };
+        let result = match lives() {
+            true => Ok(()),
+            false => match refusals() {
+                all if all.len() == state.nodes.values().count() => Err(explain(&all)),
+                _ => Ok(()),
+            },
+        };
+        let object = ObjectId::Service(service.id.clone());
+        plan.settle(object, &service.conditions, CONDITION, result, now);
+    }
 }
 
 fn is_waiting(task: &Task) -> bool {
@@ -94,7 +115,7 @@ fn place(
     }
 }
 
-/// `no suitable node (scheduling constraints not satisfied on 2 nodes; insufficient resources on 1 node)`.
+/// `no suitable node (scheduling constraint node.labels.zone==a not satisfied on 2 nodes; insufficient resources (CPU) on 1 node)`.
 fn explain(refusals: &[Refusal]) -> String {
     if refusals.is_empty() {
         return "no suitable node (the cluster has no nodes)".into();

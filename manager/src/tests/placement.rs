@@ -54,8 +54,8 @@ fn reasons_are_counted_and_go_when_there_is_a_place() {
     assert_eq!(
         reasons(&world, &id),
         [
-            "no suitable node (not available for new tasks on 1 node; insufficient resources (memory) on 1 node; \
-          scheduling constraints not satisfied on 1 node)"
+            "no suitable node (not available for new tasks (paused) on 1 node; insufficient resources (memory) on 1 node; \
+             scheduling constraint node.labels.zone==a not satisfied on 1 node)"
         ]
     );
     assert!(world.schedule().commands.is_empty(), "a reason that stands is not written again");
@@ -77,7 +77,7 @@ fn reservations_host_ports_and_replica_limits_bound_a_node() {
     assert_eq!(world.spread(&cpu), [("n1".to_owned(), 2), ("n2".to_owned(), 2)].into());
     assert_eq!(reasons(&world, &cpu), ["no suitable node (insufficient resources (CPU) on 2 nodes)"]);
     assert_eq!(world.spread(&dns), [("n1".to_owned(), 1), ("n2".to_owned(), 1)].into());
-    assert_eq!(reasons(&world, &dns), ["no suitable node (host-mode port already in use on 2 nodes)"]);
+    assert_eq!(reasons(&world, &dns), ["no suitable node (host-mode port 53/tcp already in use on 2 nodes)"]);
     assert_eq!(world.spread(&most).values().sum::<usize>(), 4);
     assert_eq!(reasons(&world, &most), ["no suitable node (max replicas per node limit exceed on 2 nodes)"]);
     // Another service's host port clashes only where it is.
@@ -103,6 +103,34 @@ fn two_global_services_with_one_host_port_do_not_block_each_other() {
     let running = [a, b].map(|id| world.live(&id)[0].status.state == TaskState::Running);
     assert_ne!(running[0], running[1], "one has the port, the other waits for it");
     assert!(world.schedule().commands.is_empty());
+}
+
+#[test]
+fn a_global_service_without_a_node_says_why() {
+    let mut world = World::new(&["n1", "n2", "n3"]);
+    edit_node(&mut world.state, "n3", |n| n.availability = Availability::Drain);
+    let id = serve_as(&mut world, "agent", 0, |s| {
+        s.mode = ServiceMode::Global;
+        s.task.placement.constraints = vec!["node.platform.os==linux".into(), "node.labels.gpu==yes".into()];
+    });
+    world.run();
+    let said = |world: &World| -> Vec<String> {
+        world.service(&id).conditions.iter().map(|c| c.message.clone()).collect()
+    };
+    assert_eq!(
+        said(&world),
+        ["no suitable node (scheduling constraint node.labels.gpu==yes not satisfied on 2 nodes; \
+             not available for new tasks (drained) on 1 node)"]
+    );
+    assert!(world.schedule().commands.is_empty(), "said once");
+    edit_node(&mut world.state, "n2", |n| drop(n.labels.insert("gpu".into(), "yes".into())));
+    world.run();
+    assert_eq!(world.spread(&id), [("n2".to_owned(), 1)].into());
+    assert_eq!(said(&world), Vec::<String>::new());
+    // One of several nodes is enough, even while its task has yet to come.
+    edit_node(&mut world.state, "n2", |n| n.labels.clear());
+    world.run();
+    assert_eq!(said(&world).len(), 1);
 }
 
 #[test]

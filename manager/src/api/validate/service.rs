@@ -75,9 +75,8 @@ fn checked(state: &State, own: Option<&Service>, mut spec: ServiceSpec) -> Resul
 fn placement(object: &str, spec: &ServiceSpec) -> Result<(), ApiError> {
     let placement = &spec.task.placement;
     for text in &placement.constraints {
-        if let Err(why) = constraint::parse(text) {
-            return Err(ApiError::invalid(format!("{object}: invalid constraint {text:?}: {why}"))
-                .help("write KEY==VALUE or KEY!=VALUE, e.g. node.labels.zone==a"));
+        if let Err((why, way_out)) = constraint::check(text) {
+            return Err(ApiError::invalid(format!("{object}: invalid {why}")).help(way_out));
         }
     }
     for text in &placement.preferences {

@@ -176,7 +176,8 @@ impl Progress {
         if !self.rollback.is_empty() {
             lines.insert(0, format!("rollback: {}", self.rollback));
         }
-        if !self.reason.is_empty() && !self.converged() {
+        // A global service without a node for it waits for one, with nothing else to show.
+        if !self.reason.is_empty() && (self.wanted == 0 || !self.converged()) {
             lines.push(format!("waiting: {}", self.reason));
         }
         if self.wanted <= MAX_LINES {
