@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+
 use anyhow::{Result, ensure};
-use cluster_tests::{Cluster, Host, probe};
+use cluster_tests::{Cluster, Host, probe, wait};
+use nix::sys::signal::Signal;
 
 const WAIT: [&str; 4] = ["wait", "--converged", "--timeout", "30s"];
 
@@ -52,5 +55,74 @@ fn what_has_converged_answers_at_the_first_try() -> Result<()> {
     cluster.service(&["--name", "nowhere", "--constraint", "node.hostname==host9"])?;
     let (code, text) = manager.rnctl_fails(&["wait", "--converged", "--timeout", "1s"])?;
     ensure!(code == 1 && text.contains("service nowhere: 0 of 1 tasks run: one is Pending: "), "{text}");
+    Ok(())
+}
+
+/// A port that another program holds is named, with the node and the program, wherever somebody looks; and it heals.
+#[test]
+fn a_port_that_another_program_holds_is_named_and_taken_once_it_is_free() -> Result<()> {
+    let mut cluster = Cluster::with_image(2)?;
+    let manager = cluster.manager();
+    let held = |port| cluster.hosts[1].ns.enter(move || TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)));
+    let mesh = held(8080)??;
+    cluster.service(&["--name", "web", "--publish", "8080:80"])?;
+    cluster.wait_running("web", 1)?;
+    let holder = format!("(pid {})", std::process::id());
+    let named = "port 8080/tcp for web is in use on this node by ".to_owned();
+    let (code, text) = manager.rnctl_fails(&["wait", "--converged", "--timeout", "3s"])?;
+    ensure!(code == 1 && text.contains(&format!("node host2: {named}")) && text.contains(&holder), "{text}");
+    let shown = |what: &str, name: &str| manager.rnctl(&[what, "inspect", name]);
+    for (what, name) in [("node", "host2"), ("service", "web")] {
+        wait::until(&format!("the {what} says so"), wait::SHORT, || {
+            let said = shown(what, name)?;
+            ensure!(said.contains(&named) && said.contains(&holder), "{said}");
+            Ok(())
+        })?;
+    }
+    ensure!(shown("service", "web")?.contains("host2: "), "{}", shown("service", "web")?);
+    ensure!(!shown("node", "host1")?.contains("in use"), "{}", shown("node", "host1")?);
+    drop(mesh);
+    manager.rnctl(&WAIT)?;
+    cluster.wait_answers(8080)?;
+    for (what, name) in [("node", "host2"), ("service", "web")] {
+        wait::until(&format!("the {what} says so no more"), wait::SHORT, || {
+            let said = shown(what, name)?;
+            ensure!(!said.contains(&named), "{said}");
+            Ok(())
+        })?;
+    }
+
+    // In host mode it is the task that cannot be.
+    let host_mode = held(8081)??;
+    let port = "mode=host,published=8081,target=80";
+    let mut args = vec!["--name", "direct", "--constraint", "node.hostname==host2", "--publish", port];
+    args.extend(["--restart-delay", "1s"]);
+    cluster.service(&args)?;
+    wait::until("the task says so", wait::SHORT, || {
+        let list = manager.rnctl(&["service", "ps", "--no-trunc", "direct"])?;
+        ensure!(list.contains("port 8081/tcp for task direct.1.") && list.contains(&holder), "{list}");
+        Ok(())
+    })?;
+    let (_, text) = manager.rnctl_fails(&["wait", "--converged", "--timeout", "1s"])?;
+    ensure!(text.contains("service direct: 0 of 1 tasks run") && text.contains("port 8081/tcp"), "{text}");
+    drop(host_mode);
+    manager.rnctl(&WAIT)?;
+    probe::get_from(&cluster.client.path(), SocketAddr::new(cluster.hosts[1].v4(), 8081), "/")?;
+
+    // Its node shows it by itself, without a manager to ask.
+    let bound = |host: &Host| host.rnctl(&["ps", "--format", "{{.Ports}}", "--filter", "name=direct."]);
+    ensure!(
+        bound(&cluster.hosts[1])? == "0.0.0.0:8081->80/tcp, [::]:8081->80/tcp",
+        "{}",
+        bound(&cluster.hosts[1])?
+    );
+    cluster.hosts[0].stop(Signal::SIGKILL)?;
+    cluster.hosts[1].stop(Signal::SIGKILL)?;
+    cluster.hosts[1].start()?;
+    wait::until("the node knows its ports", wait::SHORT, || {
+        let ports = bound(&cluster.hosts[1])?;
+        ensure!(ports.starts_with("0.0.0.0:8081->80/tcp"), "{ports}");
+        Ok(())
+    })?;
     Ok(())
 }

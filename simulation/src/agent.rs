@@ -110,7 +110,7 @@ pub async fn run(
                 }
             }
         }
-        reached.send_replace(Progress { applied: now.fence(), lag: String::new() });
+        reached.send_replace(Progress { applied: now.fence(), ..Progress::default() });
         if busy {
             let pause = rand::rng().random_range(5..60);
             tokio::time::sleep(Duration::from_millis(pause)).await;

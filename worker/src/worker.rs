@@ -189,7 +189,7 @@ impl Worker {
             Box::new(move |now| {
                 applied.applied(now.view.revision, now.failed_networks);
                 reached.send_if_modified(|at| {
-                    let next = at.clone().after(now.assigned, now.view, now.failed);
+                    let next = at.clone().after(now.assigned, now.view, now.failed, now.faults);
                     let news = next != *at;
                     *at = next;
                     news

@@ -8,6 +8,7 @@ use proto::{
 use tonic::{Request, Response, Status};
 
 use super::{Api, conceal};
+use crate::dispatcher::faults;
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -83,8 +84,9 @@ impl Control for Api {
     }
 
     async fn get_service(&self, request: Request<pb::GetRequest>) -> Reply<pb::Service> {
-        let service = self.fresh().await?.find_service(&request.get_ref().key)?;
-        Ok(Response::new(conceal::service(&service)))
+        let state = self.fresh().await?;
+        let service = state.find_service(&request.get_ref().key)?;
+        Ok(Response::new(conceal::service(&faults::shown(&state, &service))))
     }
 
     async fn update_service(&self, request: Request<pb::UpdateServiceRequest>) -> Reply<pb::Service> {

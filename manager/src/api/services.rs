@@ -7,7 +7,10 @@ use proto::{
 };
 
 use super::{Api, conceal, validate};
-use crate::store::{command::Command, state::State};
+use crate::{
+    dispatcher::faults,
+    store::{command::Command, state::State},
+};
 
 impl Api {
     /// Creates a service. Its tasks come by and by; clients follow them.
@@ -77,7 +80,11 @@ pub(super) fn entry(state: &State, service: &Service) -> pb::ServiceEntry {
         ServiceMode::Replicated(n) => n,
         ServiceMode::Global => count(wanted().count()),
     };
-    pb::ServiceEntry { service: Some(conceal::service(service)), running: count(running), desired }
+    pb::ServiceEntry {
+        service: Some(conceal::service(&faults::shown(state, service))),
+        running: count(running),
+        desired,
+    }
 }
 
 fn count(n: usize) -> u64 {

@@ -4,7 +4,7 @@
 
 use proto::model::{NodeId, NodeState, Revision, Service, ServiceMode, Task, TaskId, TaskState, Timestamp};
 
-use super::sessions::Progress;
+use super::{faults, sessions::Progress};
 use crate::{orchestrator, scheduler, store::state::State};
 
 /// What is not yet where it is to be.
@@ -49,6 +49,7 @@ pub fn unsettled(
         let name = node.description.as_ref().map_or_else(|| node.id.to_string(), |d| d.hostname.clone());
         let reason = match progress(&node.id) {
             None => "is not in session with the managers".to_owned(),
+            Some(at) if faults::first(&at).is_some() => faults::first(&at).unwrap_or_default().to_owned(),
             Some(at) if at.has(revision) => continue,
             Some(at) if at.lag.is_empty() => {
                 format!("has applied changes up to {}, not {}", at.applied, at.sent.max(revision))
@@ -110,7 +111,7 @@ mod tests {
             seen: Revision(seen),
             sent: Revision(sent),
             applied: Revision(applied),
-            lag: String::new(),
+            ..Progress::default()
         };
         assert!(at(9, 5, 5).has(Revision(9)), "nothing after 5 concerned it");
         assert!(!at(9, 8, 5).has(Revision(9)), "8 is on its way");

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    GRACE_PERIODS, GRACE_PERIODS_NEW_LEADER, Nodes, clock::Ahead, grace, listening::Attention,
+    GRACE_PERIODS, GRACE_PERIODS_NEW_LEADER, Nodes, clock::Ahead, faults, grace, listening::Attention,
     sessions::Presence,
 };
 use crate::store::{ProposeError, command::Command, state::State};
@@ -102,7 +102,10 @@ impl Nodes {
             clock: sessions.clock_of(id).unwrap_or_default(),
             remark: sessions.remark_of(id).map(str::to_owned),
         };
-        plan(&state, known)
+        let mut commands = plan(&state, known);
+        let said = |id: &NodeId| sessions.progress_of(id).and_then(|p| p.faults.clone());
+        commands.extend(faults::plan(&state, said, Timestamp::now()));
+        commands
     }
 
     /// Looks at this manager's own clock: whether it has listened all the time.

@@ -5,6 +5,7 @@
 //! * [`view`], [`assignments`]: pure: the replicated state, seen from one node; and what changed in it.
 //! * [`attach`]: pure: places on networks for containers that users run by hand.
 //! * [`clock`]: pure: nodes' clocks beside the leader's.
+//! * [`faults`]: pure: what nodes cannot put right by themselves, named on them.
 //! * [`listening`]: pure: whether a silence is the nodes' or the leader's own.
 //! * [`status`]: reports, many to one raft entry.
 //! * [`convergence`]: pure: who has not yet applied what was decided.
@@ -18,6 +19,7 @@ pub mod attach;
 pub mod clock;
 pub mod convergence;
 pub mod endpoints;
+pub mod faults;
 pub mod listening;
 pub mod liveness;
 pub mod service;

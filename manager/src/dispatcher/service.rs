@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     BATCH, Dispatcher, GRACE_PERIODS, Nodes, assignments::AssignmentSet, attach, clock::Ahead, endpoints,
-    grace, heartbeat, session,
+    faults, grace, heartbeat, session,
 };
 use crate::{
     api::auth::Caller,
@@ -81,9 +81,16 @@ impl dispatcher_server::Dispatcher for Dispatcher {
             // What it has applied of an earlier epoch is nothing of this one, whatever its number.
             let epoch = state.cluster.as_ref().map_or(0, |c| c.epoch);
             let applied = if request.epoch == epoch { request.applied } else { 0 };
+            let mut news = false;
             sessions.progress(node, &request.session_id, |progress| {
                 (progress.applied, progress.lag) = (Revision(applied), request.lag);
+                let faults = Some(faults::bounded(request.faults));
+                news = progress.faults != faults;
+                progress.faults = faults;
             });
+            if news {
+                term.deadlines.notify_one();
+            }
             let ahead = Ahead::heard(Timestamp(request.now), Timestamp::now());
             if let Some(remark) = sessions.hear_clock(node, &request.session_id, ahead) {
                 match remark.as_str() {

@@ -8,6 +8,7 @@ use std::{
 use proto::{
     error::ApiError,
     model::{NodeId, Revision, SessionId},
+    pb,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -78,6 +79,8 @@ pub struct Progress {
     pub applied: Revision,
     /// What keeps it from applying more, in its own words.
     pub lag: String,
+    /// What it cannot bring about until somebody helps it; none before its first word of it.
+    pub faults: Option<Vec<pb::Fault>>,
 }
 
 impl Progress {

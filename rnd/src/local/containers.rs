@@ -11,27 +11,37 @@ use tonic::Response;
 use worker::{
     agent::Assigned,
     containers::{Definition, Seen},
+    reconciler::Status,
     runtime::{Container, ContainerState, LogOptions, Runtime, Stream},
 };
 
 use super::{Local, Reply, refused};
 use crate::daemon::Standing;
 
+/// What this node itself knows of the networks of its containers.
+#[derive(Default)]
+struct Known {
+    assigned: Arc<Assigned>,
+    network: Arc<Status>,
+}
+
 impl Local {
-    async fn assigned(&self) -> Arc<Assigned> {
+    async fn known(&self) -> Known {
         match &*self.daemon.standing.read().await {
-            Standing::Active(member) => member.worker.assigned(),
-            Standing::Inactive | Standing::Failed(_) => Arc::default(),
+            Standing::Active(member) => {
+                Known { assigned: member.worker.assigned(), network: member.worker.network_status() }
+            }
+            Standing::Inactive | Standing::Failed(_) => Known::default(),
         }
     }
 
     pub(super) async fn containers(&self, all: bool) -> Vec<pb::Container> {
-        let assigned = self.assigned().await;
+        let known = self.known().await;
         let mut by_hand: BTreeMap<ContainerId, Arc<Seen>> =
             self.daemon.containers.list().into_iter().map(|s| (s.definition.id.clone(), s)).collect();
         let made = self.daemon.runtime.list().into_iter().map(|c| {
             let seen = by_hand.remove(&c.record.id);
-            to_pb(c, &assigned, seen.as_deref())
+            to_pb(c, &known, seen.as_deref())
         });
         let mut list: Vec<pb::Container> = made.collect();
         // Defined, and never started.
@@ -55,9 +65,9 @@ impl Local {
         };
         let detail = runtime.inspect(&id).await.map_err(refused)?;
         let record = detail.container.record.clone();
-        let assigned = self.assigned().await;
+        let known = self.known().await;
         Ok(Response::new(pb::ContainerDetail {
-            container: Some(to_pb(detail.container, &assigned, seen.as_deref())),
+            container: Some(to_pb(detail.container, &known, seen.as_deref())),
             oci_config_json: detail.oci_config,
             log_path: detail.log_path.display().to_string(),
             hostname: record.hostname,
@@ -130,7 +140,8 @@ fn defined(definition: &Definition) -> pb::Container {
     }
 }
 
-fn to_pb(container: Container, assigned: &Assigned, by_hand: Option<&Seen>) -> pb::Container {
+fn to_pb(container: Container, known: &Known, by_hand: Option<&Seen>) -> pb::Container {
+    let Known { assigned, network } = known;
     let Container { record, state } = container;
     let (pid, started_at, ended) = match &state {
         ContainerState::Created { pid } => (*pid, 0, None),
@@ -159,9 +170,10 @@ fn to_pb(container: Container, assigned: &Assigned, by_hand: Option<&Seen>) -> p
     if record.netns.is_none() && by_hand.is_none_or(|s| s.definition.is_on_host_network()) {
         networks.push(pb::ContainerNetwork { name: HOST_NETWORK.into(), ..Default::default() });
     }
-    let bound = by_hand.and_then(|s| s.status.as_ref()).or(task.map(|t| &t.status));
+    let id = place.map(|t| &t.id).or(record.task.as_ref().map(|t| &t.task));
+    let bound = id.and_then(|id| network.host_ports.get(id));
     let bound = bound.filter(|_| matches!(state, ContainerState::Running { .. }));
-    let ports = bound.map(|s| s.ports.iter().map(Into::into).collect()).unwrap_or_default();
+    let ports = bound.map(|ports| ports.iter().map(Into::into).collect()).unwrap_or_default();
     pb::Container {
         id: record.id.to_string(),
         name: record.name,

@@ -31,7 +31,7 @@ pub use attach::{AttachmentRequest, Attachments};
 pub use farewell::Farewell;
 pub use logs::{TaskLogOptions, TaskLogs};
 pub use persist::{PersistError, WorkerDir};
-pub use progress::Progress;
+pub use progress::{Fault, Progress};
 pub use report::Reports;
 pub use session::{AgentStatus, SessionError};
 

@@ -13,19 +13,36 @@ pub struct Progress {
     pub applied: Fence,
     /// What keeps the newest from being that; empty when nothing does.
     pub lag: String,
+    /// What this node cannot bring about until somebody helps it.
+    pub faults: Vec<Fault>,
+}
+
+/// Something that is wrong with this node, and that the managers are to name on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// One of each: `port 8080/tcp`, `firewall`.
+    pub kind: String,
+    /// In words.
+    pub message: String,
 }
 
 impl Progress {
     /// After a pass over these assignments and this view, of which `failed` could not be brought to what it should be.
-    pub fn after(self, assigned: &Assigned, view: &PeerView, failed: Option<String>) -> Self {
+    pub fn after(
+        self,
+        assigned: &Assigned,
+        view: &PeerView,
+        failed: Option<String>,
+        faults: Vec<Fault>,
+    ) -> Self {
         let unknown = || {
             let network = digest::doubtful(assigned, view)?;
             let name = assigned.networks.get(network).map_or(network.as_str(), |n| n.spec.name.as_str());
             Some(format!("does not yet know the endpoints of network {name} as the managers do"))
         };
         match failed.or_else(unknown) {
-            None => Self { applied: assigned.fence(), lag: String::new() },
-            Some(lag) => Self { lag, ..self },
+            None => Self { applied: assigned.fence(), lag: String::new(), faults },
+            Some(lag) => Self { lag, faults, ..self },
         }
     }
 }
@@ -45,15 +62,17 @@ mod tests {
         let mut digest = endpoint_digest([]);
         world.assigned.generation = 7;
         let seventh = world.assigned.fence();
-        let at = Progress::default().after(&world.assigned, &world.view, None);
-        assert_eq!(at, Progress { applied: seventh, lag: String::new() });
+        let at = Progress::default().after(&world.assigned, &world.view, None, Vec::new());
+        assert_eq!(at, Progress { applied: seventh, ..Progress::default() });
 
         world.assigned.generation = 8;
-        let at = at.after(&world.assigned, &world.view, Some("no VXLAN".into()));
-        assert_eq!(at, Progress { applied: seventh, lag: "no VXLAN".into() });
+        let at = at.after(&world.assigned, &world.view, Some("no VXLAN".into()), Vec::new());
+        assert_eq!(at, Progress { applied: seventh, lag: "no VXLAN".into(), ..Progress::default() });
         digest.add(&"missing".parse().unwrap());
         world.assigned.digests.insert(network, digest);
-        let at = at.after(&world.assigned, &world.view, None);
+        let fault = Fault { kind: "port 80/tcp".into(), message: "in use".into() };
+        let at = at.after(&world.assigned, &world.view, None, vec![fault.clone()]);
+        assert_eq!(at.faults, [fault]);
         assert!(at.applied == seventh && at.lag.contains("endpoints of network app"), "{at:?}");
     }
 }

@@ -349,7 +349,8 @@ impl Sessions {
     ) -> Result<Infallible, SessionError> {
         loop {
             let root = self.identity.current().issuer().map(|d| d.to_string()).unwrap_or_default();
-            let Progress { applied, lag } = progress.borrow_and_update().clone();
+            let Progress { applied, lag, faults } = progress.borrow_and_update().clone();
+            let faults = faults.into_iter().map(|f| pb::Fault { kind: f.kind, message: f.message });
             let request = pb::HeartbeatRequest {
                 session_id: session.to_owned(),
                 root,
@@ -357,6 +358,7 @@ impl Sessions {
                 epoch: applied.epoch,
                 lag,
                 now: Timestamp::now().0,
+                faults: faults.collect(),
             };
             let limit = self.pace.beat();
             let reply = within_time(limit, "a heartbeat", client.heartbeat(request)).await?.into_inner();

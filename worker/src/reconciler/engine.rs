@@ -129,7 +129,7 @@ impl Engine {
             Some(s) => s.host_ports.clone(),
             None => {
                 let ports = allocation.iter().flat_map(|a| &a.ports).filter(|p| p.mode == PublishMode::Host);
-                self.ports.bind(&task.id, ports)?
+                self.ports.bind(&task.id, &task.described(), ports)?
             }
         };
         let sandbox = LocalSandbox { task: Arc::clone(&task), networks, gateway_host, host_ports, dns };
@@ -190,6 +190,13 @@ impl Engine {
             port_conflicts: self.ports.conflicts(),
             dropping: self.dropping.clone(),
             senders: self.last.as_ref().and_then(|(desired, _)| desired.senders.as_ref()).map(BTreeSet::len),
+            host_ports: self
+                .local
+                .sandboxes
+                .iter()
+                .filter(|(_, sandbox)| !sandbox.host_ports.is_empty())
+                .map(|(task, sandbox)| (task.clone(), sandbox.host_ports.clone()))
+                .collect(),
             ..Status::default()
         }
     }

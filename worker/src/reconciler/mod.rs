@@ -11,7 +11,7 @@
 //! few seconds more nothing is taken away ([`WARM_UP`]), since gossip has yet to hear of the others.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::PathBuf,
     sync::Arc,
@@ -19,12 +19,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use proto::model::{Network, NetworkId, NodeId, Port, Task, TaskId};
+use proto::model::{Network, NetworkId, NodeId, Port, PortConfig, Task, TaskId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent::assignments::Assigned,
+    agent::{Fault, assignments::Assigned},
     desired::{DnsPorts, Underlay},
     gossip::PeerView,
     kernel::Kernel,
@@ -109,7 +109,7 @@ pub struct SandboxInfo {
     /// Its addresses on the gateway bridge.
     pub gateway_addrs: Vec<IpAddr>,
     /// Host-mode ports as bound.
-    pub host_ports: Vec<proto::model::PortConfig>,
+    pub host_ports: Vec<PortConfig>,
 }
 
 /// Why a task has no network.
@@ -170,8 +170,23 @@ pub struct Status {
     pub dropping: Vec<Dropping>,
     /// From how many addresses VXLAN is taken; none = from everybody, or there is none on this node.
     pub senders: Option<usize>,
+    /// Host-mode ports of tasks as bound.
+    pub host_ports: BTreeMap<TaskId, Vec<PortConfig>>,
     /// Time of the last pass.
     pub last_pass: Duration,
+}
+
+impl Status {
+    /// What this node cannot put right by itself.
+    fn faults(&self) -> Vec<Fault> {
+        let ports = self.port_conflicts.iter().map(|conflict| Fault {
+            kind: format!("port {}/{}", conflict.port, conflict.protocol),
+            message: conflict.to_string(),
+        });
+        let blocked = self.dropping.iter().find(|chain| !chain.opened);
+        let blocked = blocked.map(|chain| Fault { kind: "firewall".to_owned(), message: chain.to_string() });
+        ports.chain(blocked).collect()
+    }
 }
 
 /// What a pass has brought the kernel to.
@@ -184,6 +199,8 @@ pub struct Applied<'a> {
     pub failed_networks: BTreeSet<NetworkId>,
     /// What could not be brought to what it should be, and why.
     pub failed: Option<String>,
+    /// What somebody else has to put right.
+    pub faults: Vec<Fault>,
 }
 
 /// Called after each pass.
@@ -371,11 +388,13 @@ impl Loop {
         self.table.store(outcome.table);
         let mut status = engine.status();
         let failed = status.failed.first().map(|unit| format!("{}: {}", unit.key, unit.error));
+        let faults = status.faults();
         (self.on_applied)(Applied {
             assigned: &assigned,
             view: &view,
             failed_networks: outcome.failed_networks,
             failed,
+            faults,
         });
         for owed in owed {
             settle(&engine, owed);

@@ -21,7 +21,7 @@ pub struct PortConflict {
     pub protocol: Protocol,
     /// The port.
     pub port: Port,
-    /// Who wants it here: a service's name or a task's id.
+    /// Who wants it here: a service's name or a task's.
     pub wanted_by: String,
     /// Who has it, where that can be seen: `name (pid N)`.
     pub holder: Option<String>,
@@ -76,12 +76,13 @@ impl Ports {
     pub fn bind<'a>(
         &mut self,
         task: &TaskId,
+        wanted_by: &str,
         ports: impl Iterator<Item = &'a PortConfig>,
     ) -> Result<Vec<PortConfig>, PortConflict> {
         let (mut sockets, mut bound) = (Vec::new(), Vec::new());
         for wanted in ports {
             let (socket, published) = hold(wanted.protocol, wanted.published)
-                .map_err(|e| conflict(wanted.protocol, wanted.published, task.as_str(), &e))?;
+                .map_err(|e| conflict(wanted.protocol, wanted.published, wanted_by, &e))?;
             sockets.push(socket);
             bound.push(PortConfig { published, ..wanted.clone() });
         }
@@ -206,11 +207,11 @@ mod tests {
         let mut ports = Ports::default();
         let task = TaskId::random();
         let wanted = [PortConfig { target: 53, protocol: Protocol::Udp, ..PortConfig::default() }];
-        let bound = ports.bind(&task, wanted.iter()).unwrap();
+        let bound = ports.bind(&task, "task dns.1.x", wanted.iter()).unwrap();
         assert_ne!(bound[0].published, 0);
-        let again = ports.bind(&TaskId::random(), bound.iter());
+        let again = ports.bind(&TaskId::random(), "task dns.2.y", bound.iter());
         assert!(matches!(again, Err(PortConflict { protocol: Protocol::Udp, .. })));
         ports.unbind(&task);
-        assert!(ports.bind(&TaskId::random(), bound.iter()).is_ok());
+        assert!(ports.bind(&TaskId::random(), "task dns.2.y", bound.iter()).is_ok());
     }
 }
