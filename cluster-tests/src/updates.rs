@@ -34,16 +34,21 @@ pub struct Updates {
 }
 
 impl Updates {
-    /// Makes it, with this `--update-order`. All of it answers.
+    /// Makes it, with this `--update-order` and a health check. All of it answers.
     pub fn new(order: &str) -> Result<Self> {
+        let mut health = vec!["--health-cmd", "rn-testd get 127.0.0.1:80", "--health-interval", "10s"];
+        health.extend(["--health-start-period", "30s", "--health-start-interval", "50ms"]);
+        Self::with(order, &health)
+    }
+
+    /// The same, with these flags in place of a health check.
+    pub fn with(order: &str, flags: &[&str]) -> Result<Self> {
         let cluster = Cluster::with_image(3)?;
         cluster.manager().rnctl(&["network", "create", "-d", "overlay", "app"])?;
         let port = format!("{PORT}:80");
         let mut args = vec!["--name", WEB, "--network", "app", "--replicas", "3", "--publish", &port];
         args.extend(["--update-order", order, "--update-monitor", "200ms"]);
-        // A process that has started does not listen yet: who wants to drop nothing says when it does.
-        args.extend(["--health-cmd", "rn-testd get 127.0.0.1:80", "--health-interval", "10s"]);
-        args.extend(["--health-start-period", "30s", "--health-start-interval", "50ms"]);
+        args.extend(flags);
         cluster.service(&args)?;
         cluster.service(&["--name", "caller", "--network", "app", "--mode", "global"])?;
         cluster.wait_running(WEB, 3)?;

@@ -99,7 +99,8 @@ fn every_pair_of_flags_changes_what_it_names_and_nothing_else() -> Result<()> {
     cluster.update(&["--mount-rm", "/scratch", "--limit-memory", "64m", "--limit-pids", "40", "web"])?;
     ensure!(!in_task(&cluster, "web", &["mount"])?.contains(" /scratch "));
     ensure!(cluster.inspect("web", "{{.Spec.TaskTemplate.Resources.Limits.MemoryBytes}}")? == "67108864");
-    cluster.update(&["--args", "/bin/rn-testd 81", "--publish-add", "8082:81", "web"])?;
+    let ports = ["--publish-rm", "8081:80", "--publish-add", "8082:81"];
+    cluster.update(&[&["--args", "/bin/rn-testd 81"][..], &ports, &["web"]].concat())?;
     cluster.wait_answers(8082)?;
 
     // The image, and back again: twice is there and back.

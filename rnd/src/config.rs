@@ -7,7 +7,7 @@ use clap::Parser;
 use manager::{api::validate::cluster::Limits, keys::ROTATION};
 use proto::model::Millis;
 use serde::Deserialize;
-use worker::runtime::UnpackLimit;
+use worker::{runtime::UnpackLimit, tasks::LISTEN_TIMEOUT};
 
 /// Where settings are looked for without `--config-file`; may be missing.
 const CONFIG_FILE: &str = "/etc/rn/daemon.json";
@@ -61,6 +61,10 @@ pub struct Flags {
     /// Serve metrics for Prometheus here, at /metrics
     #[arg(long, value_name = "IP:PORT")]
     pub metrics_addr: Option<SocketAddr>,
+    /// How long a task without a health check may take to listen on its published ports, or on one that its image exposes, before it
+    /// counts as ready all the same; 0s = it is ready once started [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub listen_timeout: Option<String>,
     /// Let traffic of tasks through forward chains of other firewalls (ufw, firewalld, dockerd) that drop what they do not know
     /// [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -98,6 +102,7 @@ struct File {
     insecure_registries: Option<Vec<String>>,
     unpack_limit: Option<String>,
     metrics_addr: Option<SocketAddr>,
+    listen_timeout: Option<String>,
     firewall_compat: Option<bool>,
     vxlan_members_only: Option<bool>,
 }
@@ -131,6 +136,8 @@ pub struct Config {
     pub unpack_limit: UnpackLimit,
     /// Where metrics are served.
     pub metrics_addr: Option<SocketAddr>,
+    /// How long a task without a health check may take to listen; zero = no time.
+    pub listen_timeout: Millis,
     /// Other firewalls' forward chains are opened for tasks.
     pub firewall_compat: bool,
     /// VXLAN is taken from members only.
@@ -177,6 +184,7 @@ impl Config {
         one("swarm-default-advertise-addr", flags.swarm_default_advertise_addr.is_some(), advertise);
         one("unpack-limit", flags.unpack_limit.is_some(), file.unpack_limit.is_some());
         one("metrics-addr", flags.metrics_addr.is_some(), file.metrics_addr.is_some());
+        one("listen-timeout", flags.listen_timeout.is_some(), file.listen_timeout.is_some());
         one("firewall-compat", flags.firewall_compat.is_some(), file.firewall_compat.is_some());
         one("vxlan-members-only", flags.vxlan_members_only.is_some(), file.vxlan_members_only.is_some());
         if !twice.is_empty() {
@@ -224,6 +232,11 @@ impl Config {
                 None => UnpackLimit::default(),
             },
             metrics_addr: flags.metrics_addr.or(file.metrics_addr),
+            listen_timeout: match flags.listen_timeout.or(file.listen_timeout).as_deref() {
+                Some("0" | "0s") => Millis(0),
+                Some(text) => duration("listen-timeout", text)?,
+                None => Millis(LISTEN_TIMEOUT.as_millis().try_into()?),
+            },
             firewall_compat: flags.firewall_compat.or(file.firewall_compat).unwrap_or(true),
             vxlan_members_only: flags.vxlan_members_only.or(file.vxlan_members_only).unwrap_or(true),
         })
@@ -300,5 +313,10 @@ mod tests {
             |text: &str| merge(Flags::default(), &format!(r#"{{"network-key-rotation": "{text}"}}"#));
         assert_eq!(rotation("90s").unwrap().network_key_rotation, Millis::secs(90));
         assert!(rotation("0s").is_err() && rotation("soon").is_err());
+        let listen = |text: &str| merge(Flags::default(), &format!(r#"{{"listen-timeout": "{text}"}}"#));
+        assert_eq!(merge(Flags::default(), "{}").unwrap().listen_timeout, Millis::secs(10));
+        assert_eq!(listen("0s").unwrap().listen_timeout, Millis(0));
+        assert_eq!(listen("1m").unwrap().listen_timeout, Millis::secs(60));
+        assert!(listen("soon").unwrap_err().to_string().contains("listen-timeout"));
     }
 }

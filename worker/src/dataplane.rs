@@ -2,23 +2,24 @@
 //! the resolvers' sockets parked with the containers' shims while the daemon is away.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::{SocketAddr, TcpListener, UdpSocket},
     os::fd::OwnedFd,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
-use proto::model::{ContainerId, Task, TaskId};
+use proto::model::{ContainerId, Port, Protocol, Task, TaskId};
 use tokio::sync::watch;
 
 use crate::{
     agent::Assigned,
     dns::{DnsServer, DnsSockets, Requester},
-    kernel::{Ns, netns},
+    kernel::{Ns, listeners::Listeners, netns},
     reconciler::{Reconciler, SandboxInfo, SandboxRequest},
     runtime::Runtime,
-    tasks::{Network, NetworkError, TaskNetwork},
+    tasks::{Network, NetworkError, Sockets, TaskNetwork},
 };
 
 /// Name under which a sandbox's resolver sockets are parked.
@@ -102,6 +103,15 @@ impl DataPlane {
     }
 }
 
+impl Sockets for Listeners {
+    fn ports(&mut self, protocol: Protocol) -> Result<BTreeSet<Port>, String> {
+        match Listeners::ports(self, protocol) {
+            Ok(ports) => Ok(ports),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
 fn network(info: &SandboxInfo) -> TaskNetwork {
     let addrs = info.addrs.iter().chain(&info.gateway_addrs).copied().collect();
     TaskNetwork { netns: Some(info.netns.clone()), addrs, host_ports: info.host_ports.clone() }
@@ -172,6 +182,16 @@ impl Network for DataPlane {
         };
         self.serve_names(task, &info, sockets).await?;
         Ok(network(&info))
+    }
+
+    async fn sockets(&self, netns: Option<&Path>, pid: i32) -> Result<Box<dyn Sockets>, String> {
+        let (ns, of) = match netns {
+            Some(path) => (Ns::Path(path.to_owned()), None),
+            None => (Ns::Host, Some(pid)),
+        };
+        let opened = tokio::task::spawn_blocking(move || Listeners::open(&ns, of)).await;
+        let opened = opened.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        Ok(Box::new(opened))
     }
 
     async fn down(&self, task: &TaskId) {

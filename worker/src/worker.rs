@@ -70,6 +70,8 @@ pub struct WorkerConfig {
     pub vxlan_members_only: bool,
     /// Search domains of the host.
     pub search: Vec<String>,
+    /// How long a task without a health check may take to listen before it counts as ready all the same; zero = no time.
+    pub listen_timeout: Duration,
     /// Containers.
     pub runtime: Arc<dyn Runtime>,
     /// Those that users run by hand.
@@ -220,6 +222,7 @@ impl Worker {
         let supervisor = Supervisor::new(SupervisorConfig {
             node: name,
             search: config.search,
+            listen_timeout: config.listen_timeout,
             runtime: config.runtime.clone(),
             network,
             gossip: gossip.clone(),

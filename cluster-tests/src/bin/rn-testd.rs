@@ -7,7 +7,7 @@
 //!
 //! `GET /bytes/N` answers N bytes, `GET /slow/MS` after a while, `GET /since` with the time at which the process began, in
 //! microseconds of the epoch. `rn-testd get HOST:PORT` is the client. `FAIL=SECONDS` in the
-//! environment makes it end with code 3 after that time; `SICK=FILE` answers `/health` with 500 once that file exists.
+//! environment makes it end with code 3 after that time, `LISTEN_AFTER=SECONDS` makes it listen that late; `SICK=FILE` answers `/health` with 500 once that file exists.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -61,6 +61,9 @@ fn main() -> Result<()> {
             std::thread::sleep(Duration::from_secs_f64(seconds));
             std::process::exit(3);
         });
+    }
+    if let Some(seconds) = std::env::var("LISTEN_AFTER").ok().and_then(|s| s.parse().ok()) {
+        std::thread::sleep(Duration::from_secs_f64(seconds));
     }
     let action = SigAction::new(SigHandler::Handler(on_term), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler only stores to an atomic and writes to a descriptor.

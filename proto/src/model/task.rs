@@ -384,6 +384,9 @@ pub struct Task {
     pub attached_container: Option<ContainerId>,
 }
 
+/// Messages that say no more than the state does.
+const PLAIN: [&str; 5] = ["", "preparing", "prepared", "starting", "started"];
+
 impl Task {
     /// The place of a container that a user runs by hand: assigned from the first, and wanted running.
     pub fn attached(
@@ -418,11 +421,26 @@ impl Task {
         format!("{kind} {}", self.name())
     }
 
-    /// What went wrong, or what it waits for while it does not run; empty when there is nothing to say.
+    /// What went wrong, what it waits for while it does not run, or what is odd about it while it does; empty when there is nothing
+    /// to say.
     pub fn reason(&self) -> &str {
+        let TaskStatus { state, err, message, .. } = &self.status;
         match self.conditions.first() {
-            _ if !self.status.err.is_empty() => &self.status.err,
-            Some(condition) if self.status.state < TaskState::Running => &condition.message,
+            _ if !err.is_empty() => err,
+            Some(condition) if *state < TaskState::Running => &condition.message,
+            _ if (*state, self.desired) == (TaskState::Ready, TaskState::Ready) => {
+                if self.start_after > self.meta.created_at {
+                    "waiting for the restart delay to pass"
+                } else {
+                    "waiting for the task before it to stop"
+                }
+            }
+            // What its node says beyond the name of the state: `pulling …`, `waiting for port 80/tcp`.
+            _ if (TaskState::Preparing..=TaskState::Running).contains(state)
+                && !PLAIN.contains(&message.as_str()) =>
+            {
+                message
+            }
             _ => "",
         }
     }

@@ -394,6 +394,7 @@ impl Grounds {
             firewall_compat: self.config.firewall_compat,
             vxlan_members_only: self.config.vxlan_members_only,
             search: machine::search_domains(),
+            listen_timeout: self.config.listen_timeout.into(),
             runtime: self.runtime.clone(),
             containers: self.containers.clone(),
         })

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use proto::model::Protocol;
+
 use super::{
     Kernel, KernelError, LinuxKernel,
+    listeners::Listeners,
     netns::Scratch,
     step::{ConntrackFilter, IpFamily, Ns, Step, VethEnd, Vxlan},
 };
@@ -145,6 +148,13 @@ fn in_scratch(inner: &Ns) -> Vec<Tried> {
         "connection tracking by netlink",
         "UDP clients stick to tasks that are gone",
         kernel.execute(&flush),
+    ));
+    let sockets = Listeners::open(&Ns::Host, None)
+        .and_then(|mut sockets| sockets.ports(Protocol::Tcp).and_then(|_| sockets.ports(Protocol::Udp)));
+    tried.push((
+        "socket diagnostics by netlink",
+        "tasks count as ready before their programs listen",
+        sockets.map(drop),
     ));
     let ipv6 = Path::new("/proc/sys/net/ipv6/conf/all/disable_ipv6");
     let ipv6 = std::fs::metadata(ipv6).map(drop).map_err(|error| {

@@ -25,6 +25,7 @@ mod forwarding;
 pub mod fuzzing;
 mod link;
 mod linux;
+pub mod listeners;
 mod netlink;
 pub mod netns;
 mod nft;

@@ -41,13 +41,13 @@ pub(super) struct Actor {
     /// The newest assignment; the last one there was, once it is no longer assigned.
     pub(super) task: Arc<Task>,
     pub(super) wish: watch::Receiver<Option<Arc<Task>>>,
-    container: Option<ContainerRecord>,
-    state: Option<watch::Receiver<ContainerState>>,
-    network: Option<TaskNetwork>,
+    pub(super) container: Option<ContainerRecord>,
+    pub(super) state: Option<watch::Receiver<ContainerState>>,
+    pub(super) network: Option<TaskNetwork>,
     /// Whether a sandbox may be there, although this actor has not made or adopted it.
     maybe_network: bool,
     announced: Announced,
-    /// Watches the running container, where there is something to check.
+    /// Watches the running container, where there is something to check or to wait for.
     health: Option<Monitor>,
     status: TaskStatus,
     found: bool,
@@ -95,6 +95,7 @@ impl Actor {
                     if observed.health != Health::Starting {
                         self.settling = None;
                     }
+                    self.say_what_it_waits_for();
                     self.something().await;
                 }
                 Action::Delete => match self.delete().await {
@@ -128,6 +129,18 @@ impl Actor {
             reported: self.status.state,
             found: self.found,
         }
+    }
+
+    fn say_what_it_waits_for(&mut self) {
+        let note = self.note();
+        if self.status.state == TaskState::Starting && !note.is_empty() && self.status.message != note {
+            self.report(TaskState::Starting, &note);
+        }
+    }
+
+    /// What the task's status is to say of how it stands.
+    fn note(&self) -> String {
+        self.health.as_ref().map(|m| m.finding.borrow().note.clone()).unwrap_or_default()
     }
 
     fn found_over(&self, held: Held) -> bool {
@@ -292,12 +305,12 @@ impl Actor {
         self.found = false;
         // What had been told to run was healthy; it stays so until checks say otherwise. The assignment on disk may be
         // older than that, so others are checked at once.
-        self.watch_health((self.status.state == TaskState::Running).then_some(Health::Healthy));
+        self.watch_health((self.status.state == TaskState::Running).then_some(Health::Healthy)).await;
         Ok(())
     }
 
-    /// Begins to check the health of a container that runs.
-    fn watch_health(&mut self, known: Option<Health>) {
+    /// Begins to check the health of a container that runs, or, without a check, waits for it to listen.
+    async fn watch_health(&mut self, known: Option<Health>) {
         let Some(container) = &self.container else { return };
         let running = self.state.as_ref().and_then(|s| match &*s.borrow() {
             ContainerState::Running { started_at, .. } => Some(*started_at),
@@ -307,6 +320,8 @@ impl Actor {
             let runtime = self.deps.runtime.clone();
             self.health =
                 Some(Monitor::start(runtime, container.id.clone(), check.clone(), started_at, known));
+        } else if container.health.is_none() && known != Some(Health::Healthy) {
+            self.health = self.listening(known.is_none()).await;
         }
     }
 
@@ -318,7 +333,7 @@ impl Actor {
             |e: RuntimeError| Failure::Ends(TaskState::Failed, format!("starting container failed: {e}"));
         self.deps.runtime.start(&id).await.map_err(failed)?;
         self.until(|state| !matches!(state, ContainerState::Created { .. })).await;
-        self.watch_health(Some(Health::Starting));
+        self.watch_health(Some(Health::Starting)).await;
         Ok(())
     }
 
@@ -339,7 +354,16 @@ impl Actor {
         if let Some(pid) = self.state.as_ref().and_then(|s| s.borrow().pid()) {
             self.status.pid = u32::try_from(pid).unwrap_or(0);
         }
-        self.report(TaskState::Running, "started");
+        let note = self.note();
+        let message = match note.is_empty() {
+            // Adopted: what was said of it still holds.
+            true if self.health.is_none() && self.status.state == TaskState::Running => {
+                self.status.message.clone()
+            }
+            true => "started".to_owned(),
+            false => note,
+        };
+        self.report(TaskState::Running, &message);
         Ok(())
     }
 

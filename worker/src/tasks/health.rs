@@ -26,12 +26,21 @@ pub(super) struct Finding {
     pub(super) health: Health,
     /// What the last failed check said.
     pub(super) output: String,
+    /// What the task's status is to say of it.
+    pub(super) note: String,
+}
+
+impl Finding {
+    /// With nothing to add.
+    pub(super) fn of(health: Health) -> Self {
+        Self { health, output: String::new(), note: String::new() }
+    }
 }
 
 /// A container's health as it changes. Checks end when it is dropped.
 pub(super) struct Monitor {
     pub(super) finding: watch::Receiver<Finding>,
-    task: JoinHandle<()>,
+    pub(super) task: JoinHandle<()>,
 }
 
 impl Monitor {
@@ -45,7 +54,7 @@ impl Monitor {
         known: Option<Health>,
     ) -> Self {
         let health = known.unwrap_or(Health::Starting);
-        let (tx, finding) = watch::channel(Finding { health, output: String::new() });
+        let (tx, finding) = watch::channel(Finding::of(health));
         let task = tokio::spawn(async move {
             let mut tracker = Tracker::new(health);
             let mut pause = match known {
@@ -61,7 +70,7 @@ impl Monitor {
                 let output = outcome.err().unwrap_or_default();
                 tx.send_if_modified(|old| {
                     let news = old.health != health;
-                    *old = Finding { health, output };
+                    *old = Finding { output, ..Finding::of(health) };
                     news
                 });
                 pause = tracker.pause(&check, since(started_at));
@@ -83,7 +92,7 @@ impl Drop for Monitor {
 }
 
 /// Time since a moment, in ms since the epoch.
-fn since(millis: u64) -> Duration {
+pub(super) fn since(millis: u64) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(Duration::from_millis(millis))
 }

@@ -1,23 +1,30 @@
 //! The tasks of this node: one supervisor each, from assignment to the end.
 //!
 //! * [`lifecycle`]: pure: what to do next. `actor`: does it, and reports. [`Supervisor`]: one actor per task.
-//! * `image`: a task's image, pulled if need be. `announce`: a task's endpoints in the gossip. [`logs`]: the output of tasks.
+//! * `image`: a task's image, pulled if need be. `health`, [`listening`]: when it is ready. `announce`: a task's endpoints in the
+//!   gossip. [`logs`]: the output of tasks.
 
 mod actor;
 mod announce;
 mod health;
 mod image;
 pub mod lifecycle;
+pub mod listening;
 pub mod logs;
 mod supervisor;
 #[cfg(test)]
 mod tests;
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use proto::model::{ContainerId, NodeId, PortConfig, Task, TaskId};
 
+pub use listening::{LISTEN_TIMEOUT, Sockets};
 pub use logs::RuntimeLogs;
 pub(crate) use supervisor::{Deps, supervise};
 pub use supervisor::{Supervisor, SupervisorConfig};
@@ -51,6 +58,15 @@ pub trait Network: Send + Sync + 'static {
     /// Takes over the sandbox of a container that outlived an earlier start of the daemon, and whatever was left with its
     /// shim. Interrupts no packet.
     async fn adopt(&self, task: &Arc<Task>, container: &ContainerId) -> Result<TaskNetwork, NetworkError>;
+
+    /// The sockets of a task that runs: those of its network namespace; in the node's own (none), those of its first process `pid` and
+    /// its descendants.
+    ///
+    /// # Errors
+    /// In words. This machine cannot tell.
+    async fn sockets(&self, _netns: Option<&Path>, _pid: i32) -> Result<Box<dyn Sockets>, String> {
+        Err("the sockets of this network cannot be seen".to_owned())
+    }
 
     /// Takes the sandbox down with everything in it, and forgets its connections. Of an unknown task: nothing.
     async fn down(&self, task: &TaskId);

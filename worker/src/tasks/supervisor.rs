@@ -31,6 +31,8 @@ pub struct SupervisorConfig {
     pub node: NodeName,
     /// Search domains of the host, for containers that have none of their own.
     pub search: Vec<String>,
+    /// How long a task without a health check may take to listen before it counts as ready all the same; zero = no time.
+    pub listen_timeout: Duration,
     /// Containers.
     pub runtime: Arc<dyn Runtime>,
     /// Sandboxes.
@@ -51,6 +53,7 @@ pub struct SupervisorConfig {
 pub(crate) struct Deps {
     pub(super) node: NodeName,
     pub(super) search: Vec<String>,
+    pub(super) listen_timeout: Duration,
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) network: Arc<dyn Network>,
     pub(super) gossip: Gossip,
@@ -60,7 +63,7 @@ pub(crate) struct Deps {
 }
 
 impl Deps {
-    /// For tasks of `node`.
+    /// For tasks of `node` that nobody waits for to listen.
     pub(crate) fn new(
         node: NodeName,
         search: Vec<String>,
@@ -70,7 +73,8 @@ impl Deps {
         reports: Reports,
         assigned: watch::Receiver<Arc<Assigned>>,
     ) -> Self {
-        Self { node, search, runtime, network, gossip, reports, assigned, making: Semaphore::new(MAKING) }
+        let (listen_timeout, making) = (Duration::ZERO, Semaphore::new(MAKING));
+        Self { node, search, listen_timeout, runtime, network, gossip, reports, assigned, making }
     }
 }
 
@@ -100,9 +104,20 @@ pub struct Supervisor {
 impl Supervisor {
     /// Nothing happens before [`Supervisor::run`].
     pub fn new(config: SupervisorConfig) -> Self {
-        let SupervisorConfig { node, search, runtime, network, gossip, reports, assigned, status, settling } =
-            config;
+        let SupervisorConfig {
+            node,
+            search,
+            listen_timeout,
+            runtime,
+            network,
+            gossip,
+            reports,
+            assigned,
+            status,
+            settling,
+        } = config;
         let deps = Deps::new(node, search, runtime, network, gossip, reports, assigned.clone());
+        let deps = Deps { listen_timeout, ..deps };
         Self {
             deps: Arc::new(deps),
             assigned,

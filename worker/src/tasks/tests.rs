@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::stream::BoxStream;
-use proto::model::{Attachment, NetworkId, TaskAllocation, TaskSpec, TaskState};
+use proto::model::{Attachment, NetworkId, Port, Protocol, TaskAllocation, TaskSpec, TaskState};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -31,6 +31,9 @@ use crate::{
         RuntimeError, TaskRef,
     },
 };
+
+/// Longer than any test.
+const LISTEN: Duration = Duration::from_secs(60);
 
 struct Host {
     runtime: Arc<FakeRuntime>,
@@ -73,7 +76,11 @@ async fn gossip() -> Gossip {
 
 impl Host {
     async fn start(assigned: Assigned, synced: bool, runtime: FakeRuntime) -> Self {
-        let (runtime, network) = (Arc::new(runtime), Arc::new(FakeNetwork::default()));
+        Self::start_on(assigned, synced, runtime, FakeNetwork::default()).await
+    }
+
+    async fn start_on(assigned: Assigned, synced: bool, runtime: FakeRuntime, network: FakeNetwork) -> Self {
+        let (runtime, network) = (Arc::new(runtime), Arc::new(network));
         let gossip = gossip().await;
         let reports = Reports::default();
         let (assigned, assigned_rx) = watch::channel(Arc::new(assigned));
@@ -81,6 +88,7 @@ impl Host {
         let supervisor = Supervisor::new(SupervisorConfig {
             node: NodeName { id: id("a"), hostname: "alpha".into() },
             search: Vec::new(),
+            listen_timeout: LISTEN,
             runtime: runtime.clone(),
             network: network.clone(),
             gossip: gossip.clone(),
@@ -308,4 +316,65 @@ async fn a_task_runs_once_it_is_healthy_and_fails_when_it_no_longer_is() {
     let host = Host::start(with(&[checked]), false, runtime).await;
     host.state("t1", TaskState::Running).await;
     assert!(host.runtime.log().is_empty());
+}
+
+fn published(name: &str) -> Task {
+    let mut task = task(name, "web");
+    let port = PortConfig { target: 80, published: 8080, ..PortConfig::default() };
+    task.allocation.as_mut().unwrap().ports = vec![port];
+    task
+}
+
+#[tokio::test]
+async fn a_task_runs_once_it_listens() {
+    let host = Host::start(with(&[published("t1")]), true, FakeRuntime::default()).await;
+    // The kernel lacks what it takes to look.
+    host.state("t1", TaskState::Running).await;
+
+    let network = FakeNetwork::default();
+    let seen = network.listening.0.clone();
+    seen.lock().unwrap().0 = Some(BTreeSet::new());
+    let host = Host::start_on(with(&[published("t1")]), true, FakeRuntime::default(), network).await;
+    host.until("what it waits for is said", |h| h.reported("t1").message == "waiting for port 80/tcp").await;
+    assert_eq!(host.reported("t1").state, TaskState::Starting);
+    assert_eq!(host.endpoint("t1"), Some(EndpointState::Starting));
+    seen.lock().unwrap().0 = Some([80].into());
+    host.state("t1", TaskState::Running).await;
+    assert_eq!(host.reported("t1").message, "started");
+    assert_eq!(host.endpoint("t1"), Some(EndpointState::Ready));
+    let looks = seen.lock().unwrap().1;
+
+    // What ends before it listens has failed, and never ran.
+    seen.lock().unwrap().0 = Some(BTreeSet::new());
+    host.change(|a| drop(a.tasks.insert(id("t2"), Arc::new(published("t2")))));
+    host.until("the second waits", |h| h.reported("t2").message == "waiting for port 80/tcp").await;
+    assert_eq!(host.reported("t1").state, TaskState::Running, "nobody looks any more");
+    host.runtime.exit(3);
+    host.state("t2", TaskState::Failed).await;
+    assert!(seen.lock().unwrap().1 > looks);
+}
+
+#[tokio::test]
+async fn what_was_ready_when_the_daemon_ended_is_ready_when_it_starts() {
+    let found = |reported: TaskState, listening: Option<BTreeSet<Port>>| {
+        let mut task = published("t1");
+        task.status.state = reported;
+        let (runtime, network) = (FakeRuntime::default(), FakeNetwork::default());
+        network.listening.0.lock().unwrap().0 = listening;
+        let started_at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let started_at = u64::try_from(started_at.as_millis()).unwrap();
+        runtime.put(&task, ContainerState::Running { pid: 7, started_at });
+        Host::start_on(with(&[task]), false, runtime, network)
+    };
+    // Though it does not listen: it has had its time.
+    let host = found(TaskState::Running, Some(BTreeSet::new())).await;
+    host.until("ready", |h| h.endpoint("t1") == Some(EndpointState::Ready)).await;
+    assert_eq!(host.network.listening.0.lock().unwrap().1, 0, "nobody looked");
+    // Nobody remembers that it was: it is looked at once.
+    let host = found(TaskState::Starting, Some([80].into())).await;
+    host.state("t1", TaskState::Running).await;
+    // One that was not goes on being waited for.
+    let host = found(TaskState::Starting, Some(BTreeSet::new())).await;
+    host.until("it waits", |h| h.reported("t1").message == "waiting for port 80/tcp").await;
+    assert_ne!(host.endpoint("t1"), Some(EndpointState::Ready));
 }

@@ -1,5 +1,5 @@
 //! Numbers of the kernel's user-space interface, by their names there (`linux/rtnetlink.h`, `if_link.h`, `if_addr.h`,
-//! `neighbour.h`, `fib_rules.h`, `netfilter/nf_tables.h`, `netfilter/nfnetlink*.h`).
+//! `neighbour.h`, `fib_rules.h`, `netfilter/nf_tables.h`, `netfilter/nfnetlink*.h`, `sock_diag.h`, `inet_diag.h`).
 
 #![allow(missing_docs)]
 
@@ -186,6 +186,11 @@ pub const NFT_DROP: i32 = 0;
 pub const NFT_JUMP: i32 = -3;
 pub const NFT_GOTO: i32 = -4;
 pub const NFT_RETURN: i32 = -5;
+
+pub const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// States of sockets (`net/tcp_states.h`), as bits of a request. A UDP socket that is connected to nobody is "closed".
+pub const TCPF_CLOSE: u32 = 1 << 7;
+pub const TCPF_LISTEN: u32 = 1 << 10;
 
 pub const IPCTNL_MSG_CT_GET: u16 = NFNL_SUBSYS_CTNETLINK | 1;
 pub const IPCTNL_MSG_CT_DELETE: u16 = NFNL_SUBSYS_CTNETLINK | 2;

@@ -186,6 +186,19 @@ fn fake_image(reference: &str) -> Image {
 pub(super) struct FakeNetwork {
     pub(super) up: Mutex<BTreeSet<TaskId>>,
     pub(super) log: Mutex<Vec<String>>,
+    pub(super) listening: FakeSockets,
+}
+
+/// What tasks listen on, and how often that was looked at; none = nobody can tell.
+#[derive(Clone, Default)]
+pub(super) struct FakeSockets(pub(super) Arc<Mutex<(Option<BTreeSet<Port>>, usize)>>);
+
+impl Sockets for FakeSockets {
+    fn ports(&mut self, _: Protocol) -> Result<BTreeSet<Port>, String> {
+        let mut seen = self.0.lock().unwrap();
+        seen.1 += 1;
+        seen.0.clone().ok_or_else(|| "the module inet_diag is missing".into())
+    }
 }
 
 #[async_trait]
@@ -207,6 +220,10 @@ impl Network for FakeNetwork {
         self.log.lock().unwrap().push("adopt".into());
         self.up.lock().unwrap().insert(task.id.clone());
         Ok(TaskNetwork { netns: Some("/netns".into()), addrs: Vec::new(), host_ports: Vec::new() })
+    }
+
+    async fn sockets(&self, _: Option<&Path>, _: i32) -> Result<Box<dyn Sockets>, String> {
+        Ok(Box::new(self.listening.clone()))
     }
 
     async fn down(&self, task: &TaskId) {
