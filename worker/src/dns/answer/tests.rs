@@ -121,5 +121,6 @@ fn a_later_version_of_edns_is_answered_with_ours() {
     let code = question(&request).unwrap_err();
     assert_eq!(code, ResponseCode::BADVERS);
     let got = Message::from_vec(&encode_udp(&request, &reply(&request, code)).unwrap()).unwrap();
-    assert_eq!((got.edns.unwrap().version(), got.metadata.response_code), (0, ResponseCode::BADVERS));
+    // The number is that of BADSIG too, which is how it is read back.
+    assert_eq!((got.edns.unwrap().version(), u16::from(got.metadata.response_code)), (0, 16));
 }
