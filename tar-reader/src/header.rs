@@ -123,7 +123,7 @@ impl Header {
 }
 
 /// Whether a block is a header: its checksum, of unsigned or, as some old writers had it, signed bytes, is right.
-pub(crate) fn is_header(block: &[u8; BLOCK]) -> bool {
+pub fn is_header(block: &[u8; BLOCK]) -> bool {
     let field = 148..156;
     let Ok(Some(wanted)) = number(block.get(field.clone()).unwrap_or_default()) else { return false };
     let (mut unsigned, mut signed) = (0i64, 0i64);

@@ -26,6 +26,7 @@ mod sparse;
 
 pub use entry::{Entry, Kind, Time};
 pub use error::TarError;
+pub use header::is_header;
 pub use reader::{Chunk, Content, Reader};
 
 /// What the fuzz targets reach besides.

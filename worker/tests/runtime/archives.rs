@@ -312,7 +312,10 @@ async fn bad_archives_leave_nothing() {
     let outside = archive(&[("../../etc/x".into(), vec![])], &[]);
     let deep = r#"[{"Config":"c.json","RepoTags":["x:1"],"Layers":["../../../l.tar"]}]"#;
     let cases: Vec<(Vec<u8>, &str)> = vec![
-        (b"not a tar at all".repeat(100), ""),
+        (b"not a tar at all".repeat(100), "not a tar, but text"),
+        (gzip(&b"not a tar at all".repeat(100)), "not a tar, but text"),
+        (b"\xfd7zXZ\0".repeat(100), "xz -d"),
+        (b"\x7fELF\x02\x01".repeat(100), "a program (ELF)"),
         (Vec::new(), "empty"),
         (archive(&[("root/file".into(), b"x".to_vec())], &[]), "rnctl import"),
         (with(manifest, config(&[b"other"], "x"), &good), "the image's configuration says"),

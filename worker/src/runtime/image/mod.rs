@@ -27,6 +27,7 @@ pub mod fuzzing;
 mod implied;
 mod import;
 mod index;
+mod kind;
 mod layers;
 mod manifest;
 mod reference;

@@ -82,3 +82,19 @@ pub fn decompressed<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read + 
         _ => Box::new(input),
     })
 }
+
+/// The same for what must be a tar. What is something else is named, and nothing of it shown.
+pub fn decompressed_tar<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut input = decompressed(input)?;
+    let mut head = Vec::new();
+    input.by_ref().take(tar_reader::BLOCK as u64).read_to_end(&mut head)?;
+    let may_be_tar = match head.first_chunk::<{ tar_reader::BLOCK }>() {
+        Some(block) => tar_reader::is_header(block) || block.iter().all(|byte| *byte == 0),
+        // Of the end of a tar whoever reads it has more to say.
+        None => head.iter().all(|byte| *byte == 0),
+    };
+    if !may_be_tar {
+        return Err(io::Error::other(format!("not a tar, but {}", super::kind::describe(&head))));
+    }
+    Ok(Box::new(io::Cursor::new(head).chain(input)))
+}

@@ -28,7 +28,7 @@ use tar_reader::{Entry, Kind, Limits, Reader, Time};
 
 use super::{
     space::Space,
-    stream::{Digesting, decompressed},
+    stream::{Digesting, decompressed_tar},
 };
 use crate::runtime::{Result, RuntimeError};
 
@@ -80,7 +80,7 @@ fn confine(dir: &Path) -> nix::Result<()> {
 }
 
 fn unpack_here(input: impl Read, space: &Space) -> io::Result<Layer> {
-    let mut input = Digesting::new(space.bound(decompressed(input)?));
+    let mut input = Digesting::new(space.bound(decompressed_tar(input)?));
     let mut done = Done::default();
     done.implied.insert("/".into());
     let mut tar = Reader::new(BufReader::with_capacity(64 << 10, &mut input), Limits::default());

@@ -16,7 +16,7 @@ use crate::runtime::{
     Result, RuntimeError,
     image::{
         space::Space,
-        stream::{Digesting, decompressed},
+        stream::{Digesting, decompressed_tar},
     },
 };
 
@@ -57,7 +57,7 @@ impl Spool {
     }
 
     fn fill(&mut self, archive: impl Read, space: &Space) -> io::Result<()> {
-        let input = BufReader::with_capacity(64 << 10, space.bound(decompressed(archive)?));
+        let input = BufReader::with_capacity(64 << 10, space.bound(decompressed_tar(archive)?));
         let mut tar = Reader::new(input, Limits::default());
         while let Some(entry) = tar.next_entry()? {
             let name = normal(&entry.path, Path::new(""))?;

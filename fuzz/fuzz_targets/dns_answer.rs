@@ -1,0 +1,6 @@
+//! What a server answers.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| worker::dns::fuzzing::answer(bytes));

@@ -1,0 +1,6 @@
+//! A chitchat message of a member.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| worker::gossip::fuzzing::chitchat(bytes));

@@ -1,0 +1,6 @@
+//! A gossip datagram of anybody.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| worker::gossip::fuzzing::datagram(bytes));

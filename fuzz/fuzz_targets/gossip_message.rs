@@ -1,0 +1,6 @@
+//! A notice or an acknowledgement of a member.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| worker::gossip::fuzzing::message(bytes));

@@ -1,0 +1,6 @@
+//! A record of a member.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| worker::gossip::fuzzing::record(bytes));

@@ -1,0 +1,6 @@
+//! Messages of the API and their conversion.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| proto::fuzzing::message(bytes));

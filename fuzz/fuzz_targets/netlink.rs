@@ -1,0 +1,6 @@
+//! What the kernel answers.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| worker::kernel::fuzzing::netlink(bytes));

@@ -1,0 +1,6 @@
+//! Entries of the log, applied.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| manager::fuzzing::proposals(bytes));

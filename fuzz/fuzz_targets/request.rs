@@ -1,0 +1,6 @@
+//! A request for a certificate.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| certs::fuzzing::request(bytes));

@@ -1,0 +1,6 @@
+//! Join tokens.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| certs::fuzzing::token(bytes));
