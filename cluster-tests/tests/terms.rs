@@ -20,7 +20,8 @@ fn untouched(cluster: &Cluster, service: &str) -> Result<Vec<(String, String)>> 
 }
 
 fn message(cluster: &Cluster, node: &str) -> Result<String> {
-    cluster.manager().rnctl(&["node", "inspect", "--format", "{{.Status.Message}}", node])
+    let said = cluster.manager().rnctl(&["node", "inspect", "--format", "{{.Status.Message}}", node])?;
+    Ok(if said == "<no value>" { String::new() } else { said })
 }
 
 /// That every node is ready, or yet to register with a new leader.

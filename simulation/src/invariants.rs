@@ -299,8 +299,8 @@ mod tests {
         },
     };
     use proto::model::{
-        EndpointSpec, Meta, Revision, Service, ServiceId, ServiceMode, ServiceSpec, TaskSpec, TaskStatus,
-        Timestamp,
+        EndpointSpec, Meta, Node, NodeSpec, NodeStatus, Revision, Role, Service, ServiceId, ServiceMode,
+        ServiceSpec, TaskSpec, TaskStatus, Timestamp,
     };
 
     use super::*;
@@ -384,5 +384,36 @@ mod tests {
         invariants.look(1, &state(4, with(made.clone())), &book, CALM).unwrap();
         assert!(invariants.look(1, &state(6, with(made)), &book, CALM).unwrap_err().contains("invariant 6"));
         assert!(invariants.look(2, &state(7, with(vec![])), &book, CALM).is_ok());
+    }
+
+    #[test]
+    fn a_node_that_is_given_up_for_nothing_is_seen() {
+        let node = Node {
+            id: NodeId::random(),
+            meta: Meta::default(),
+            spec: NodeSpec::default(),
+            description: None,
+            status: NodeStatus::default(),
+            manager_status: None,
+            role: Role::Worker,
+            ingress_addrs: Vec::new(),
+            raft_id: 0,
+            raft_addr: None,
+            conditions: Vec::new(),
+        };
+        let begun = Bootstrap::new(InitOptions::default()).unwrap().commands();
+        let status = NodeStatus { state: NodeState::Down, message: "heartbeat failure".into(), addr: None };
+        let report = Command::ReportNode { id: node.id.clone(), status: Some(status), description: None };
+        let made: Vec<Command> = begun.into_iter().chain([Command::CreateNode(Box::new(node))]).collect();
+        let (up, down) = (state(5, made.clone()), state(6, made.into_iter().chain([report]).collect()));
+        let breach = |around: Circumstances| {
+            let (mut invariants, book) = (Invariants::default(), Book::default());
+            invariants.look(0, &up, &book, around).unwrap();
+            invariants.look(0, &down, &book, around).err().unwrap_or_default()
+        };
+        assert!(breach(Circumstances { mild: true, ..CALM }).contains("invariant 13"));
+        assert!(breach(Circumstances { leads_us: Some(40_000), ..CALM }).contains("by a leader of 40 ms"));
+        assert_eq!(breach(Circumstances { leads_us: Some(GRACE), ..CALM }), "");
+        assert_eq!(breach(CALM), "", "whose doing it was is not certain");
     }
 }

@@ -162,7 +162,9 @@ impl World {
                 let again = self.terms.values().any(|(_, leader)| *leader == host.n)
                     && self.terms.last_key_value().is_some_and(|(_, (_, leader))| *leader != host.n);
                 self.trace.count("terms of leaders", 1);
-                self.trace.count("terms of a former leader, after another's", again.into());
+                if again {
+                    self.trace.count("terms of a former leader, after another's", 1);
+                }
                 self.terms.insert(term, (self.now, host.n));
             }
             let state = store.read();

@@ -16,7 +16,9 @@ fn a_hundred_seeds_keep_the_rules() {
     let output = rn_sim(&["--seeds", "100"]);
     println!("{}", text(&output));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for kind in ["kill -9", "power", "partition", "delay", "loss", "reorder", "disk full", "clock skew"] {
+    let kinds =
+        ["kill -9", "power", "partition", "delay", "loss", "reorder", "disk full", "clock skew", "freeze"];
+    for kind in kinds.into_iter().chain(["mild seeds", "terms of a former leader"]) {
         assert!(text(&output).contains(kind), "there was no {kind}");
     }
 }
