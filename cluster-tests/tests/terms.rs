@@ -166,3 +166,24 @@ fn workers_follow_a_new_cluster_whose_manager_knew_less_than_they() -> Result<()
     ensure!(!log.contains("is known already"), "the worker refused assignments as old");
     Ok(())
 }
+
+#[test]
+fn what_an_earlier_membership_has_left_is_not_the_next_ones() -> Result<()> {
+    let mut cluster = Cluster::with_image(2)?;
+    // The first swarm's entries are well ahead of what a new one begins with.
+    for n in 0..60 {
+        cluster.manager().rnctl(&["network", "create", "-d", "overlay", &format!("n{n}")])?;
+    }
+    cluster.service(&["--name", "web", "--replicas", "2"])?;
+    cluster.wait_running("web", 2)?;
+    let kept = cluster.hosts[1].data_root().join("worker/assigned.pb");
+    let assigned = std::fs::read(&kept)?;
+    cluster.hosts[1].rnctl(&["swarm", "leave"])?;
+    // As if the power had failed before the last file was removed.
+    std::fs::write(&kept, assigned)?;
+    let own = cluster.hosts[1].v4().to_string();
+    cluster.hosts[1].rnctl(&["swarm", "init", "--advertise-addr", &own])?;
+    cluster.ask(1);
+    cluster.service(&["--name", "own", "--replicas", "1"])?;
+    cluster.wait_running("own", 1)
+}

@@ -38,6 +38,7 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 use worker::{
+    agent::WorkerDir,
     containers::Containers,
     runtime::{Events, Runtime},
     worker::{Worker, WorkerConfig},
@@ -419,8 +420,13 @@ impl Grounds {
                 Err(e) if e.kind() != NotFound => {
                     return Err(e).with_context(|| format!("cannot remove {}", self.paths.swarm().display()));
                 }
-                _ => return Ok(()),
+                _ => break,
             }
         }
+        // What an interrupted leave has left would be taken for this membership's: assignments of another swarm, newer than its own.
+        if self.paths.data_root.join("worker").is_dir() {
+            WorkerDir::open(&self.paths.data_root)?.clear()?;
+        }
+        Ok(())
     }
 }
