@@ -5,6 +5,7 @@
 //! * [`cluster`]: several hosts that have met.
 //! * [`image`]: the images that tasks run, made from Debian packages and this build's own test server.
 //! * [`probe`]: connections and queries from inside a namespace, without a fork for each.
+//! * [`pty`]: a terminal for a program.
 //! * [`registry`]: Debian's docker-registry in a namespace, and what it takes to push to it.
 //! * [`storm`]: many clients at once, every request accounted for.
 //! * [`updates`]: a service that is replaced under a [`storm`].
@@ -23,6 +24,7 @@ pub mod interrupt;
 pub mod inventory;
 pub mod lan;
 pub mod probe;
+pub mod pty;
 pub mod registry;
 pub mod storm;
 pub mod updates;

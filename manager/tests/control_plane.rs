@@ -186,7 +186,7 @@ async fn logs_come_from_the_nodes_that_have_them() {
     let mut chunks = logs.subscribe(request).await.unwrap().into_inner();
     let question = questions.message().await.unwrap().unwrap();
     assert_eq!(question.task_ids, [task.clone()]);
-    let line = pb::LogLine { at_nanos: 1, stderr: false, data: b"hello".to_vec() };
+    let line = pb::LogLine { at_nanos: 1, stderr: false, data: b"hello".to_vec(), partial: false };
     let answer = pb::PublishLogsRequest {
         subscription_id: question.id.clone(),
         chunk: Some(pb::LogChunk { task_id: task.clone(), lines: vec![line.clone()], ..Default::default() }),

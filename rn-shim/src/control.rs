@@ -44,6 +44,11 @@ impl Connection {
         self.stream.as_fd()
     }
 
+    /// The connection itself, for another use.
+    pub fn into_stream(self) -> UnixStream {
+        self.stream
+    }
+
     /// What has arrived; none once the connection is over.
     pub fn receive(&mut self) -> Option<Vec<Incoming>> {
         let mut bytes = [0; 4096];

@@ -35,7 +35,8 @@ pub const STATE_DIR: &str = "state";
 pub const CONSOLE_FILE: &str = "console.sock";
 
 /// Makes the container; its first process, which waits to be started and is our *parent's* child.
-pub fn create(spec: &ShimSpec, [stdout, stderr]: [OwnedFd; 2]) -> Result<i32> {
+/// Without `stdin`, its standard input is empty.
+pub fn create(spec: &ShimSpec, stdin: Option<OwnedFd>, [stdout, stderr]: [OwnedFd; 2]) -> Result<i32> {
     unshare(CloneFlags::CLONE_NEWNS).context("unshare the mount namespace")?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
         .context("make mounts private")?;
@@ -61,7 +62,10 @@ pub fn create(spec: &ShimSpec, [stdout, stderr]: [OwnedFd; 2]) -> Result<i32> {
     if spec.terminal {
         builder = builder.with_console_socket(Some(spec.run_dir.join(CONSOLE_FILE)));
     } else {
-        let stdin = fs::File::open("/dev/null").context("open /dev/null")?;
+        let stdin = match stdin {
+            Some(stdin) => stdin,
+            None => fs::File::open("/dev/null").context("open /dev/null")?.into(),
+        };
         builder = builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr);
     }
     let container = builder

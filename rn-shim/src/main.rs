@@ -7,6 +7,7 @@
 // Tests write and damage files as they like.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+mod attach;
 mod causes;
 mod cgroup;
 mod control;

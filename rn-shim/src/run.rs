@@ -25,9 +25,9 @@ use nix::{
     },
     unistd::{ForkResult, Pid, dup2_stderr, dup2_stdout, fork, pipe2, setsid},
 };
-use shim_wire::{CREATED, EXIT_FILE, ExitStatus, SOCKET_FILE, SPEC_FILE, ShimSpec};
+use shim_wire::{CREATED, EXIT_FILE, ExitStatus, SOCKET_FILE, SPEC_FILE, STARTED_FILE, ShimSpec};
 
-use crate::{cgroup, create, device_filter, logfile::now_nanos, monitor};
+use crate::{attach, cgroup, create, device_filter, logfile::now_nanos, monitor};
 
 /// How long making a container may take, in ms; it is 20 when all is well.
 const CREATE_LIMIT: u16 = 60_000;
@@ -62,10 +62,16 @@ pub fn reap(dir: &Path) -> Result<()> {
         return Ok(());
     }
     let error = "its shim was killed, or the machine went down".to_owned();
-    monitor::save(
-        dir,
-        &ExitStatus { code: 137, error, finished_at: now_nanos() / 1_000_000, ..ExitStatus::default() },
-    )
+    let started_at =
+        fs::read_to_string(dir.join(STARTED_FILE)).ok().and_then(|text| text.trim().parse().ok());
+    let status = ExitStatus {
+        code: 137,
+        error,
+        started_at: started_at.unwrap_or_default(),
+        finished_at: now_nanos() / 1_000_000,
+        ..ExitStatus::default()
+    };
+    monitor::save(dir, &status)
 }
 
 fn load(dir: &Path) -> Result<ShimSpec> {
@@ -85,20 +91,22 @@ fn shim(dir: &Path, spec: &ShimSpec) -> Result<()> {
     // In this order: when the run directory has gone, so has everything else of the container.
     cgroup::remove(&spec.cgroup);
     let _ = fs::remove_dir_all(&spec.run_dir);
-    result
+    // Nobody but these waits for us any more: the container may be started again meanwhile.
+    attach::deliver(result?);
+    Ok(())
 }
 
-fn serve(dir: &Path, spec: &ShimSpec) -> Result<()> {
+fn serve(dir: &Path, spec: &ShimSpec) -> Result<Vec<attach::Client>> {
     let listener = listen(&spec.run_dir.join(SOCKET_FILE))?;
     let console = spec.terminal.then(|| listen(&spec.run_dir.join(create::CONSOLE_FILE))).transpose()?;
-    let (pid, output) = make(spec, console)?;
+    let (pid, streams) = make(spec, console)?;
     // Not fatal: these hierarchies limit nothing, they only tell whose process this is.
     cgroup::join_uncontrolled(&spec.cgroup, pid);
     if let Err(error) = device_filter::attach(&spec.cgroup) {
         kill(pid);
         return Err(error.context("restrict access to devices"));
     }
-    let monitor = match monitor::Monitor::new(dir, spec, listener, pid, output) {
+    let monitor = match monitor::Monitor::new(dir, spec, listener, pid, streams) {
         Ok(monitor) => monitor,
         Err(error) => {
             kill(pid);
@@ -148,17 +156,22 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     pipe2(OFlag::O_CLOEXEC).context("pipe")
 }
 
-/// Makes the container in a child process, whose memory is not ours to keep: its first process, and its output.
-fn make(spec: &ShimSpec, console: Option<UnixListener>) -> Result<(Pid, monitor::Output)> {
+/// Makes the container in a child process, whose memory is not ours to keep: its first process, and its streams.
+fn make(spec: &ShimSpec, console: Option<UnixListener>) -> Result<(Pid, monitor::Streams)> {
     let (answer, answer_in) = pipe()?;
     let (stdout, stdout_in) = pipe()?;
     let (stderr, stderr_in) = pipe()?;
+    let (stdin_out, stdin) = match spec.stdin && !spec.terminal {
+        true => pipe().map(|(out, stdin)| (Some(out), Some(stdin)))?,
+        false => (None, None),
+    };
     // SAFETY: this process has one thread.
     let child = match unsafe { fork() }.context("fork")? {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
-            drop(answer);
-            let result = create::create(spec, [stdout_in, stderr_in]);
+            // Its own copy of the input's end would keep the input from ending.
+            drop((answer, stdin));
+            let result = create::create(spec, stdin_out, [stdout_in, stderr_in]);
             let text = match result {
                 Ok(pid) => format!("{pid}\n"),
                 Err(error) => format!("{}\n", format!("{error:#}").replace('\n', " ")),
@@ -168,7 +181,7 @@ fn make(spec: &ShimSpec, console: Option<UnixListener>) -> Result<(Pid, monitor:
             unsafe { libc::_exit(0) }
         }
     };
-    drop((answer_in, stdout_in, stderr_in));
+    drop((answer_in, stdin_out, stdout_in, stderr_in));
     let master = match console {
         Some(listener) => receive_master(&listener, &answer)?,
         None => None,
@@ -181,8 +194,8 @@ fn make(spec: &ShimSpec, console: Option<UnixListener>) -> Result<(Pid, monitor:
         _ => bail!("{text}"),
     };
     match (spec.terminal, master) {
-        (false, _) => Ok((pid, monitor::Output::Pipes { stdout, stderr })),
-        (true, Some(master)) => Ok((pid, monitor::Output::Terminal(master))),
+        (false, _) => Ok((pid, monitor::Streams::Pipes { stdin, stdout, stderr })),
+        (true, Some(master)) => Ok((pid, monitor::Streams::Terminal(master))),
         (true, None) => {
             kill(pid);
             bail!("the container has sent no terminal")

@@ -8,7 +8,9 @@ use clap::{
 use std::ffi::OsString;
 
 use crate::{
-    cmd::{container, events, exec, image, inspect, login, network, node, service, swarm, system, wait},
+    cmd::{
+        attach, container, events, exec, image, inspect, login, network, node, service, swarm, system, wait,
+    },
     connect::DEFAULT_HOST,
     exit::Failure,
 };
@@ -66,7 +68,7 @@ pub enum Command {
     /// Make a container on this machine, without starting it
     Create(Box<container::run::CreateArgs>),
     /// Start containers of this machine
-    Start(container::lifecycle::NamesArgs),
+    Start(container::lifecycle::StartArgs),
     /// Stop containers of this machine
     Stop(container::lifecycle::StopArgs),
     /// Stop containers of this machine and start them again
@@ -77,6 +79,8 @@ pub enum Command {
     Rm(container::lifecycle::RemoveArgs),
     /// List this machine's containers
     Ps(container::ListArgs),
+    /// Show what a running container of this machine writes, and let it read what you type
+    Attach(attach::AttachArgs),
     /// Run a command in a running container of this machine
     Exec(exec::ExecArgs),
     /// Show the output of a container of this machine

@@ -247,7 +247,8 @@ impl Worker {
         });
         let (status, session, reports) = (agent.status(), agent.session(), agent.reports());
         let farewell = agent.farewell();
-        let agent = agent.start(gossip.clone(), Arc::new(RuntimeLogs(config.runtime.clone())), progress);
+        let logs = RuntimeLogs { runtime: config.runtime.clone(), assigned: agent.assigned() };
+        let agent = agent.start(gossip.clone(), Arc::new(logs), progress);
         Ok(Self {
             dir,
             runtime: config.runtime,

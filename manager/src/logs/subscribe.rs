@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use proto::{
@@ -40,7 +40,7 @@ impl logs_server::Logs for LogBroker {
             term: self.readers.get().await?,
             broker: self.clone(),
             subject,
-            options: request.options.unwrap_or(pb::LogOptions { follow: false, tail: -1, since: 0 }),
+            options: request.options.unwrap_or(pb::LogOptions { tail: -1, ..Default::default() }),
             client: tx,
             asked: BTreeSet::new(),
             open: BTreeMap::new(),
@@ -94,7 +94,9 @@ impl Reader {
         let mut heard = Instant::now();
         loop {
             let state = self.broker.store.read();
-            let more = self.options.follow && self.subject.is_open(&state);
+            let until = self.until();
+            let over = until.is_some_and(|until| until <= Instant::now());
+            let more = self.options.follow && !over && self.subject.is_open(&state);
             if self.open.is_empty() && !more {
                 return Ok(());
             }
@@ -118,6 +120,8 @@ impl Reader {
                     }
                     self.ask(&sink, later).await?;
                 }
+                // Then the nodes end too.
+                () = sleep_until(until.filter(|_| more)) => {}
                 () = sleep_until(silence) => {
                     let silent: BTreeSet<NodeId> = self.open.values().cloned().collect();
                     for node in silent {
@@ -128,6 +132,13 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// When no more is wanted; none = never.
+    fn until(&self) -> Option<Instant> {
+        let until = Duration::from_nanos(Some(self.options.until_nanos).filter(|nanos| *nanos != 0)?);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Instant::now().checked_add(until.saturating_sub(now))
     }
 
     async fn event(&mut self, state: &State, event: Event) -> Result<(), HungUp> {

@@ -89,6 +89,18 @@ impl From<pb::RegistryAuth> for model::RegistryAuth {
     }
 }
 
+impl From<model::LogDriver> for pb::LogDriver {
+    fn from(m: model::LogDriver) -> Self {
+        Self { name: m.name, options: m.options }
+    }
+}
+
+impl From<pb::LogDriver> for model::LogDriver {
+    fn from(p: pb::LogDriver) -> Self {
+        Self { name: p.name, options: p.options }
+    }
+}
+
 impl From<model::ContainerSpec> for pb::ContainerSpec {
     fn from(m: model::ContainerSpec) -> Self {
         Self {
@@ -115,6 +127,9 @@ impl From<model::ContainerSpec> for pb::ContainerSpec {
             sysctls: m.sysctls,
             ulimits: into_all(m.ulimits),
             pull_auth: m.pull_auth.map(Into::into),
+            open_stdin: m.open_stdin,
+            stdin_once: m.stdin_once,
+            log_driver: m.log_driver.map(Into::into),
         }
     }
 }
@@ -147,6 +162,9 @@ impl TryFrom<pb::ContainerSpec> for model::ContainerSpec {
             sysctls: p.sysctls,
             ulimits: into_all(p.ulimits),
             pull_auth: p.pull_auth.map(Into::into),
+            open_stdin: p.open_stdin,
+            stdin_once: p.stdin_once,
+            log_driver: p.log_driver.map(Into::into),
         })
     }
 }

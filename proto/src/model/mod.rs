@@ -7,6 +7,7 @@ mod addr;
 mod cluster;
 mod digest;
 mod id;
+mod log;
 mod meta;
 mod network;
 mod node;
@@ -17,6 +18,7 @@ pub use addr::{Mac, Port, Protocol, SubnetAddr, Vni};
 pub use cluster::{Cluster, ClusterSpec, KeySubsystem, NetworkKey, RootCa, RootRotation, UnlockKey};
 pub use digest::{EndpointDigest, endpoint_digest};
 pub use id::{ClusterId, ContainerId, InvalidId, NetworkId, NodeId, ServiceId, SessionId, TaskId};
+pub use log::{JSON_FILE, LogDriver, LogFileOptions};
 pub use meta::{Condition, Meta, Millis, Revision, Timestamp};
 pub use network::{IpamConfig, Network, NetworkAllocation, NetworkSpec, Subnet};
 pub use node::{

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use super::{
-    Condition, ContainerId, Meta, Millis, NetworkId, NodeId, PortConfig, Revision, ServiceId, SubnetAddr,
-    TaskId, Timestamp,
+    Condition, ContainerId, LogDriver, Meta, Millis, NetworkId, NodeId, PortConfig, Revision, ServiceId,
+    SubnetAddr, TaskId, Timestamp,
 };
 
 /// Where a task stands. The order is the life cycle; observed state only rises (swarmkit `design/task_model.md`).
@@ -197,6 +197,12 @@ pub struct ContainerSpec {
     pub ulimits: Vec<Ulimit>,
     /// Who pulls the image; none = anybody may.
     pub pull_auth: Option<RegistryAuth>,
+    /// Keep its standard input open.
+    pub open_stdin: bool,
+    /// Its standard input ends with the first client that was attached to it.
+    pub stdin_once: bool,
+    /// Where its output is kept; none = as the node keeps all.
+    pub log_driver: Option<LogDriver>,
 }
 
 /// Amounts; 0 = not set.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub mod attach;
 mod log;
 
 pub use log::{LogRecord, Stream};
@@ -15,6 +16,8 @@ pub use log::{LogRecord, Stream};
 pub const SPEC_FILE: &str = "shim.json";
 /// The file in a container's directory that holds its [`ExitStatus`] once it has ended.
 pub const EXIT_FILE: &str = "exit.json";
+/// The file in a container's directory that says when it was started, in ms since the epoch: should its shim be lost.
+pub const STARTED_FILE: &str = "started";
 /// The file in a container's directory that its output goes to; `.1`, `.2`, … are older.
 pub const LOG_FILE: &str = "log.json";
 /// The socket in a container's run directory that its shim listens on.
@@ -97,6 +100,12 @@ pub struct ShimSpec {
     pub log: LogLimits,
     /// Whether it has a terminal; its output is then one stream.
     pub terminal: bool,
+    /// Whether its standard input is kept open for whoever attaches; a terminal's always is.
+    #[serde(default)]
+    pub stdin: bool,
+    /// Its standard input ends with the first one that was attached to it.
+    #[serde(default)]
+    pub stdin_once: bool,
 }
 
 /// How a container ended. Also the content of [`EXIT_FILE`].
@@ -149,6 +158,14 @@ pub enum Request {
     Start,
     /// From now on tell every [`Status`], the present one first; the connection ends after `Exited`.
     Watch,
+    /// From now on send this connection the program's output as it comes, byte by byte, as frames (see [`attach`]); the
+    /// program waits for a reader that is slow, and goes on without one that is gone. After [`Reply::Ok`] the connection
+    /// carries frames only, both ways, and until then the asker sends nothing more. Any number may be attached. Closing
+    /// the connection detaches.
+    Attach {
+        /// Take standard input from this connection too.
+        stdin: bool,
+    },
     /// Send the first process a signal; [`libc`-numbered](https://man7.org/linux/man-pages/man7/signal.7.html).
     Signal {
         /// Signal number.

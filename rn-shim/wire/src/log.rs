@@ -53,7 +53,8 @@ impl LogRecord {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self { at, stream, text: Some(text.to_owned()), hex: None, partial },
             Err(_) => {
-                let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                let digit = |n: u8| char::from_digit(u32::from(n), 16).unwrap_or_default();
+                let hex = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
                 Self { at, stream, text: None, hex: Some(hex), partial }
             }
         }

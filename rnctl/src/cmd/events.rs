@@ -8,7 +8,7 @@ use crate::{
     connect::Daemon,
     exit::Failure,
     output::{self, filter::Filters, listing::Row, template::Format, time},
-    parse::units::duration,
+    parse::time::moment,
 };
 
 /// Flags of `events`.
@@ -34,15 +34,9 @@ pub struct EventsArgs {
 const FILTERS: &[&str] =
     &["type", "event", "container", "image", "service", "node", "network", "label", "scope"];
 
-/// A time in ns since the epoch.
+/// A time in ns since the epoch; 0 has another meaning on the wire.
 fn nanos(text: &str) -> Result<u64, Failure> {
-    let now = proto::model::Timestamp::now();
-    // `0s` is now, which the other commands' `--since` has no use for.
-    if let Ok(ago) = duration(text) {
-        return Ok(now.0.saturating_sub(ago.0).saturating_mul(1_000_000).max(1));
-    }
-    let at = crate::parse::units::since(text, now).map_err(Failure::local)?;
-    Ok(at.0.saturating_mul(1_000_000))
+    Ok(moment(text).map_err(Failure::local)?.max(1))
 }
 
 /// Runs `events`: until the time given, or until it is interrupted.

@@ -86,7 +86,7 @@ pub async fn run(rn: &Daemon, args: ExecArgs) -> Result<(), Failure> {
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests).boxed();
     let mut replies = rn.local().exec(requests).await?.into_inner();
     // From here the terminal is the command's; the guard gives it back.
-    let _raw = if tty && stdin_is_terminal { RawMode::enter() } else { None };
+    let _raw = if tty && interactive { RawMode::enter() } else { None };
     if interactive && !detach {
         tokio::spawn(forward_input(sender.clone()));
     }
@@ -148,10 +148,11 @@ pub fn window() -> (u16, u16) {
 }
 
 /// The terminal in raw mode, for as long as this lives.
-struct RawMode(Termios);
+pub struct RawMode(Termios);
 
 impl RawMode {
-    fn enter() -> Option<Self> {
+    /// Switches to it; none where standard input is no terminal.
+    pub fn enter() -> Option<Self> {
         let stdin = std::io::stdin();
         let before = termios::tcgetattr(stdin.as_fd()).ok()?;
         let mut raw = before.clone();

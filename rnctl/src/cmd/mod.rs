@@ -1,5 +1,6 @@
 //! The commands. Each file holds the flags of its commands beside what they do.
 
+pub mod attach;
 pub mod container;
 pub mod events;
 pub mod exec;
@@ -60,6 +61,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Kill(args) => container::lifecycle::kill(&rn, args).await,
         Command::Rm(args) => container::lifecycle::remove(&rn, args).await,
         Command::Ps(args) => container::list(&rn, args).await,
+        Command::Attach(args) => attach::run(&rn, args).await,
         Command::Exec(args) => exec::run(&rn, args).await,
         Command::Logs(args) => container::logs(&rn, args).await,
         Command::Inspect(args) => inspect::run(&rn, args).await,

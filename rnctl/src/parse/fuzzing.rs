@@ -1,7 +1,5 @@
 //! What a fuzz target, and its small version here, gives to the parsers.
 
-use proto::model::Timestamp;
-
 /// All parsers, one after the other.
 pub fn read(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -15,7 +13,7 @@ pub fn read(bytes: &[u8]) {
     let _ = super::port::unpublish(text);
     let _ = super::shell::words(text);
     let _ = (super::units::memory(text), super::units::cpus(text), super::units::duration(text));
-    let _ = super::units::since(text, Timestamp(1_700_000_000_000));
+    let _ = super::time::moment(text);
     let _ = (super::units::tail(text), super::units::ulimit(text), super::units::host(text));
 }
 

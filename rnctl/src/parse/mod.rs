@@ -10,4 +10,5 @@ pub mod mount;
 pub mod network;
 pub mod port;
 pub mod shell;
+pub mod time;
 pub mod units;

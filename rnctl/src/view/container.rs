@@ -1,8 +1,8 @@
 //! Containers.
 
 use proto::{
-    model::Timestamp,
-    pb::{Container, ContainerDetail, Protocol, PublishMode},
+    model::{JSON_FILE, Timestamp},
+    pb::{Container, ContainerDetail, HealthReport, Protocol, PublishMode, health_report},
 };
 use serde_json::{Map, Value, json};
 
@@ -68,6 +68,10 @@ pub fn status(container: &Container, now: Timestamp) -> String {
         }
         "exited" => {
             format!("Exited ({}) {}", container.exit_code, time::ago(Timestamp(container.finished_at), now))
+        }
+        "restarting" => {
+            let ago = time::ago(Timestamp(container.finished_at), now);
+            format!("Restarting ({}) {ago}", container.exit_code)
         }
         other => capitalized(other),
     }
@@ -141,21 +145,31 @@ pub fn inspect(detail: &ContainerDetail) -> Row {
             "State",
             Object::default()
                 .with("Status", container.state.as_str())
-                .with("Running", container.state == "running")
+                // As Docker's: one that is about to start again counts as running.
+                .with("Running", matches!(container.state.as_str(), "running" | "restarting"))
+                .with("Paused", false)
+                .with("Restarting", container.state == "restarting")
+                .with("OOMKilled", detail.oom_killed)
+                .with("Dead", false)
                 .with("Pid", container.pid)
                 .with("ExitCode", container.exit_code)
+                .with("Error", detail.error.as_str())
                 .with("StartedAt", time::rfc3339(Timestamp(container.started_at)))
                 .with("FinishedAt", time::rfc3339(Timestamp(container.finished_at)))
-                .some("Health", health(&container.health)),
+                .some("Health", detail.health.as_ref().map_or(Value::Null, health)),
         )
         .with("Image", container.image.as_str())
         .with("LogPath", detail.log_path.as_str())
         .with("Name", container.name.as_str())
+        .with("RestartCount", detail.restarts)
+        .with("HostConfig", host_config(detail))
         .some("RootFS", detail.rootfs_path.as_str())
         .with(
             "Config",
             Object::default()
                 .with("Hostname", detail.hostname.as_str())
+                .with("Tty", detail.tty)
+                .with("OpenStdin", detail.open_stdin)
                 .with("Env", part("/process/env"))
                 .with("WorkingDir", part("/process/cwd"))
                 .with("Image", container.image.as_str())
@@ -202,8 +216,37 @@ fn mounts(oci: &Value) -> Value {
     oci.as_array().into_iter().flatten().filter(own).map(view).collect()
 }
 
-fn health(health: &str) -> Value {
-    if matches!(health, "" | "none") { Value::Null } else { json!({"Status": health}) }
+fn health(health: &HealthReport) -> Value {
+    let check = |c: &health_report::Check| {
+        Object::default()
+            .with("Start", time::rfc3339_nanos(c.start_nanos))
+            .with("End", time::rfc3339_nanos(c.end_nanos))
+            .with("ExitCode", c.exit_code)
+            .with("Output", c.output.as_str())
+            .into()
+    };
+    Object::default()
+        .with("Status", health.status.as_str())
+        .with("FailingStreak", health.failing_streak)
+        .with("Log", health.log.iter().map(check).collect::<Vec<Value>>())
+        .into()
+}
+
+/// What of Docker's `HostConfig` there is.
+fn host_config(detail: &ContainerDetail) -> Value {
+    let log = detail.log_driver.clone().unwrap_or_default();
+    let name = if log.name.is_empty() { JSON_FILE } else { &log.name };
+    let (policy, times) = detail.restart.split_once(':').unwrap_or((detail.restart.as_str(), "0"));
+    Object::default()
+        .with("LogConfig", json!({"Type": name, "Config": strings(&log.options)}))
+        .some(
+            "RestartPolicy",
+            match policy {
+                "" => Value::Null,
+                _ => json!({"Name": policy, "MaximumRetryCount": times.parse::<u32>().unwrap_or_default()}),
+            },
+        )
+        .into()
 }
 
 /// Docker's fields for the first address of each family.
@@ -234,6 +277,29 @@ mod tests {
         ]);
         let want = json!([{"Type": "bind", "Source": "/data", "Destination": "/srv", "Mode": "rbind,ro", "RW": false}]);
         assert_eq!(mounts(&oci), want);
+    }
+
+    #[test]
+    fn states_in_dockers_words() {
+        let at = |state: &str, health: &str| Container {
+            state: state.into(),
+            health: health.into(),
+            exit_code: 1,
+            started_at: 2_000,
+            finished_at: 4_000,
+            ..Container::default()
+        };
+        for (state, health, want) in [
+            ("running", "", "Up 5 seconds"),
+            ("running", "healthy", "Up 5 seconds (healthy)"),
+            ("running", "unhealthy", "Up 5 seconds (unhealthy)"),
+            ("running", "starting", "Up 5 seconds (health: starting)"),
+            ("exited", "healthy", "Exited (1) 3 seconds ago"),
+            ("restarting", "", "Restarting (1) 3 seconds ago"),
+            ("created", "", "Created"),
+        ] {
+            assert_eq!(status(&at(state, health), Timestamp(7_000)), want);
+        }
     }
 
     #[test]

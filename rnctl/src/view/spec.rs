@@ -1,8 +1,9 @@
 //! Specs, in the shape of Docker's API.
 
 use proto::model::{
-    ContainerSpec, EndpointMode, EndpointSpec, FailureAction, Healthcheck, Mount, Resources,
-    RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder,
+    ContainerSpec, EndpointMode, EndpointSpec, FailureAction, Healthcheck, JSON_FILE, LogDriver, Mount,
+    Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig,
+    UpdateOrder,
 };
 use serde_json::{Value, json};
 
@@ -58,9 +59,15 @@ pub fn task(spec: &TaskSpec) -> Value {
         .some("RestartPolicy", spec.restart.as_ref().map_or(Value::Null, restart))
         .with("Placement", placement(spec))
         .some("Networks", networks)
+        .some("LogDriver", spec.container.log_driver.as_ref().map_or(Value::Null, log_driver))
         .with("ForceUpdate", spec.force_update)
         .with("Runtime", "container")
         .into()
+}
+
+fn log_driver(driver: &LogDriver) -> Value {
+    let name = if driver.name.is_empty() { JSON_FILE } else { &driver.name };
+    Object::default().with("Name", name).some("Options", strings(&driver.options)).into()
 }
 
 fn resources(r: &Resources) -> Value {
@@ -149,6 +156,7 @@ fn container(c: &ContainerSpec) -> Value {
         .some("User", c.user.as_str())
         .some("Groups", c.groups.clone())
         .some("TTY", c.tty)
+        .some("OpenStdin", c.open_stdin)
         .some("ReadOnly", c.read_only)
         .some("Mounts", c.mounts.iter().map(mount).collect::<Vec<_>>())
         .some("StopSignal", c.stop_signal.as_str())

@@ -281,7 +281,8 @@ impl Logs for Fake {
     type SubscribeStream = Flow<pb::LogChunk>;
 
     async fn subscribe(&self, request: Request<pb::LogsRequest>) -> Reply<Self::SubscribeStream> {
-        let line = |text: &str, stderr| pb::LogLine { at_nanos: 1, stderr, data: text.into() };
+        let line =
+            |text: &str, stderr| pb::LogLine { at_nanos: 1, stderr, data: text.into(), partial: false };
         let chunk = pb::LogChunk {
             service_id: request.into_inner().service,
             task_id: format!("task{:0>21}", 1),
@@ -299,6 +300,7 @@ impl Local for Fake {
     type PullImageStream = Flow<pb::PullProgress>;
     type EventsStream = Flow<pb::Event>;
     type ExecStream = Flow<pb::ExecReply>;
+    type AttachContainerStream = Flow<pb::AttachContainerReply>;
 
     async fn version(&self, _: Request<pb::VersionRequest>) -> Reply<pb::VersionReply> {
         ok(pb::VersionReply { version: "0.1.0".into(), os: "linux".into(), ..pb::VersionReply::default() })
@@ -430,5 +432,6 @@ impl Local for Fake {
         list_images(pb::ListImagesRequest) -> pb::ListImagesReply;
         remove_image(pb::RemoveImageRequest) -> pb::RemoveImageReply;
         container_logs(pb::ContainerLogsRequest) -> Flow<pb::LogChunk>;
+        attach_container(Streaming<pb::AttachContainerRequest>) -> Flow<pb::AttachContainerReply>;
     }
 }

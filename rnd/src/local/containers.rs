@@ -12,7 +12,7 @@ use worker::{
     agent::Assigned,
     containers::{Definition, Seen},
     reconciler::Status,
-    runtime::{Container, ContainerState, LogOptions, Runtime, Stream},
+    runtime::{Check, Container, ContainerState, HealthReport, LogOptions, Runtime, Stream},
 };
 
 use super::{Local, Reply, refused};
@@ -24,6 +24,9 @@ struct Known {
     assigned: Arc<Assigned>,
     network: Arc<Status>,
 }
+
+/// Lines that go in one message at most. They have 16 KiB each at most, and a message 4 MiB.
+const LINES_PER_CHUNK: usize = 128;
 
 impl Local {
     async fn known(&self) -> Known {
@@ -39,14 +42,16 @@ impl Local {
         let known = self.known().await;
         let mut by_hand: BTreeMap<ContainerId, Arc<Seen>> =
             self.daemon.containers.list().into_iter().map(|s| (s.definition.id.clone(), s)).collect();
-        let made = self.daemon.runtime.list().into_iter().map(|c| {
+        let runtime = &self.daemon.runtime;
+        let made = runtime.list().into_iter().map(|c| {
             let seen = by_hand.remove(&c.record.id);
-            to_pb(c, &known, seen.as_deref())
+            let health = runtime.health(&c.record.id);
+            to_pb(c, &known, seen.as_deref(), health.as_ref())
         });
         let mut list: Vec<pb::Container> = made.collect();
         // Defined, and never started.
         list.extend(by_hand.values().map(|seen| defined(&seen.definition)));
-        list.retain(|c| all || c.state == "running");
+        list.retain(|c| all || matches!(c.state.as_str(), "running" | "restarting"));
         list.sort_by_key(|c| std::cmp::Reverse(c.created_at));
         list
     }
@@ -59,20 +64,35 @@ impl Local {
             (Some(seen), Err(_)) => {
                 let container = Some(defined(&seen.definition));
                 let hostname = seen.definition.spec.hostname.clone();
-                return Ok(Response::new(pb::ContainerDetail { container, hostname, ..Default::default() }));
+                let detail = pb::ContainerDetail { container, hostname, ..Default::default() };
+                return Ok(Response::new(of_definition(detail, &seen.definition)));
             }
             (_, found) => found.map_err(refused)?,
         };
         let detail = runtime.inspect(&id).await.map_err(refused)?;
         let record = detail.container.record.clone();
         let known = self.known().await;
-        Ok(Response::new(pb::ContainerDetail {
-            container: Some(to_pb(detail.container, &known, seen.as_deref())),
+        let health = runtime.health(&id);
+        let end = match &detail.container.state {
+            ContainerState::Exited(end) => end.clone(),
+            ContainerState::Created { .. } | ContainerState::Running { .. } => Default::default(),
+        };
+        let reply = pb::ContainerDetail {
+            container: Some(to_pb(detail.container, &known, seen.as_deref(), health.as_ref())),
             oci_config_json: detail.oci_config,
             log_path: detail.log_path.display().to_string(),
             hostname: record.hostname,
             netns_path: record.netns.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
             rootfs_path: detail.rootfs_path.display().to_string(),
+            health: health.map(report),
+            error: end.error,
+            oom_killed: end.oom,
+            tty: record.tty,
+            ..Default::default()
+        };
+        Ok(Response::new(match &seen {
+            Some(seen) => of_definition(reply, &seen.definition),
+            None => reply,
         }))
     }
 
@@ -85,7 +105,11 @@ impl Local {
         let options = LogOptions {
             follow: options.follow,
             tail: usize::try_from(options.tail).ok(),
-            since: options.since.saturating_mul(1_000_000),
+            since: match options.since_nanos {
+                0 => options.since.saturating_mul(1_000_000),
+                nanos => nanos,
+            },
+            until: options.until_nanos,
         };
         let by_hand = self.daemon.containers.find(&request.key);
         let seen = by_hand.as_ref().and_then(|id| self.daemon.containers.watch(id));
@@ -114,11 +138,12 @@ impl Local {
             for line in lines {
                 let line = line.map_err(refused)?;
                 let stderr = line.stream == Stream::Stderr;
-                chunk.lines.push(pb::LogLine { at_nanos: line.at, stderr, data: line.data });
+                let partial = line.partial;
+                chunk.lines.push(pb::LogLine { at_nanos: line.at, stderr, data: line.data, partial });
             }
             Ok(chunk)
         };
-        Ok(Response::new(lines.ready_chunks(256).map(chunk).boxed()))
+        Ok(Response::new(lines.ready_chunks(LINES_PER_CHUNK).map(chunk).boxed()))
     }
 }
 
@@ -140,13 +165,52 @@ fn defined(definition: &Definition) -> pb::Container {
     }
 }
 
-fn to_pb(container: Container, known: &Known, by_hand: Option<&Seen>) -> pb::Container {
+/// What only a container's definition knows.
+fn of_definition(detail: pb::ContainerDetail, definition: &Definition) -> pb::ContainerDetail {
+    let error = if detail.error.is_empty() { definition.error.clone() } else { detail.error };
+    pb::ContainerDetail {
+        error,
+        restart: definition.restart.to_string(),
+        restarts: definition.restarts,
+        log_driver: definition.spec.log_driver.clone().map(Into::into),
+        tty: definition.spec.tty,
+        open_stdin: definition.spec.open_stdin,
+        ..detail
+    }
+}
+
+fn report(report: HealthReport) -> pb::HealthReport {
+    let check = |c: Check| pb::health_report::Check {
+        start_nanos: c.start,
+        end_nanos: c.end,
+        exit_code: c.exit_code,
+        output: c.output,
+    };
+    pb::HealthReport {
+        status: report.health.as_str().into(),
+        failing_streak: report.failing_streak,
+        log: report.log.into_iter().map(check).collect(),
+    }
+}
+
+fn to_pb(
+    container: Container,
+    known: &Known,
+    by_hand: Option<&Seen>,
+    health: Option<&HealthReport>,
+) -> pb::Container {
     let Known { assigned, network } = known;
     let Container { record, state } = container;
     let (pid, started_at, ended) = match &state {
         ContainerState::Created { pid } => (*pid, 0, None),
         ContainerState::Running { pid, started_at } => (*pid, *started_at, None),
-        ContainerState::Exited(status) => (0, 0, Some(status.clone())),
+        ContainerState::Exited(status) => (0, status.started_at, Some(status.clone())),
+    };
+    let shown = match (&state, by_hand) {
+        (ContainerState::Exited(_), Some(seen)) if seen.restarting => "restarting",
+        // Made, and lost before its program was started.
+        (ContainerState::Exited(status), _) if status.started_at == 0 && status.error.is_empty() => "created",
+        (state, _) => state.as_str(),
     };
     let place = by_hand.and_then(|s| s.task.as_deref());
     let task = record.task.as_ref().and_then(|t| assigned.tasks.get(&t.task)).map(|t| &**t).or(place);
@@ -180,7 +244,7 @@ fn to_pb(container: Container, known: &Known, by_hand: Option<&Seen>) -> pb::Con
         image: record.image,
         command: record.command.join(" "),
         created_at: record.created_at,
-        state: state.as_str().into(),
+        state: shown.into(),
         started_at,
         finished_at: ended.as_ref().map(|e| e.finished_at).unwrap_or_default(),
         exit_code: ended.as_ref().map(|e| e.code).unwrap_or_default(),
@@ -190,6 +254,6 @@ fn to_pb(container: Container, known: &Known, by_hand: Option<&Seen>) -> pb::Con
         task_id: record.task.as_ref().map(|t| t.task.to_string()).unwrap_or_default(),
         service_id: record.task.as_ref().map(|t| t.service.to_string()).unwrap_or_default(),
         networks,
-        health: String::new(),
+        health: health.map(|h| h.health.as_str().into()).unwrap_or_default(),
     }
 }

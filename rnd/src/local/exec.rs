@@ -40,13 +40,12 @@ pub(super) async fn run(
         return Err(ApiError::invalid("exec needs a command: rnctl exec CONTAINER COMMAND [ARG…]").into());
     }
     let id = runtime.find(&container).map_err(refused)?;
-    let size = |n: u32, default: u16| u16::try_from(n).ok().filter(|n| *n > 0).unwrap_or(default);
     let config = ExecConfig {
         args: cmd,
         env,
         user,
         dir,
-        tty: tty.then(|| (size(rows, 24), size(cols, 80))),
+        tty: tty.then(|| size(rows, cols).unwrap_or((24, 80))),
         stdin,
         kill_on_drop: false,
     };
@@ -82,6 +81,12 @@ pub(super) async fn run(
     Ok(Response::new(ReceiverStream::new(replies).boxed()))
 }
 
+/// Rows and columns, where a client knows them.
+pub(super) fn size(rows: u32, cols: u32) -> Option<(u16, u16)> {
+    let number = |n: u32| u16::try_from(n).ok().filter(|n| *n > 0);
+    number(rows).zip(number(cols))
+}
+
 async fn discard(mut from: impl AsyncRead + Unpin) {
     let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
 }
@@ -112,6 +117,7 @@ async fn feed_pipe(mut requests: Streaming<pb::ExecRequest>, stdin: Option<impl 
 }
 
 async fn terminal_io(terminal: Terminal, mut requests: Streaming<pb::ExecRequest>, out: &Sender) {
+    let resizer = terminal.resizer();
     let (mut reader, mut writer) = tokio::io::split(terminal);
     let output = drain(&mut reader, Out::Stdout, out);
     let input = async {
@@ -122,7 +128,13 @@ async fn terminal_io(terminal: Terminal, mut requests: Streaming<pb::ExecRequest
                         break;
                     }
                 }
-                Some(In::CloseStdin(_) | In::Resize(_) | In::Start(_)) | None => {}
+                Some(In::Resize(to)) => {
+                    if let (Ok(resizer), Some((rows, cols))) = (&resizer, size(to.rows, to.cols)) {
+                        // One that is gone has no size.
+                        let _ = resizer.resize(rows, cols);
+                    }
+                }
+                Some(In::CloseStdin(_) | In::Start(_)) | None => {}
             }
         }
         std::future::pending::<()>().await;

@@ -1,6 +1,8 @@
 //! What the daemon answers about itself, its containers and its images.
 
+mod attach;
 mod containers;
+mod detach;
 pub mod events;
 mod exec;
 mod images;
@@ -168,6 +170,7 @@ impl local_server::Local for Local {
     type ContainerLogsStream = BoxStream<'static, Result<pb::LogChunk, Status>>;
     type PullImageStream = BoxStream<'static, Result<pb::PullProgress, Status>>;
     type EventsStream = BoxStream<'static, Result<pb::Event, Status>>;
+    type AttachContainerStream = BoxStream<'static, Result<pb::AttachContainerReply, Status>>;
     type ExecStream = BoxStream<'static, Result<pb::ExecReply, Status>>;
 
     async fn version(&self, _: Request<pb::VersionRequest>) -> Reply<pb::VersionReply> {
@@ -289,6 +292,13 @@ impl local_server::Local for Local {
         request: Request<pb::ContainerLogsRequest>,
     ) -> Reply<Self::ContainerLogsStream> {
         self.logs(request.into_inner()).await
+    }
+
+    async fn attach_container(
+        &self,
+        request: Request<Streaming<pb::AttachContainerRequest>>,
+    ) -> Reply<Self::AttachContainerStream> {
+        self.attach_container(request.into_inner()).await
     }
 
     async fn exec(&self, request: Request<Streaming<pb::ExecRequest>>) -> Reply<Self::ExecStream> {

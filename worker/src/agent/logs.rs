@@ -17,8 +17,8 @@ use tonic::transport::Channel;
 
 use super::session::SessionError;
 
-/// Lines that go in one message at most.
-const LINES_PER_CHUNK: usize = 256;
+/// Lines that go in one message at most. They have 16 KiB each at most, and a message 4 MiB.
+const LINES_PER_CHUNK: usize = 128;
 /// Messages on their way to a slow reader; then the log file waits, not memory.
 const CHUNKS_AHEAD: usize = 8;
 
@@ -29,8 +29,10 @@ pub struct TaskLogOptions {
     pub follow: bool,
     /// Only the last so many of what is there; none = all.
     pub tail: Option<usize>,
-    /// Only lines from then on, ms since the epoch.
+    /// Only lines from then on, ns since the epoch.
     pub since: u64,
+    /// Only lines up to then, ns since the epoch; 0 = all.
+    pub until: u64,
 }
 
 /// Where the output of tasks is found.
@@ -79,11 +81,15 @@ async fn answer(
     let (tx, rx) = mpsc::channel(CHUNKS_AHEAD);
     let id = subscription.id.clone();
     let read = async move {
-        let options = subscription.options.unwrap_or(pb::LogOptions { follow: false, tail: -1, since: 0 });
+        let options = subscription.options.unwrap_or(pb::LogOptions { tail: -1, ..Default::default() });
         let options = TaskLogOptions {
             follow: options.follow,
             tail: usize::try_from(options.tail).ok(),
-            since: options.since,
+            since: match options.since_nanos {
+                0 => options.since.saturating_mul(1_000_000),
+                nanos => nanos,
+            },
+            until: options.until_nanos,
         };
         let all = subscription.task_ids.into_iter().map(|task| {
             let (tx, source, id) = (tx.clone(), source.clone(), subscription.id.clone());

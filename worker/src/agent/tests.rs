@@ -164,11 +164,12 @@ impl TaskLogs for TestLogs {
         task: &TaskId,
         options: TaskLogOptions,
     ) -> Result<BoxStream<'static, Result<pb::LogLine, String>>, String> {
-        assert_eq!(options, TaskLogOptions { follow: false, tail: Some(2), since: 5 });
+        assert_eq!(options, TaskLogOptions { follow: false, tail: Some(2), since: 5_000_000, until: 9 });
         if task.as_str() != "t1" {
             return Err(format!("task {task} has no container on this node"));
         }
-        let line = |n| Ok(pb::LogLine { at_nanos: n, stderr: false, data: b"hello".to_vec() });
+        let line =
+            |n| Ok(pb::LogLine { at_nanos: n, stderr: false, data: b"hello".to_vec(), partial: false });
         Ok(futures::stream::iter([line(1), line(2)]).boxed())
     }
 }
@@ -322,7 +323,7 @@ async fn a_session_brings_assignments_and_carries_statuses_and_logs() {
     let question = pb::LogSubscription {
         id: "q1".into(),
         task_ids: vec!["t1".into(), "t2".into()],
-        options: Some(pb::LogOptions { follow: false, tail: 2, since: 5 }),
+        options: Some(pb::LogOptions { tail: 2, since: 5, until_nanos: 9, ..Default::default() }),
         close: false,
     };
     let questions = bed.manager.0.lock().unwrap().questions.clone().unwrap();

@@ -68,6 +68,9 @@ impl Definition {
         if self.auto_remove && self.restart != Default::default() {
             return Err(ApiError::invalid("conflicting options: cannot specify both --restart and --rm"));
         }
+        if let Some(driver) = &self.spec.log_driver {
+            driver.check()?;
+        }
         let networks = &self.networks;
         if networks.is_empty() || networks.iter().any(|n| matches!(n.network.as_str(), "bridge" | "default"))
         {

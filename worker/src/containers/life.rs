@@ -14,17 +14,13 @@ use tokio::{
 
 use super::{
     Containers, Definition, Fabric, Ground, Seen,
+    arrival::{Arrival, Reached},
     definition::Definitions,
-    disk, is_alive, networks, policy,
+    disk, is_alive, policy,
     run::{Run, ended, exit_code, merged, on_host, void},
 };
-use crate::{
-    agent::{Assigned, AttachmentRequest},
-    runtime::{Container, ContainerState, Runtime, RuntimeError},
-};
+use crate::runtime::{Container, ContainerState, Runtime, RuntimeError};
 
-/// How long the assignment of a place may take once the managers have given it.
-const ARRIVAL: Duration = Duration::from_secs(20);
 /// How long the end of a container may take that is being removed.
 const REMOVAL: Duration = Duration::from_secs(30);
 
@@ -50,8 +46,8 @@ pub(super) struct Life {
     seen: watch::Sender<Arc<Seen>>,
     ground: watch::Receiver<Ground>,
     run: Option<Run>,
-    /// A start has been ordered and is on its way.
-    starting: bool,
+    /// A start is on its way to its networks.
+    arrival: Option<Arrival>,
     last: Option<TaskStatus>,
     starters: Vec<Answer>,
     stoppers: Vec<Answer>,
@@ -67,8 +63,14 @@ impl Life {
         orders: mpsc::Receiver<Order>,
     ) -> (Self, watch::Receiver<Arc<Seen>>) {
         let ground = containers.0.ground.subscribe();
-        let first =
-            Seen { definition: definition.clone(), task: None, status: None, going: false, resting: true };
+        let first = Seen {
+            definition: definition.clone(),
+            task: None,
+            status: None,
+            going: false,
+            restarting: false,
+            resting: true,
+        };
         let (seen, look) = watch::channel(Arc::new(first));
         let life = Self {
             containers,
@@ -77,7 +79,7 @@ impl Life {
             seen,
             ground,
             run: None,
-            starting: false,
+            arrival: None,
             last: None,
             starters: Vec::new(),
             stoppers: Vec::new(),
@@ -94,13 +96,19 @@ impl Life {
         }
         loop {
             self.show();
-            let rests = self.run.is_none() && self.again.is_none();
+            let rests = self.run.is_none() && self.again.is_none() && self.arrival.is_none();
             if rests && self.definition.auto_remove && self.last.is_some() {
                 return self.vanish().await;
             }
             let news = async {
                 match &self.run {
                     Some(run) => run.own.next().await,
+                    None => pending().await,
+                }
+            };
+            let reached = async {
+                match &mut self.arrival {
+                    Some(arrival) => arrival.next().await,
                     None => pending().await,
                 }
             };
@@ -114,7 +122,7 @@ impl Life {
                 }
             };
             tokio::select! {
-                // Whoever begins a membership waits for it to be noted, and starts may take long.
+                // Whoever begins a membership waits for it to be noted.
                 biased;
                 batch = news => self.heard(batch),
                 order = self.orders.recv() => match order {
@@ -129,12 +137,11 @@ impl Life {
                     None => return,
                 },
                 changed = self.ground.changed() => if changed.is_ok() { self.moved().await },
+                reached = reached => self.arrived(reached),
                 () = due => {
                     self.again = None;
                     self.definition.restarts += 1;
-                    if let Err(error) = self.begin().await {
-                        self.failed(error);
-                    }
+                    self.begin();
                 }
             }
         }
@@ -164,8 +171,10 @@ impl Life {
             definition: self.definition.clone(),
             task: self.run.as_ref().map(|run| run.task.clone()),
             status: self.last.clone(),
-            going: self.run.is_some() || self.starting,
-            resting: self.run.is_none() && self.again.is_none() && !self.starting,
+            going: self.run.is_some() || self.arrival.is_some(),
+            // One that starts with the daemon has not ended under its eyes.
+            restarting: self.again.is_some() && self.pause > Duration::ZERO,
+            resting: self.run.is_none() && self.again.is_none() && self.arrival.is_none(),
         };
         self.seen.send_if_modified(|before| {
             let news = **before != now;
@@ -207,18 +216,17 @@ impl Life {
                     return;
                 }
                 self.starters.push(answer);
-                if self.run.is_some() {
+                if self.run.is_some() || self.arrival.is_some() {
                     return;
                 }
                 (self.definition.stopped, self.definition.restarts, self.again) = (false, 0, None);
                 self.pause = Duration::ZERO;
-                if let Err(error) = self.begin().await {
-                    self.failed(error);
-                }
+                self.begin();
             }
             Order::Stop(grace, answer) => {
                 (self.definition.stopped, self.again) = (true, None);
                 self.keep();
+                self.call_off("was stopped");
                 match &self.run {
                     Some(run) => {
                         let mut task = Task { desired: TaskState::Shutdown, ..(*run.task).clone() };
@@ -272,7 +280,7 @@ impl Life {
 
     async fn remove(&mut self, force: bool) -> Result<(), ApiError> {
         let alive = self.made().is_some_and(|c| is_alive(&c.state));
-        if !force && (alive || self.run.is_some()) {
+        if !force && (alive || self.run.is_some() || self.arrival.is_some()) {
             return Err(ApiError::conflict(format!(
                 "cannot remove container {:?}: container is running: stop the container before removing or force remove",
                 self.definition.name
@@ -280,6 +288,7 @@ impl Life {
             .help(format!("rnctl stop {0}; or rnctl rm -f {0}", self.definition.name)));
         }
         (self.definition.stopped, self.again) = (true, None);
+        self.call_off("was removed");
         if alive {
             // It may end by itself at this very moment.
             let _ = self.runtime().signal(&self.definition.id, libc::SIGKILL).await;
@@ -312,59 +321,48 @@ impl Life {
         }
     }
 
-    /// Has a place for the container, and its supervisor at work.
-    async fn begin(&mut self) -> Result<(), ApiError> {
+    /// Sets the container on its way to its place, or to work at once where it needs none.
+    fn begin(&mut self) {
         self.keep();
         if self.definition.is_on_host_network() {
-            self.supervise(Arc::new(on_host(&self.definition)), None, None);
-            return Ok(());
+            return self.supervise(Arc::new(on_host(&self.definition)), None, None);
         }
         let ground = self.ground.borrow().clone();
-        let fabric = match ground {
-            Ground::Here(fabric) if !self.definition.networks.is_empty() => fabric,
-            _ => return Err(self.definition.without_network()),
-        };
-        self.starting = true;
-        self.show();
-        let attached = self.attach(&fabric).await;
-        self.starting = false;
-        match attached {
-            Ok(place) => {
-                self.supervise(Arc::new(merged(&self.definition, &place)), Some(fabric), None);
-                Ok(())
+        match ground {
+            Ground::Here(fabric) if !self.definition.networks.is_empty() => {
+                self.arrival = Some(Arrival::begin(fabric, &self.definition));
+            }
+            _ => self.failed(self.definition.without_network()),
+        }
+    }
+
+    /// The container has come a step nearer to its place, or will not get there.
+    fn arrived(&mut self, reached: Result<Reached, ApiError>) {
+        match reached {
+            Ok(Reached::Place(id)) => {
+                self.definition.task = Some(id);
+                self.keep();
+            }
+            Ok(Reached::Assigned(place)) => {
+                let fabric = self.arrival.take().map(|arrival| arrival.fabric);
+                self.supervise(Arc::new(merged(&self.definition, &place)), fabric, None);
             }
             Err(error) => {
+                self.arrival = None;
                 self.give_back("its container does not start");
-                Err(error)
+                self.failed(error);
             }
         }
     }
 
-    async fn attach(&mut self, fabric: &Fabric) -> Result<Arc<Task>, ApiError> {
-        let id = fabric
-            .attachments
-            .attach(AttachmentRequest {
-                container: self.definition.id.clone(),
-                name: self.definition.name.clone(),
-                networks: self.definition.networks.clone(),
-                ports: self.definition.ports.clone(),
-            })
-            .await?;
-        self.definition.task = Some(id.clone());
-        self.keep();
-        self.show();
-        let mut assigned = fabric.assigned.clone();
-        let place = |a: &Assigned| {
-            a.tasks.get(&id).filter(|t| networks(t).all(|n| a.networks.contains_key(n))).cloned()
-        };
-        let come = timeout(ARRIVAL, assigned.wait_for(|a| place(a).is_some())).await;
-        let come = come.ok().and_then(Result::ok).and_then(|a| place(&a));
-        come.ok_or_else(|| {
-            ApiError::timeout(format!(
-                "attaching to the networks failed: the managers' assignment did not come in {} s",
-                ARRIVAL.as_secs()
-            ))
-        })
+    /// A start that has not come to its networks is not wanted any more. Nobody waits for the managers' answer.
+    fn call_off(&mut self, why: &str) {
+        let Some(arrival) = self.arrival.take() else { return };
+        arrival.call_off();
+        self.give_back("its container does not start");
+        let name = &self.definition.name;
+        let error = format!("container {name} {why} while it was being attached to its networks");
+        self.failed(ApiError::conflict(error));
     }
 
     /// The managers may forget the container's place.
@@ -415,10 +413,10 @@ impl Life {
             told.await;
             stoppers.into_iter().for_each(|s| _ = s.send(Ok(())));
         });
-        if !run.up && !self.starters.is_empty() {
+        // One whose program has ended was started, however short it was.
+        if !run.up && status.exit_code.is_none() && !self.starters.is_empty() {
             return self.failed(ApiError::precondition(status.err));
         }
-        // Stopped before it was up.
         self.starters.drain(..).for_each(|s| _ = s.send(Ok(())));
         let Definition { restart, restarts, stopped, .. } = self.definition;
         if restart.again(exit_code(&status), restarts, stopped) {
@@ -454,7 +452,10 @@ impl Life {
         match ground {
             Ground::Here(fabric) => {
                 self.again = self.again.map(|at| at.max(Instant::now() + SETTLE));
-                if self.run.is_some() {
+                if self.arrival.as_ref().is_some_and(|arrival| !Arc::ptr_eq(&arrival.fabric, &fabric)) {
+                    self.call_off("lost this node's membership in the swarm");
+                }
+                if self.run.is_some() || self.arrival.is_some() {
                     return;
                 }
                 let assigned = fabric.assigned.borrow().clone();
@@ -470,11 +471,15 @@ impl Life {
                 }
             }
             Ground::Away => {
+                self.call_off("lost this node's membership in the swarm");
                 if self.run.as_ref().is_some_and(|run| run.fabric.is_some()) {
                     self.run = None;
                 }
             }
-            Ground::Left => self.unplug(alive).await,
+            Ground::Left => {
+                self.call_off("lost the swarm, which this node has left,");
+                self.unplug(alive).await;
+            }
         }
     }
 

@@ -1,12 +1,13 @@
 //! Containers that a user runs on this machine by hand (`rnctl run`).
 //!
 //! * [`definition`]: what the user wants, on disk. [`policy`]: pure: when one starts again. `life`: one loop per container;
-//!   `run`: a start of it.
+//!   `arrival`: its way to its networks; `run`: a start of it.
 //! * Each start of one is supervised as a task is, by the same actor. What it runs is known here only; its place on overlays is a
 //!   task of the managers', which holds its addresses and is theirs to forget once it is reported as over.
 //! * The node's membership comes and goes ([`Containers::enter`], [`Containers::pause`], [`Containers::unplug`]); containers
 //!   go on.
 
+mod arrival;
 pub mod definition;
 mod life;
 mod names;
@@ -79,6 +80,8 @@ pub struct Seen {
     pub status: Option<TaskStatus>,
     /// It runs, or is about to.
     pub going: bool,
+    /// It has ended, and starts again by itself.
+    pub restarting: bool,
     /// Nothing more will happen until a user wants it.
     pub resting: bool,
 }
@@ -250,7 +253,7 @@ impl Containers {
         self.order(id, |reply| Order::Remove(force, reply)).await?
     }
 
-    /// Its exit code and what went wrong, once it has ended for good.
+    /// Its exit code and what went wrong, once it has ended for good, and has gone if it goes by itself.
     ///
     /// # Errors
     /// There is no such container.
@@ -258,6 +261,14 @@ impl Containers {
         let gone = || ApiError::not_found(format!("No such container: {id}"));
         let mut seen = self.watch(id).ok_or_else(gone)?;
         let last = seen.wait_for(|s| s.resting && s.status.is_some()).await.map_err(|_| gone())?.clone();
+        drop(seen);
+        if last.definition.auto_remove
+            && let Ok(mut state) = self.0.runtime.watch(id)
+        {
+            // Its name is free when this returns.
+            let removed = async { while state.changed().await.is_ok() {} };
+            let _ = tokio::time::timeout(PATIENCE, removed).await;
+        }
         let status = last.status.clone().unwrap_or_default();
         Ok((run::exit_code(&status), status.err))
     }
@@ -333,7 +344,7 @@ pub fn signal(name: &str) -> Result<i32, ApiError> {
     parse_signal(name).ok_or_else(|| ApiError::invalid(format!("Invalid signal: {name}")))
 }
 
-/// How long lives may take to note that the membership has changed.
+/// How long lives may take to note that the membership has changed, or that their containers have ended.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often places are looked for that nobody calls his own.
 const SWEEP: Duration = Duration::from_secs(5);

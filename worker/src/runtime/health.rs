@@ -110,6 +110,61 @@ pub enum Health {
     Unhealthy,
 }
 
+impl Health {
+    /// Docker's word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Health::Starting => "starting",
+            Health::Healthy => "healthy",
+            Health::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// One check that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// When it began, ns since the epoch.
+    pub start: u64,
+    /// When it was over, ns since the epoch.
+    pub end: u64,
+    /// Its exit code; -1 if it could not be run, or took too long.
+    pub exit_code: i32,
+    /// What it said, or what was wrong with it.
+    pub output: String,
+}
+
+/// What is known of a container's health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthReport {
+    /// How it is.
+    pub health: Health,
+    /// Failures in a row.
+    pub failing_streak: u32,
+    /// The last checks, the oldest first.
+    pub log: std::collections::VecDeque<Check>,
+}
+
+impl HealthReport {
+    /// Checks that are remembered (moby `maxLogEntries`).
+    const KEPT: usize = 5;
+
+    /// Before the first check.
+    pub fn new(health: Health) -> Self {
+        Self { health, failing_streak: 0, log: Default::default() }
+    }
+
+    /// Takes in a check.
+    pub fn note(&mut self, tracker: &Tracker, check: Check) {
+        if self.log.len() == Self::KEPT {
+            self.log.pop_front();
+        }
+        self.failing_streak = if check.exit_code == 0 { 0 } else { tracker.failures };
+        self.health = tracker.health;
+        self.log.push_back(check);
+    }
+}
+
 /// Outcomes of checks, counted.
 #[derive(Debug, Clone)]
 pub struct Tracker {

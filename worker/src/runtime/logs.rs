@@ -15,17 +15,17 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, poll},
 };
-use shim_wire::{EXIT_FILE, LOG_FILE, LogRecord};
+use shim_wire::{EXIT_FILE, LOG_FILE, LogRecord, Stream};
 use tokio::sync::mpsc;
 
-use super::{LogLine, LogOptions, Result, RuntimeError};
+use super::{LogLine, LogOptions, Result, RuntimeError, now_nanos};
 
 /// How often a reader without news looks whether anyone still listens, in ms.
 const LISTENER_CHECK: u16 = 500;
 
 /// Reads the log in a container's directory and sends its lines; blocks until the end or until nobody listens.
 pub fn read(dir: &Path, options: &LogOptions, lines: &mpsc::Sender<Result<LogLine>>) {
-    if let Err(error) = Reader::new(dir, options.since, lines).and_then(|mut reader| reader.run(options)) {
+    if let Err(error) = Reader::new(dir, options, lines).and_then(|mut reader| reader.run(options)) {
         // Whoever has deleted the container meanwhile has deleted its log.
         if error.kind() != io::ErrorKind::NotFound && error.kind() != io::ErrorKind::BrokenPipe {
             let _ = lines.blocking_send(Err(RuntimeError::io("read the log in", dir)(error)));
@@ -35,7 +35,7 @@ pub fn read(dir: &Path, options: &LogOptions, lines: &mpsc::Sender<Result<LogLin
 
 struct Reader<'a> {
     dir: &'a Path,
-    since: u64,
+    choice: Choice,
     lines: &'a mpsc::Sender<Result<LogLine>>,
     /// The file being read; none before there is one.
     file: Option<File>,
@@ -43,35 +43,101 @@ struct Reader<'a> {
     rest: Vec<u8>,
 }
 
+/// Which lines are wanted: a line that the shim has cut into pieces is judged, and counted, as one.
+struct Choice {
+    since: u64,
+    until: u64,
+    /// Whether the line that a stream is in the middle of is wanted.
+    open: [Option<bool>; 2],
+    /// So many lines are kept, in pieces, until all that is there has been read.
+    tail: Option<(usize, VecDeque<LogLine>)>,
+    /// Lines among those kept: pieces that end one, and streams that are in the middle of one.
+    kept: usize,
+}
+
+impl Choice {
+    /// Takes a piece; what is to be sent now.
+    fn take(&mut self, line: LogLine) -> Option<LogLine> {
+        let open = &mut self.open[index(line.stream)];
+        let begins = open.is_none();
+        let wanted = open.unwrap_or(line.at >= self.since && (self.until == 0 || line.at <= self.until));
+        *open = line.partial.then_some(wanted);
+        if !wanted {
+            return None;
+        }
+        let Some((count, kept)) = &mut self.tail else { return Some(line) };
+        if begins {
+            self.kept += 1;
+        }
+        kept.push_back(line);
+        while self.kept > *count {
+            self.kept -= 1;
+            // What is still to come of it is not wanted either.
+            if let Some(stream) = drop_line(kept) {
+                self.open[index(stream)] = Some(false);
+            }
+        }
+        None
+    }
+}
+
+fn index(stream: Stream) -> usize {
+    usize::from(stream == Stream::Stderr)
+}
+
+/// Takes the oldest line off: its first piece, and what belongs to it. Its stream, if it has not ended yet.
+fn drop_line(kept: &mut VecDeque<LogLine>) -> Option<Stream> {
+    let first = kept.pop_front().filter(|first| first.partial)?;
+    let mut ended = false;
+    // Pieces of the other stream's lines stand between.
+    kept.retain(|line| {
+        let goes = !ended && line.stream == first.stream;
+        ended |= goes && !line.partial;
+        !goes
+    });
+    (!ended).then_some(first.stream)
+}
+
 impl<'a> Reader<'a> {
-    fn new(dir: &'a Path, since: u64, lines: &'a mpsc::Sender<Result<LogLine>>) -> io::Result<Self> {
-        Ok(Self { dir, since, lines, file: generations(dir)?.pop(), rest: Vec::new() })
+    fn new(
+        dir: &'a Path,
+        options: &LogOptions,
+        lines: &'a mpsc::Sender<Result<LogLine>>,
+    ) -> io::Result<Self> {
+        let choice = Choice {
+            since: options.since,
+            until: options.until,
+            open: [None; 2],
+            tail: options.tail.map(|count| (count, VecDeque::with_capacity(count.min(1024)))),
+            kept: 0,
+        };
+        Ok(Self { dir, choice, lines, file: generations(dir)?.pop(), rest: Vec::new() })
     }
 
     fn run(&mut self, options: &LogOptions) -> io::Result<()> {
         // Before the first read: what is written after it wakes us.
         let news = options.follow.then(|| watch(self.dir)).transpose()?;
-        let mut tail = options.tail.map(|count| (count, VecDeque::with_capacity(count.min(1024))));
         loop {
             let ended = self.dir.join(EXIT_FILE).try_exists()?;
-            self.read_on(&mut tail)?;
-            if let Some((_, kept)) = tail.take() {
+            let over = options.until != 0 && now_nanos() > options.until;
+            self.read_on()?;
+            if let Some((_, kept)) = self.choice.tail.take() {
                 for line in kept {
                     self.send(line)?;
                 }
             }
             match &news {
-                Some(news) if !ended => self.wait(news)?,
+                Some(news) if !ended && !over => self.wait(news)?,
                 _ => return Ok(()),
             }
         }
     }
 
     /// All that is there, generation by generation.
-    fn read_on(&mut self, tail: &mut Option<(usize, VecDeque<LogLine>)>) -> io::Result<()> {
+    fn read_on(&mut self) -> io::Result<()> {
         loop {
             let next = self.next_generation()?;
-            self.read_file(tail)?;
+            self.read_file()?;
             match next {
                 Some(file) => {
                     self.rest.clear();
@@ -94,7 +160,7 @@ impl<'a> Reader<'a> {
         Ok(newest_first.pop())
     }
 
-    fn read_file(&mut self, tail: &mut Option<(usize, VecDeque<LogLine>)>) -> io::Result<()> {
+    fn read_file(&mut self) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         let mut chunk = vec![0; 64 * 1024];
         let mut complete = Vec::new();
@@ -112,20 +178,10 @@ impl<'a> Reader<'a> {
             for line in complete.split(|byte| *byte == b'\n') {
                 // A line torn by a full disk is no reason to hide the others.
                 let Ok(record) = serde_json::from_slice::<LogRecord>(line) else { continue };
-                if record.at < self.since {
-                    continue;
-                }
                 let (at, stream, partial) = (record.at, record.stream, record.partial);
                 let line = LogLine { at, stream, data: record.into_bytes(), partial };
-                match tail {
-                    Some((0, _)) => {}
-                    Some((count, kept)) => {
-                        if kept.len() == *count {
-                            kept.pop_front();
-                        }
-                        kept.push_back(line);
-                    }
-                    None => send(self.lines, line)?,
+                if let Some(line) = self.choice.take(line) {
+                    send(self.lines, line)?;
                 }
             }
             complete.clear();
@@ -143,7 +199,12 @@ impl<'a> Reader<'a> {
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
                 Ok(_) if self.lines.is_closed() => return Err(io::ErrorKind::BrokenPipe.into()),
-                Ok(0) => self.dir.try_exists()?.then_some(()).ok_or(io::ErrorKind::NotFound)?,
+                Ok(0) => {
+                    self.dir.try_exists()?.then_some(()).ok_or(io::ErrorKind::NotFound)?;
+                    if self.choice.until != 0 && now_nanos() > self.choice.until {
+                        return Ok(());
+                    }
+                }
                 Ok(_) => {
                     let mut events = [0; 4096];
                     while nix::unistd::read(news, &mut events).is_ok_and(|count| count == events.len()) {}
@@ -203,8 +264,6 @@ mod tests {
 
     use std::io::Write;
 
-    use shim_wire::Stream;
-
     use super::*;
 
     fn append(dir: &Path, name: &str, range: std::ops::Range<u64>) {
@@ -235,13 +294,41 @@ mod tests {
     }
 
     #[test]
+    fn a_line_in_pieces_counts_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = File::create(dir.path().join("log.json")).unwrap();
+        for (at, stream, text, partial) in [
+            (1, Stream::Stdout, "a", false),
+            (2, Stream::Stdout, "b1", true),
+            (3, Stream::Stderr, "e1", true),
+            (4, Stream::Stdout, "b2", true),
+            (5, Stream::Stderr, "e2", false),
+            (6, Stream::Stdout, "b3", false),
+            (7, Stream::Stdout, "c", false),
+        ] {
+            let record = LogRecord::new(at, stream, text.as_bytes(), partial);
+            writeln!(file, "{}", serde_json::to_string(&record).unwrap()).unwrap();
+        }
+        let with = |tail, since, until| collect(dir.path(), LogOptions { follow: false, tail, since, until });
+        assert_eq!(with(Some(0), 0, 0), [0; 0]);
+        assert_eq!(with(Some(1), 0, 0), [7]);
+        assert_eq!(with(Some(2), 0, 0), [3, 5, 7]);
+        assert_eq!(with(Some(3), 0, 0), [2, 3, 4, 5, 6, 7]);
+        assert_eq!(with(None, 2, 3), [2, 3, 4, 5, 6], "by the time of a line's beginning");
+        assert_eq!(with(None, 3, 0), [3, 5, 7]);
+        // Followed up to a time that has passed, it ends by itself.
+        let options = LogOptions { follow: true, tail: None, since: 0, until: 1 };
+        assert_eq!(collect(dir.path(), options), [1]);
+    }
+
+    #[test]
     fn following_survives_rotation_and_ends_with_the_container() {
         let dir = tempfile::tempdir().unwrap();
         append(dir.path(), "log.json", 0..5);
         let (send, mut receive) = mpsc::channel(10_000);
         let path = dir.path().to_owned();
         let follower = std::thread::spawn(move || {
-            read(&path, &LogOptions { follow: true, tail: Some(2), since: 0 }, &send);
+            read(&path, &LogOptions { follow: true, tail: Some(2), ..LogOptions::default() }, &send);
         });
         let mut next = || receive.blocking_recv().map(|line| line.unwrap().at);
         assert_eq!((next(), next()), (Some(3), Some(4)));

@@ -36,7 +36,7 @@ mod users;
 
 pub use error::RuntimeError;
 pub use events::{Event, Events};
-pub use health::{Health, HealthCheck, ImageHealthcheck, Tracker};
+pub use health::{Check, Health, HealthCheck, HealthReport, ImageHealthcheck, Tracker};
 #[cfg(fuzzing)]
 pub use image::fuzzing;
 pub(crate) use image::save_record;
@@ -45,7 +45,7 @@ pub use image::{
     PruneFilter, Reference, Removed, UnpackLimit, Users,
     registry::{Credentials, LayerStep, Platform, Progress, Pulled, Registries, RegistryConfig, Resolved},
 };
-pub use shim::{ShimConfig, ShimRuntime};
+pub use shim::{AttachOptions, Attached, AttachedInput, AttachedOutput, Output, ShimConfig, ShimRuntime};
 pub use shim_wire::{ExitStatus, LogLimits, Stream};
 pub use signals::parse as parse_signal;
 pub use terminal::Terminal;
@@ -62,6 +62,12 @@ fn private_dir(dir: &Path) -> Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o700)))
         .map_err(RuntimeError::io("create", dir))
+}
+
+/// The time, ns since the epoch.
+fn now_nanos() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The time, ms since the epoch.
@@ -207,6 +213,8 @@ pub struct LogOptions {
     pub tail: Option<usize>,
     /// Only lines from then on, ns since the epoch.
     pub since: u64,
+    /// Only lines up to then, ns since the epoch; 0 = all. Following ends then.
+    pub until: u64,
 }
 
 /// A line of output.
@@ -319,6 +327,14 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Copies of the descriptors parked under a name; none if there are none. They stay parked.
     async fn unpark(&self, id: &ContainerId, name: &str) -> Result<Vec<OwnedFd>>;
+
+    /// Remembers what is known of a container's health, for whoever looks at it.
+    fn note_health(&self, _id: &ContainerId, _report: HealthReport) {}
+
+    /// Counts the containers that come to be.
+    fn arrivals(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
 
     /// Its end; at once if it has ended.
     async fn wait(&self, id: &ContainerId) -> Result<ExitStatus> {

@@ -30,12 +30,28 @@ impl Terminal {
         Ok(Self { fd })
     }
 
-    /// Tells the program how large the user's window is.
+    /// A handle to resize it by while it is read and written. The terminal stays open as long as the handle lives.
+    ///
+    /// # Errors
+    /// There are too many open files.
+    pub fn resizer(&self) -> io::Result<Resizer> {
+        self.fd.get_ref().try_clone().map(Resizer)
+    }
+}
+
+/// Tells a terminal's program how large the user's window is.
+#[derive(Debug)]
+pub struct Resizer(OwnedFd);
+
+impl Resizer {
+    /// It is that many rows and columns now; the program gets a SIGWINCH.
+    ///
+    /// # Errors
+    /// The terminal is gone.
     pub fn resize(&self, rows: u16, cols: u16) -> io::Result<()> {
         let size = libc::winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: the pointer is to a live value of the type that the request reads.
-        let result = unsafe { libc::ioctl(self.fd.get_ref().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
-        Errno::result(result)?;
+        Errno::result(unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })?;
         Ok(())
     }
 }

@@ -125,7 +125,13 @@ impl Actor {
             network: self.network.is_some()
                 || (self.maybe_network && (self.status.state.is_terminal() || self.found_over(held))),
             announced: self.announced,
-            health: self.health.as_mut().map_or(Health::Healthy, |m| m.finding.borrow_and_update().health),
+            // A user's container is shown to be sick, and left alone.
+            health: match &mut self.health {
+                Some(monitor) if self.task.attached_container.is_none() => {
+                    monitor.finding.borrow_and_update().health
+                }
+                Some(_) | None => Health::Healthy,
+            },
             reported: self.status.state,
             found: self.found,
         }
@@ -305,7 +311,8 @@ impl Actor {
         self.found = false;
         // What had been told to run was healthy; it stays so until checks say otherwise. The assignment on disk may be
         // older than that, so others are checked at once.
-        self.watch_health((self.status.state == TaskState::Running).then_some(Health::Healthy)).await;
+        let told = self.task.attached_container.is_none() && self.status.state == TaskState::Running;
+        self.watch_health(told.then_some(Health::Healthy)).await;
         Ok(())
     }
 
@@ -410,7 +417,13 @@ impl Actor {
         if state == TaskState::Failed {
             let finding = self.health.take().map(|m| m.finding.borrow().clone());
             let sick = finding.filter(|f| f.health == Health::Unhealthy);
-            self.status.err = end.as_ref().map(|end| reason(end, sick.as_ref())).unwrap_or_default();
+            let by_hand = self.task.attached_container.is_some();
+            let why = |end: &ExitStatus| match by_hand {
+                // A user sees the exit code, and no verdict on it.
+                true => end.error.clone(),
+                false => reason(end, sick.as_ref()),
+            };
+            self.status.err = end.as_ref().map(why).unwrap_or_default();
         }
         self.health = None;
         let message = match state {

@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::runtime::{ExecConfig, ExecIo, Health, HealthCheck, Runtime, Tracker};
+use crate::runtime::{Check, ExecConfig, ExecIo, Health, HealthCheck, HealthReport, Runtime, Tracker};
 
 /// As much of a check's output is kept (Docker's `maxOutputLen`).
 const OUTPUT: usize = 4096;
@@ -55,6 +55,8 @@ impl Monitor {
     ) -> Self {
         let health = known.unwrap_or(Health::Starting);
         let (tx, finding) = watch::channel(Finding::of(health));
+        let mut report = HealthReport::new(health);
+        runtime.note_health(&id, report.clone());
         let task = tokio::spawn(async move {
             let mut tracker = Tracker::new(health);
             let mut pause = match known {
@@ -63,11 +65,14 @@ impl Monitor {
             };
             loop {
                 sleep(pause).await;
-                let began = since(started_at);
+                let (began, start) = (since(started_at), nanos());
                 let outcome = probe(&*runtime, &id, &check).await;
-                let health = tracker.note(&check, outcome.is_ok(), began);
+                let health = tracker.note(&check, outcome.exit_code == 0, began);
                 tracing::debug!(container = %id.short(), ?outcome, ?health, "health");
-                let output = outcome.err().unwrap_or_default();
+                let output = outcome.complaint();
+                let Outcome { exit_code, output: said } = outcome;
+                report.note(&tracker, Check { start, end: nanos(), exit_code, output: said });
+                runtime.note_health(&id, report.clone());
                 tx.send_if_modified(|old| {
                     let news = old.health != health;
                     *old = Finding { output, ..Finding::of(health) };
@@ -97,11 +102,39 @@ pub(super) fn since(millis: u64) -> Duration {
     now.saturating_sub(Duration::from_millis(millis))
 }
 
-/// One check; an error says what went wrong.
-async fn probe(runtime: &dyn Runtime, id: &ContainerId, check: &HealthCheck) -> Result<(), String> {
+/// The time, ns since the epoch.
+fn nanos() -> u64 {
+    u64::try_from(since(0).as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// How a check came out.
+#[derive(Debug)]
+struct Outcome {
+    /// Its exit code; -1 if it could not be run, or took too long.
+    exit_code: i32,
+    /// What it said, or why it could not be made.
+    output: String,
+}
+
+impl Outcome {
+    /// What went wrong, in a line; empty if nothing did.
+    fn complaint(&self) -> String {
+        match (self.exit_code, self.output.trim()) {
+            (0, _) => String::new(),
+            (code, "") => format!("check exited with {code}"),
+            (_, said) => said.replace('\n', " "),
+        }
+    }
+}
+
+/// One check.
+async fn probe(runtime: &dyn Runtime, id: &ContainerId, check: &HealthCheck) -> Outcome {
     let config = ExecConfig { args: check.args.clone(), kill_on_drop: true, ..ExecConfig::default() };
     let run = async {
-        let session = runtime.exec(id, config).await.map_err(|e| e.to_string())?;
+        let session = match runtime.exec(id, config).await {
+            Ok(session) => session,
+            Err(error) => return Outcome { exit_code: -1, output: error.to_string() },
+        };
         let mut output = Vec::new();
         let code = match session.io {
             ExecIo::Pipes { stdout, stderr, .. } => {
@@ -125,19 +158,13 @@ async fn probe(runtime: &dyn Runtime, id: &ContainerId, check: &HealthCheck) -> 
             }
             ExecIo::Terminal(_) => session.exit.await,
         };
-        match code {
-            Ok(0) => Ok(()),
-            code => {
-                output.truncate(OUTPUT);
-                let text = String::from_utf8_lossy(&output).trim().replace('\n', " ");
-                let code = code.map_or_else(|_| "none".to_owned(), |c| c.to_string());
-                Err(if text.is_empty() { format!("check exited with {code}") } else { text })
-            }
-        }
+        output.truncate(OUTPUT);
+        Outcome { exit_code: code.unwrap_or(-1), output: String::from_utf8_lossy(&output).into_owned() }
     };
-    timeout(check.timeout, run)
-        .await
-        .unwrap_or_else(|_| Err(format!("check exceeded its timeout ({:?})", check.timeout)))
+    timeout(check.timeout, run).await.unwrap_or_else(|_| Outcome {
+        exit_code: -1,
+        output: format!("check exceeded its timeout ({:?})", check.timeout),
+    })
 }
 
 /// Reads to the end and keeps the beginning.

@@ -326,7 +326,7 @@ async fn a_terminal_is_one() {
     let ExecIo::Terminal(mut terminal) = session.io else { panic!("pipes") };
     terminal.write_all(b"tty; stty size\n").await.unwrap();
     let mut seen = read_until(&mut terminal, "30 100").await;
-    terminal.resize(40, 120).unwrap();
+    terminal.resizer().unwrap().resize(40, 120).unwrap();
     terminal.write_all(b"stty size; exit 9\n").await.unwrap();
     seen += &read_until(&mut terminal, "40 120").await;
     assert!(seen.contains("/dev/pts/"), "{seen}");

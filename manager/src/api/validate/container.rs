@@ -68,6 +68,9 @@ pub fn spec(object: &str, spec: &ContainerSpec) -> Result<(), ApiError> {
         }
     }
     stop_signal(object, &spec.stop_signal)?;
+    if let Some(driver) = &spec.log_driver {
+        driver.check().map_err(|e| ApiError { message: format!("{object}: {}", e.message), ..e })?;
+    }
     spec.healthcheck.as_ref().map_or(Ok(()), |check| healthcheck(object, check))
 }
 

@@ -4,7 +4,15 @@ use clap::Args;
 use proto::pb;
 use tonic::Status;
 
-use crate::{cmd::get, connect::Daemon, exit::Failure, output};
+use crate::{
+    cmd::{
+        attach::{self, Ended, How, Session},
+        get,
+    },
+    connect::Daemon,
+    exit::Failure,
+    output,
+};
 
 /// Containers.
 #[derive(Debug, Args)]
@@ -12,6 +20,22 @@ pub struct NamesArgs {
     /// Containers, by name or id
     #[arg(value_name = "CONTAINER", required = true)]
     containers: Vec<String>,
+}
+
+/// Flags of `start`.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// Show what it writes, and exit as it does
+    #[arg(short, long)]
+    attach: bool,
+    /// Let it read what you type, if its standard input is open
+    #[arg(short, long)]
+    interactive: bool,
+    /// Keys to leave it by, with a terminal [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true)]
+    detach_keys: String,
+    #[command(flatten)]
+    names: NamesArgs,
 }
 
 /// Flags of `stop` and `restart`.
@@ -70,8 +94,43 @@ impl NamesArgs {
 }
 
 /// `start`.
-pub async fn start(rn: &Daemon, args: NamesArgs) -> Result<(), Failure> {
-    args.each(|key| async move { rn.local().start_container(get(&key)).await.map(drop) }).await
+pub async fn start(rn: &Daemon, args: StartArgs) -> Result<(), Failure> {
+    if !args.attach && !args.interactive {
+        return args
+            .names
+            .each(|key| async move { rn.local().start_container(get(&key)).await.map(drop) })
+            .await;
+    }
+    let [key] = args.names.containers.as_slice() else {
+        return Err(Failure::local("you cannot start and attach multiple containers at once"));
+    };
+    let detail = rn.local().inspect_container(get(key)).await?.into_inner();
+    let container = detail.container.unwrap_or_default();
+    let stdin = args.interactive && detail.open_stdin;
+    attach::check_terminal(stdin, detail.tty)?;
+    let running = container.state == "running";
+    let how = How {
+        container: container.id.clone(),
+        stdin,
+        tty: detail.tty,
+        next_start: !running,
+        detach_keys: args.detach_keys,
+    };
+    let session = Session::open(rn, how).await?;
+    let signals = tokio::spawn(attach::pass_signals(rn.local(), container.id.clone()));
+    let carried = tokio::spawn(session.carry());
+    if let Err(status) = rn.local().start_container(get(&container.id)).await {
+        carried.abort();
+        // It gives the terminal back.
+        let _ = carried.await;
+        return Err(status.into());
+    }
+    let ended = carried.await.map_err(|e| Failure::local(e.to_string()))?;
+    signals.abort();
+    match ended? {
+        Ended::Exited(0) | Ended::Detached => Ok(()),
+        Ended::Exited(code) => Err(Failure::Code(code)),
+    }
 }
 
 async fn stopped(rn: &Daemon, key: &str, time: Option<u32>) -> Result<(), Status> {

@@ -1,17 +1,19 @@
 //! `ps`, `logs`, and `container …`. `run` and `create` are in [`run`], what happens to a container later in [`lifecycle`].
 
 pub mod lifecycle;
+pub mod lines;
 pub mod run;
 
 use clap::{Args, Subcommand};
+use lines::Lines;
 use proto::{model::Timestamp, pb};
 
-use super::{exec, get};
+use super::{attach, exec, get};
 use crate::{
     connect::Daemon,
     exit::Failure,
-    output::{self, complain, filter::Filters, listing::ListFlags, time},
-    parse::units,
+    output::{complain, filter::Filters, listing::ListFlags, time},
+    parse::{time::moment, units},
     view::{self, container::LISTING},
 };
 
@@ -25,6 +27,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Run a command in a running container
     Exec(exec::ExecArgs),
+    /// Show what a running container writes, and let it read what you type
+    Attach(attach::AttachArgs),
     /// Show the output of a container
     Logs(LogsArgs),
     /// Make a container and start it
@@ -32,7 +36,7 @@ pub enum Command {
     /// Make a container
     Create(Box<run::CreateArgs>),
     /// Start containers
-    Start(lifecycle::NamesArgs),
+    Start(lifecycle::StartArgs),
     /// Stop containers
     Stop(lifecycle::StopArgs),
     /// Stop containers and start them again
@@ -85,11 +89,15 @@ pub struct LogFlags {
     #[arg(short, long)]
     pub follow: bool,
     /// Lines from the end, or 'all'
-    #[arg(short = 'n', long, value_name = "N", default_value = "all", value_parser = units::tail)]
+    #[arg(short = 'n', long, value_name = "N", default_value = "all", value_parser = units::tail,
+          allow_negative_numbers = true)]
     pub tail: i64,
-    /// From this time on: 10m, 2026-01-31T10:00:00Z, seconds since 1970
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<String>,
+    /// From this time on: 10m, 2026-01-31T10:00 (local time), 2026-01-31T10:00:00Z, seconds since 1970
+    #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
+    pub since: Option<u64>,
+    /// Up to this time
+    #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
+    pub until: Option<u64>,
     /// Print the time of each line
     #[arg(short, long)]
     pub timestamps: bool,
@@ -97,22 +105,25 @@ pub struct LogFlags {
 
 impl LogFlags {
     /// As the wire has it.
-    pub fn options(&self) -> Result<pb::LogOptions, Failure> {
-        let since = self.since.as_deref().map(|text| units::since(text, Timestamp::now())).transpose();
-        let since = since.map_err(|e| Failure::local(format!("--since: {e}")))?;
-        Ok(pb::LogOptions { follow: self.follow, tail: self.tail, since: since.map_or(0, |t| t.0) })
+    pub fn options(&self) -> pb::LogOptions {
+        let since_nanos = self.since.unwrap_or_default();
+        pb::LogOptions {
+            follow: self.follow,
+            tail: self.tail,
+            since: since_nanos / 1_000_000,
+            since_nanos,
+            until_nanos: self.until.unwrap_or_default(),
+        }
     }
 
-    /// A line with its prefixes, to be written to standard output or standard error.
-    pub fn line(&self, prefix: &str, line: &pb::LogLine) -> Vec<u8> {
+    /// What stands before a line.
+    pub fn prefix(&self, prefix: &str, line: &pb::LogLine) -> Vec<u8> {
         let mut bytes = Vec::new();
         if self.timestamps {
             bytes.extend_from_slice(time::rfc3339_nanos(line.at_nanos).as_bytes());
             bytes.push(b' ');
         }
         bytes.extend_from_slice(prefix.as_bytes());
-        bytes.extend_from_slice(&line.data);
-        bytes.push(b'\n');
         bytes
     }
 }
@@ -131,6 +142,7 @@ pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
     match command {
         Command::Ls(args) => list(rn, args).await,
         Command::Inspect(args) => inspect(rn, args).await,
+        Command::Attach(args) => attach::run(rn, args).await,
         Command::Exec(args) => exec::run(rn, args).await,
         Command::Logs(args) => logs(rn, args).await,
         Command::Run(args) => run::run(rn, *args).await,
@@ -184,17 +196,22 @@ async fn inspect(rn: &Daemon, args: InspectArgs) -> Result<(), Failure> {
 
 /// `logs`.
 pub async fn logs(rn: &Daemon, args: LogsArgs) -> Result<(), Failure> {
-    let request = pb::ContainerLogsRequest { key: args.container, options: Some(args.flags.options()?) };
+    let request = pb::ContainerLogsRequest { key: args.container, options: Some(args.flags.options()) };
     let mut stream = rn.local().container_logs(request).await?.into_inner();
-    let mut failed = false;
+    let (mut failed, mut lines) = (false, Lines::default());
     while let Some(chunk) = stream.message().await? {
-        for line in &chunk.lines {
-            output::bytes(line.stderr, &args.flags.line("", line));
+        for line in chunk.lines {
+            if let Some(line) = lines.join("", line) {
+                lines::print("", &line, &args.flags);
+            }
         }
         if !chunk.error.is_empty() {
             complain(&chunk.error);
             failed = true;
         }
+    }
+    for (_, line) in lines.rest() {
+        lines::print("", &line, &args.flags);
     }
     if failed { Err(Failure::Code(1)) } else { Ok(()) }
 }

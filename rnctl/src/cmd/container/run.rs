@@ -8,12 +8,15 @@ use proto::{
     model::{ContainerSpec, EndpointSettings, Millis, Mount, PortConfig, PublishMode, Resources, Ulimit},
     pb,
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     cmd::{
+        attach::{self, Ended, How, Session},
         get, image,
-        service::flags::{HealthFlags, variables},
+        service::{
+            flags::{HealthFlags, variables},
+            log_driver::LogDriverFlags,
+        },
     },
     connect::Daemon,
     exit::Failure,
@@ -50,6 +53,9 @@ pub struct RunArgs {
     /// Leave it running in the background, and print its id
     #[arg(short, long)]
     detach: bool,
+    /// Keys to leave the container by, with -it [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS", default_value = "", hide_default_value = true)]
+    detach_keys: String,
     /// Do not pass signals on to the container
     #[arg(long, num_args = 0..=1, default_value_t = true, default_missing_value = "true", require_equals = true,
           action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
@@ -86,6 +92,8 @@ pub struct CreateArgs {
     process: ProcessFlags,
     #[command(flatten)]
     health: HealthFlags,
+    #[command(flatten)]
+    log: LogDriverFlags,
     /// The image, then the command
     #[arg(value_names = ["IMAGE", "COMMAND"], num_args = 1.., required = true, trailing_var_arg = true,
           allow_hyphen_values = true)]
@@ -139,7 +147,7 @@ struct ProcessFlags {
     /// Working directory [default: the image's]
     #[arg(short, long, value_name = "DIR", default_value = "", hide_default_value = true)]
     workdir: String,
-    /// Keep standard input open; with -d and -t only
+    /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
     /// Give it a terminal
@@ -244,7 +252,8 @@ impl NetworkFlags {
 }
 
 impl CreateArgs {
-    fn definition(mut self) -> Result<pb::ContainerDefinition, Failure> {
+    /// `detached`: nobody is attached to it when it starts.
+    fn definition(mut self, detached: bool) -> Result<pb::ContainerDefinition, Failure> {
         let usage = |e: String| Failure::usage("run", e);
         let mut words = std::mem::take(&mut self.image_and_command).into_iter();
         let image = words.next().unwrap_or_default();
@@ -273,6 +282,8 @@ impl CreateArgs {
             stop_signal: p.stop_signal,
             stop_grace_period: p.stop_timeout.map(|s| Millis::secs(s.into())),
             tty: p.tty,
+            open_stdin: p.interactive,
+            stdin_once: p.interactive && !detached,
             read_only: p.read_only,
             init: p.init.then_some(true),
             cap_add: p.cap_add,
@@ -289,6 +300,7 @@ impl CreateArgs {
         spec.dns.search = std::mem::take(&mut self.network.dns_search);
         spec.dns.options = std::mem::take(&mut self.network.dns_option);
         self.health.apply(&mut spec).map_err(usage)?;
+        self.log.apply(&mut spec).map_err(usage)?;
         let limits = Resources { nano_cpus: p.cpus, memory_bytes: p.memory, pids: p.pids_limit };
         Ok(pb::ContainerDefinition {
             name: self.name,
@@ -304,9 +316,9 @@ impl CreateArgs {
 }
 
 /// Defines a container; its id.
-async fn define(rn: &Daemon, args: CreateArgs) -> Result<String, Failure> {
+async fn define(rn: &Daemon, args: CreateArgs, detached: bool) -> Result<String, Failure> {
     let (pull, quiet) = (args.pull, args.quiet);
-    let definition = args.definition()?;
+    let definition = args.definition(detached)?;
     let image = definition.spec.as_ref().map(|s| s.image.clone()).unwrap_or_default();
     let here = || async { rn.local().inspect_image(get(&image)).await };
     let wanted = match pull {
@@ -331,65 +343,49 @@ async fn define(rn: &Daemon, args: CreateArgs) -> Result<String, Failure> {
 
 /// `create`.
 pub async fn create(rn: &Daemon, args: CreateArgs) -> Result<(), Failure> {
-    output::line(&define(rn, args).await?);
+    output::line(&define(rn, args, true).await?);
     Ok(())
 }
 
 /// `run`.
 pub async fn run(rn: &Daemon, args: RunArgs) -> Result<(), Failure> {
-    if args.create.process.interactive && !(args.detach && args.create.process.tty) {
-        return Err(Failure::usage(
-            "run",
-            "this version cannot attach standard input to a new container: start it with -d, then rnctl exec -it",
-        ));
-    }
-    let id = define(rn, args.create).await.map_err(not_run)?;
+    let (stdin, tty) = (args.create.process.interactive, args.create.process.tty);
     if args.detach {
+        let id = define(rn, args.create, true).await.map_err(not_run)?;
         rn.local().start_container(get(&id)).await.map_err(not_started)?;
         output::line(&id);
         return Ok(());
     }
-    // Both before the start, so that one that ends at once, and goes by itself, is seen.
+    attach::check_terminal(stdin, tty)?;
+    let restarts = args.create.restart != "no";
+    let id = define(rn, args.create, false).await.map_err(not_run)?;
+    // Both before the start, so that one that ends at once, and goes by itself, is seen, and seen whole.
     let mut end = rn.local();
     let key = id.clone();
     let end = tokio::spawn(async move { end.wait_container(get(&key)).await });
-    let options = pb::LogOptions { follow: true, tail: -1, since: 0 };
-    let request = pb::ContainerLogsRequest { key: id.clone(), options: Some(options) };
-    let mut lines = rn.local().container_logs(request).await.map_err(not_run)?.into_inner();
-    rn.local().start_container(get(&id)).await.map_err(not_started)?;
-    let signals = args.sig_proxy.then(|| tokio::spawn(pass_signals(rn.local(), id)));
-    while let Some(chunk) = lines.message().await? {
-        for line in &chunk.lines {
-            output::bytes(line.stderr, &[line.data.as_slice(), b"\n"].concat());
-        }
+    let how = How { container: id.clone(), stdin, tty, next_start: true, detach_keys: args.detach_keys };
+    let session = Session::open(rn, how).await.map_err(not_run)?;
+    let signals = args.sig_proxy.then(|| tokio::spawn(attach::pass_signals(rn.local(), id.clone())));
+    let carried = tokio::spawn(session.carry());
+    if let Err(status) = rn.local().start_container(get(&id)).await {
+        carried.abort();
+        // It gives the terminal back.
+        let _ = carried.await;
+        return Err(not_started(status));
     }
-    let ended = end.await.map_err(|e| Failure::local(e.to_string()))?;
+    let ended = carried.await.map_err(|e| Failure::local(e.to_string()))?.map_err(not_run)?;
     if let Some(signals) = signals {
         signals.abort();
     }
-    match ended.map_err(not_run)?.into_inner().exit_code {
-        0 => Ok(()),
-        code => Err(Failure::Code(code)),
-    }
-}
-
-type Local = pb::local_client::LocalClient<tonic::transport::Channel>;
-
-async fn pass_signals(mut local: Local, id: String) {
-    let (Ok(mut int), Ok(mut term), Ok(mut hup)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
-    else {
-        return;
-    };
-    loop {
-        let name = tokio::select! {
-            _ = int.recv() => "INT",
-            _ = term.recv() => "TERM",
-            _ = hup.recv() => "HUP",
-        };
-        let request = pb::KillContainerRequest { key: id.clone(), signal: name.into() };
-        // It may have ended meanwhile.
-        let _ = local.kill_container(request).await;
+    match ended {
+        Ended::Detached => Ok(()),
+        Ended::Exited(code) => {
+            if !restarts {
+                // With its networks given back: what comes next in a script finds them free.
+                let _ = end.await;
+            }
+            if code == 0 { Ok(()) } else { Err(Failure::Code(code)) }
+        }
     }
 }
 

@@ -3,13 +3,13 @@
 use std::io::{BufRead, Write};
 
 use clap::Args;
-use proto::{model::Timestamp, pb};
+use proto::pb;
 
 use crate::{
     connect::Daemon,
     exit::Failure,
     output::{self, filter::Filters, units},
-    parse::units::since,
+    parse::time::moment,
 };
 
 /// Flags of `image prune`.
@@ -31,7 +31,7 @@ pub async fn run(rn: &Daemon, args: PruneArgs) -> Result<(), Failure> {
     let filters = Filters::parse(&args.filter, &["until", "label", "label!"])?;
     let mut until = 0;
     for text in filters.values("until") {
-        until = since(text, Timestamp::now()).map_err(Failure::local)?.0;
+        until = moment(text).map_err(Failure::local)? / 1_000_000;
     }
     if !args.force && !sure(args.all)? {
         return Ok(());

@@ -6,7 +6,7 @@ use proto::{
     pb,
 };
 
-use super::{WaitFlags, flags, image::ImageFlags, progress};
+use super::{WaitFlags, flags, image::ImageFlags, log_driver::LogDriverFlags, progress};
 use crate::{connect::Daemon, exit::Failure, output, parse::keyval};
 
 /// Flags of `service create`.
@@ -36,6 +36,8 @@ pub struct CreateArgs {
     pub lists: flags::ContainerLists,
     #[command(flatten)]
     pub health: flags::HealthFlags,
+    #[command(flatten)]
+    pub log: LogDriverFlags,
     #[command(flatten)]
     pub placement: flags::PlacementFlags,
     #[command(flatten)]
@@ -91,6 +93,7 @@ impl CreateArgs {
         self.container.apply(&mut task.container).map_err(usage)?;
         self.lists.apply(&mut task.container, environment)?;
         self.health.apply(&mut task.container).map_err(usage)?;
+        self.log.apply(&mut task.container).map_err(usage)?;
         self.placement.apply(&mut task.placement);
         self.resources.apply(&mut task);
         task.restart = self.restart.policy(None);
@@ -250,7 +253,7 @@ mod tests {
             ("--mode global-job x", "--mode global-job is not supported"),
             ("--mode some x", "unknown mode"),
             ("--no-healthcheck --health-cmd true x", "conflicts"),
-            ("--log-driver syslog x", "--log-driver is not supported"),
+            ("--log-driver syslog x", "\"syslog\" is not available"),
             ("--memory-swap -1 x", "--memory-swap is not supported"),
             ("--frob x", "unknown option --frob"),
             ("--limit-memory lots x", "invalid size"),

@@ -494,7 +494,5 @@ unsupported! {
     memory_swap "memory-swap"
     memory_swappiness "memory-swappiness"
     oom_score_adj "oom-score-adj"
-    log_driver "log-driver"
-    log_opt "log-opt"
     max_concurrent "max-concurrent"
 }

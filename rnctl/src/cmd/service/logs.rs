@@ -10,10 +10,16 @@ use proto::{
 };
 
 use crate::{
-    cmd::{container::LogFlags, get, nodes, tasks, typed},
+    cmd::{
+        container::{
+            LogFlags,
+            lines::{self, Lines},
+        },
+        get, nodes, tasks, typed,
+    },
     connect::Daemon,
     exit::Failure,
-    output::{self, complain, short_id},
+    output::{complain, printable, short_id},
     view::task::place,
 };
 
@@ -62,7 +68,7 @@ impl Prefixes {
                     _ if args.no_resolve => id.as_str(),
                     host => host,
                 });
-            output::printable(&format!("{name}@{node}")).into_owned()
+            printable(&format!("{name}@{node}")).into_owned()
         };
         let by_task: BTreeMap<String, String> = tasks.iter().map(|t| (t.id.to_string(), prefix(t))).collect();
         let width = by_task.values().map(|p| p.chars().count()).max().unwrap_or(0);
@@ -77,12 +83,12 @@ impl Prefixes {
 
 /// Runs `service logs`.
 pub async fn run(rn: &Daemon, args: LogsArgs) -> Result<(), Failure> {
-    let options = Some(args.flags.options()?);
+    let options = Some(args.flags.options());
     let (request, service) = resolve(rn, &args.target, options).await?;
-    let nodes = nodes(rn).await?;
+    let mut nodes = nodes(rn).await?;
     let mut prefixes = Prefixes::new(&tasks(rn, vec![service.clone()], Vec::new()).await?, &nodes, &args);
     let mut stream = rn.logs().subscribe(request).await?.into_inner();
-    let mut failed = false;
+    let (mut failed, mut joined) = (false, Lines::default());
     while let Some(chunk) = stream.message().await? {
         if !chunk.error.is_empty() {
             complain(&format!("warning: {}", chunk.error));
@@ -95,15 +101,22 @@ pub async fn run(rn: &Daemon, args: LogsArgs) -> Result<(), Failure> {
             (true, _) => String::new(),
             (false, Some(prefix)) => prefix,
             (false, None) => {
-                // A task that came while we followed.
+                // A task that came while we followed, perhaps on a node that did.
+                nodes = crate::cmd::nodes(rn).await?;
                 prefixes = Prefixes::new(&tasks(rn, vec![service.clone()], Vec::new()).await?, &nodes, &args);
                 let unknown = || format!("{}@{}    | ", chunk.task_id, chunk.node_id);
                 prefixes.of(&chunk.task_id).unwrap_or_else(unknown)
             }
         };
-        for line in &chunk.lines {
-            output::bytes(line.stderr, &args.flags.line(&prefix, line));
+        for line in chunk.lines {
+            if let Some(piece) = joined.join(&chunk.task_id, line) {
+                lines::print(&prefix, &piece, &args.flags);
+            }
         }
+    }
+    for (task, piece) in joined.rest() {
+        let prefix = prefixes.of(&task).filter(|_| !args.raw).unwrap_or_default();
+        lines::print(&prefix, &piece, &args.flags);
     }
     if failed { Err(Failure::Code(1)) } else { Ok(()) }
 }

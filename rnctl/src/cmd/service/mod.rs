@@ -4,6 +4,7 @@ pub mod create;
 pub mod flags;
 mod image;
 pub mod list;
+pub mod log_driver;
 pub mod logs;
 pub mod progress;
 pub mod ps;

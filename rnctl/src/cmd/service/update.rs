@@ -14,6 +14,7 @@ use proto::{
 use super::{
     Edit, WaitFlags, change, fetch, flags,
     image::{ImageFlags, Pinned},
+    log_driver::LogDriverFlags,
     progress,
 };
 use crate::{
@@ -60,6 +61,8 @@ pub struct UpdateArgs {
     container: flags::ContainerFlags,
     #[command(flatten)]
     health: flags::HealthFlags,
+    #[command(flatten)]
+    log: LogDriverFlags,
     #[command(flatten)]
     resources: flags::ResourceFlags,
     #[command(flatten)]
@@ -295,6 +298,7 @@ impl UpdateArgs {
         }
         self.container.apply(&mut spec.task.container).map_err(usage)?;
         self.health.apply(&mut spec.task.container).map_err(usage)?;
+        self.log.apply(&mut spec.task.container).map_err(usage)?;
         self.resources.apply(&mut spec.task);
         spec.task.restart = self.restart.policy(spec.task.restart.take());
         spec.update = self.update.config(spec.update.take());

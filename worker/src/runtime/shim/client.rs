@@ -22,7 +22,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Connects to a socket whose path may be longer than a socket's address can hold.
-fn connect(run_dir: &Path) -> io::Result<UnixStream> {
+pub fn connect(run_dir: &Path) -> io::Result<UnixStream> {
     let dir = File::open(run_dir)?;
     UnixStream::connect(Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(SOCKET_FILE))
 }

@@ -32,8 +32,9 @@ impl ShimRuntime {
         let state = self.watch_over(&record).await;
         self.tell("create", &record);
         let now = state.borrow().clone();
-        self.table().containers.insert(id, Entry { record: Arc::clone(&record), state });
+        self.table().containers.insert(id, Entry::new(Arc::clone(&record), state));
         drop(reservation);
+        self.arrivals.send_modify(|count| *count += 1);
         Ok(Container { record: (*record).clone(), state: now })
     }
 
@@ -75,7 +76,7 @@ impl ShimRuntime {
         };
         let state = self.watch_over(&record).await;
         let now = state.borrow().clone();
-        self.table().containers.insert(id, Entry { record: Arc::clone(&record), state });
+        self.table().containers.insert(id, Entry::new(Arc::clone(&record), state));
         Ok(Container { record: (*record).clone(), state: now })
     }
 }

@@ -29,10 +29,11 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     Container, ContainerConfig, ContainerDetail, ContainerRecord, ContainerState, Credentials, Event, Events,
-    ExecConfig, ExecSession, Image, ImageHold, ImageStore, LogLine, LogOptions, Progress, Registries,
-    RegistryConfig, Result, Runtime, RuntimeError, UnpackLimit, bundle, logs, private_dir,
+    ExecConfig, ExecSession, HealthReport, Image, ImageHold, ImageStore, LogLine, LogOptions, Progress,
+    Registries, RegistryConfig, Result, Runtime, RuntimeError, UnpackLimit, bundle, logs, private_dir,
 };
 
+mod attach;
 mod binary;
 mod client;
 mod exec;
@@ -40,6 +41,7 @@ mod images;
 mod making;
 mod prepare;
 
+pub use attach::{AttachOptions, Attached, AttachedInput, AttachedOutput, Output};
 use binary::ShimBinary;
 
 /// The file that says what a container is.
@@ -102,6 +104,13 @@ impl ShimConfig {
 struct Entry {
     record: Arc<ContainerRecord>,
     state: watch::Sender<ContainerState>,
+    health: Option<HealthReport>,
+}
+
+impl Entry {
+    fn new(record: Arc<ContainerRecord>, state: watch::Sender<ContainerState>) -> Self {
+        Self { record, state, health: None }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -120,6 +129,10 @@ pub struct ShimRuntime {
     registries: Registries,
     events: Arc<Events>,
     table: Arc<Mutex<Table>>,
+    /// Counts those that were made.
+    arrivals: watch::Sender<u64>,
+    /// Who wants to be attached to containers that do not run yet.
+    waiting: Mutex<BTreeMap<ContainerId, Vec<attach::Waiting>>>,
     /// Held shared while a container is made from an image, exclusively while images or cgroups are removed.
     making: RwLock<()>,
 }
@@ -151,6 +164,8 @@ impl ShimRuntime {
             shim,
             images,
             table: Arc::default(),
+            arrivals: watch::Sender::default(),
+            waiting: Mutex::default(),
             making: RwLock::default(),
         };
         runtime.adopt().await?;
@@ -179,6 +194,11 @@ impl ShimRuntime {
     /// What happens to containers and images, and whatever else the daemon publishes there.
     pub fn events(&self) -> &Arc<Events> {
         &self.events
+    }
+
+    /// What is known of a container's health; none if it is not checked.
+    pub fn health(&self, id: &ContainerId) -> Option<HealthReport> {
+        self.table().containers.get(id).and_then(|entry| entry.health.clone())
     }
 
     fn tell(&self, action: &str, record: &ContainerRecord) {
@@ -247,7 +267,7 @@ impl ShimRuntime {
             };
             let record = Arc::new(record);
             let state = self.watch_over(&record).await;
-            self.table().containers.insert(record.id.clone(), Entry { record, state });
+            self.table().containers.insert(record.id.clone(), Entry::new(record, state));
         }
         Ok(())
     }
@@ -302,7 +322,7 @@ fn container_event(action: &str, record: &ContainerRecord) -> Event {
     event.with("image", &record.image).with("name", &record.name)
 }
 
-fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+fn lock<T>(table: &Mutex<T>) -> MutexGuard<'_, T> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -344,10 +364,12 @@ impl Runtime for ShimRuntime {
             });
         };
         let mut watch = self.watch(id)?;
+        self.attach_waiting(id).await;
         self.ask(id, Request::Start, Vec::new()).await?;
         self.tell("start", &record);
         // Who calls `start` and then `list` should see it started.
         let _ = watch.wait_for(|state| !matches!(state, ContainerState::Created { .. })).await;
+        self.attach_waiting(id).await;
         Ok(pid)
     }
 
@@ -453,6 +475,23 @@ impl Runtime for ShimRuntime {
         let (lines, receiver) = mpsc::channel(256);
         spawn_blocking(move || logs::read(&dir, &options, &lines));
         Ok(ReceiverStream::new(receiver).boxed())
+    }
+
+    fn note_health(&self, id: &ContainerId, report: HealthReport) {
+        let news = {
+            let mut table = self.table();
+            let Some(entry) = table.containers.get_mut(id) else { return };
+            let health = report.health;
+            let before = entry.health.replace(report).map(|before| before.health);
+            (before.is_some_and(|before| before != health)).then(|| (Arc::clone(&entry.record), health))
+        };
+        if let Some((record, health)) = news {
+            self.tell(&format!("health_status: {}", health.as_str()), &record);
+        }
+    }
+
+    fn arrivals(&self) -> watch::Receiver<u64> {
+        self.arrivals.subscribe()
     }
 
     async fn park(&self, id: &ContainerId, name: &str, fds: Vec<OwnedFd>) -> Result<()> {

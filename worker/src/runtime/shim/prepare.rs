@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shim_wire::{CopyUp, Rootfs, SPEC_FILE, ShimSpec};
+use shim_wire::{CopyUp, LogLimits, Rootfs, SPEC_FILE, ShimSpec};
 
 use super::{RECORD_FILE, ShimConfig, bundle};
 use crate::runtime::{
@@ -98,8 +98,10 @@ pub fn prepare(
             .into_iter()
             .filter(|CopyUp { from, .. }| !from.as_os_str().is_empty())
             .collect(),
-        log: place.log.clone(),
+        log: log_limits(config, &place.log)?,
         terminal: config.spec.tty,
+        stdin: config.spec.open_stdin,
+        stdin_once: config.spec.stdin_once,
     };
     write(SPEC_FILE, &serde_json::to_vec(&spec).unwrap_or_default())?;
     Ok(ContainerRecord {
@@ -117,6 +119,16 @@ pub fn prepare(
         stop_grace_ms: config.spec.stop_grace_period.map_or(DEFAULT_GRACE, |grace| grace.0),
         tty: config.spec.tty,
         health: health::effective(config.spec.healthcheck.as_ref(), image_config.healthcheck.as_ref()),
+    })
+}
+
+/// Limits of the log: what the container is to have, and where that says nothing, the daemon's.
+fn log_limits(config: &ContainerConfig, usual: &LogLimits) -> Result<LogLimits> {
+    let Some(driver) = &config.spec.log_driver else { return Ok(usual.clone()) };
+    let options = driver.check().map_err(|error| RuntimeError::Invalid(error.to_string()))?;
+    Ok(LogLimits {
+        max_bytes: options.max_size.unwrap_or(usual.max_bytes),
+        max_files: options.max_files.unwrap_or(usual.max_files),
     })
 }
 
@@ -193,8 +205,10 @@ pub fn clear(place: &ShimConfig, id: &str) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(RuntimeError::io("remove", path)(e)),
         _ => Ok(()),
     };
-    let (links, exit) = (dir.join("lower"), dir.join(shim_wire::EXIT_FILE));
+    let (links, started) = (dir.join("lower"), dir.join(shim_wire::STARTED_FILE));
+    let exit = dir.join(shim_wire::EXIT_FILE);
     gone(&links, fs::remove_dir_all(&links))?;
+    gone(&started, fs::remove_file(&started))?;
     gone(&exit, fs::remove_file(&exit))
 }
 
