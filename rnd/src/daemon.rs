@@ -4,11 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use certs::UnlockKey;
-use proto::error::ApiError;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::RwLock,
-};
+use tokio::signal::unix::{SignalKind, signal};
 use worker::{
     containers::Containers,
     runtime::{LogLimits, RegistryConfig, ShimConfig, ShimRuntime},
@@ -20,21 +16,12 @@ use crate::{
     machine::Machine,
     metrics,
     paths::Paths,
-    swarm::{Grounds, Member},
+    standing::{Change, Standing, Standings},
+    swarm::Grounds,
 };
 
 /// Certificate authorities of registries, as `/etc/docker/certs.d`.
 const CERTS: &str = "/etc/rn/certs.d";
-
-/// Where this node stands.
-pub enum Standing {
-    /// In no swarm.
-    Inactive,
-    /// A member.
-    Active(Box<Member>),
-    /// The disk remembers a swarm that could not be entered again.
-    Failed(ApiError),
-}
 
 /// The daemon.
 pub struct Daemon {
@@ -44,11 +31,14 @@ pub struct Daemon {
     pub runtime: Arc<ShimRuntime>,
     /// Containers that users run by hand.
     pub containers: Containers,
-    /// The swarm; held for writing by init, join and leave, one at a time.
-    pub standing: RwLock<Standing>,
+    /// The swarm.
+    pub standing: Arc<Standings>,
     /// When this process began, ms since the epoch.
     pub started_at: u64,
 }
+
+/// How long a daemon that stops waits for a change of its membership that is under way: as long as one may take.
+const LAST_CHANGE: Duration = Duration::from_secs(60);
 
 /// How often the daemon looks whether the machine still has the addresses that it told others.
 const ADDRESSES: Duration = Duration::from_secs(1);
@@ -74,20 +64,22 @@ impl Daemon {
             tokio::time::sleep(ADDRESSES).await;
             let here = match &*self.standing.read().await {
                 Standing::Active(member) => member.membership.clone(),
-                Standing::Inactive | Standing::Failed(_) => continue,
+                Standing::Inactive | Standing::Failed(_) | Standing::Changing(_) => continue,
             };
             if tokio::task::spawn_blocking(move || here.moved()).await.ok().flatten().is_none() {
                 continue;
             }
-            let mut standing = self.standing.write().await;
-            match std::mem::replace(&mut *standing, Standing::Inactive) {
+            let daemon = self.clone();
+            let restart = async move |standing| match standing {
                 Standing::Active(member) => {
                     let lock = member.seat.wanted_lock().flatten();
                     member.shutdown().await;
-                    *standing = self.grounds.standing(lock).await;
+                    (daemon.grounds.standing(lock).await, Ok(()))
                 }
-                other => *standing = other,
-            }
+                other => (other, Ok(())),
+            };
+            // Refused while something else changes: the next look comes in a second.
+            let _ = self.standing.change(Change::Moving, |_| Ok(()), restart).await;
         }
     }
 }
@@ -141,7 +133,7 @@ pub async fn run(config: Config) -> Result<()> {
         grounds,
         runtime,
         containers,
-        standing: RwLock::new(standing),
+        standing: Arc::new(Standings::new(standing)),
         started_at: proto::model::Timestamp::now().0,
     });
     let serving = front::serve(daemon.clone(), &socket)?;
@@ -157,8 +149,7 @@ pub async fn run(config: Config) -> Result<()> {
     };
     moving.abort();
     tracing::info!("stopping; containers go on");
-    let standing = std::mem::replace(&mut *daemon.standing.write().await, Standing::Inactive);
-    if let Standing::Active(member) = standing {
+    if let Standing::Active(member) = daemon.standing.close(LAST_CHANGE).await {
         member.shutdown().await;
     }
     // Another daemon may have taken the path meanwhile; then there is nothing to remove.

@@ -8,6 +8,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -19,9 +20,13 @@ use tonic::{body::Body, server::NamedService, service::Routes};
 use tower::{Service, ServiceExt, layer::layer_fn};
 
 use crate::{
-    daemon::{Daemon, Standing},
+    daemon::Daemon,
     local::Local,
+    standing::{Change, Standing},
 };
+
+/// How long a request waits for a member that starts anew.
+const PASSING: Duration = Duration::from_secs(20);
 
 /// Starts to listen; the future serves until it fails.
 pub fn serve(daemon: Arc<Daemon>, socket: &Path) -> Result<impl Future<Output = Result<()>> + use<>> {
@@ -66,6 +71,8 @@ impl Front {
                 Err(never) => match never {},
             };
         }
+        // Who stays a member is one again in a moment.
+        self.daemon.standing.settled(Change::is_passing, PASSING).await;
         let gate = match &*self.daemon.standing.read().await {
             Standing::Active(member) => member.seat.gate().ok_or_else(|| match member.is_manager() {
                 true => member.seat.error().unwrap_or_else(becoming_a_manager),
@@ -73,6 +80,7 @@ impl Front {
             }),
             Standing::Inactive => Err(not_in_a_swarm()),
             Standing::Failed(error) => Err(error.clone()),
+            Standing::Changing(change) => Err(change.refusal()),
         };
         match gate {
             Ok(gate) => match gate.oneshot(request).await {

@@ -12,6 +12,7 @@ mod local;
 mod machine;
 mod metrics;
 mod paths;
+mod standing;
 mod swarm;
 
 use std::{process::ExitCode, time::Duration};

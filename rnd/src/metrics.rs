@@ -29,7 +29,7 @@ use worker::{
     worker::Worker,
 };
 
-use crate::daemon::{Daemon, Standing};
+use crate::{daemon::Daemon, standing::Standing};
 
 /// The form that Prometheus asks for.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -171,7 +171,7 @@ async fn collect(daemon: &Daemon) -> Registry {
                 manager_part(&mut numbers, &store);
             }
         }
-        Standing::Inactive | Standing::Failed(_) => {}
+        Standing::Inactive | Standing::Failed(_) | Standing::Changing(_) => {}
     }
     numbers.0
 }

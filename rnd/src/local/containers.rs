@@ -16,7 +16,7 @@ use worker::{
 };
 
 use super::{Local, Reply, refused};
-use crate::daemon::Standing;
+use crate::standing::Standing;
 
 /// What this node itself knows of the networks of its containers.
 #[derive(Default)]
@@ -34,7 +34,7 @@ impl Local {
             Standing::Active(member) => {
                 Known { assigned: member.worker.assigned(), network: member.worker.network_status() }
             }
-            Standing::Inactive | Standing::Failed(_) => Known::default(),
+            Standing::Inactive | Standing::Failed(_) | Standing::Changing(_) => Known::default(),
         }
     }
 

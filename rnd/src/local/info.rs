@@ -4,7 +4,7 @@ use proto::{model::Role, pb};
 use worker::runtime::{ContainerState, Runtime};
 
 use super::Local;
-use crate::daemon::Standing;
+use crate::standing::Standing;
 
 impl Local {
     pub(super) fn version_reply(&self) -> pb::VersionReply {
@@ -49,6 +49,9 @@ impl Local {
     async fn swarm_info(&self, warnings: &mut Vec<String>) -> pb::SwarmInfo {
         match &*self.daemon.standing.read().await {
             Standing::Inactive => pb::SwarmInfo { state: "inactive".into(), ..Default::default() },
+            Standing::Changing(change) => {
+                pb::SwarmInfo { state: "pending".into(), error: change.to_string(), ..Default::default() }
+            }
             Standing::Failed(_) if self.daemon.grounds.is_locked() => {
                 pb::SwarmInfo { state: "locked".into(), ..Default::default() }
             }

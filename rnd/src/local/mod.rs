@@ -10,7 +10,7 @@ mod info;
 mod networks;
 mod standalone;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use certs::{LockError, UnlockKey};
 use futures::stream::BoxStream;
@@ -22,13 +22,15 @@ use tonic::{Request, Response, Status, Streaming};
 use worker::runtime::RuntimeError;
 
 use crate::{
-    daemon::{Daemon, Standing},
-    swarm::Member,
+    daemon::Daemon,
+    standing::{Change, Standing},
+    swarm::{self, Member},
 };
 
 type Reply<T> = Result<Response<T>, Status>;
 
-/// The service.
+/// The service. Cheap to clone.
+#[derive(Clone)]
 pub struct Local {
     daemon: Arc<Daemon>,
 }
@@ -40,100 +42,127 @@ impl Local {
     }
 
     async fn swarm_init(&self, request: pb::SwarmInitRequest) -> Result<pb::SwarmInitReply, ApiError> {
-        let mut standing = self.daemon.standing.write().await;
-        if request.force_new_cluster
-            && let Standing::Active(_) = &*standing
-        {
-            return self.start_over(&mut standing, request).await;
+        let daemon = self.daemon.clone();
+        if request.force_new_cluster && matches!(&*daemon.standing.read().await, Standing::Active(_)) {
+            return self.start_over(request).await;
         }
-        vacant(&standing)?;
-        let member = Box::new(self.daemon.grounds.init(request).await?);
-        let reply = initialised(&member);
-        *standing = Standing::Active(member);
-        Ok(reply)
+        let init = async move |standing| match daemon.grounds.init(request).await {
+            Ok(member) => {
+                let reply = initialised(&member);
+                (Standing::Active(Box::new(member)), Ok(reply))
+            }
+            Err(error) => (standing, Err(error)),
+        };
+        self.daemon.standing.change(Change::Initialising, vacant, init).await
     }
 
     /// `swarm init --force-new-cluster`.
-    async fn start_over(
-        &self,
-        standing: &mut Standing,
-        request: pb::SwarmInitRequest,
-    ) -> Result<pb::SwarmInitReply, ApiError> {
-        let member = match std::mem::replace(standing, Standing::Inactive) {
-            Standing::Active(member) if member.is_manager() => member,
-            other => {
-                *standing = other;
-                return Err(crate::front::not_a_manager());
+    async fn start_over(&self, request: pb::SwarmInitRequest) -> Result<pb::SwarmInitReply, ApiError> {
+        let daemon = self.daemon.clone();
+        let is_manager = |standing: &Standing| match standing {
+            Standing::Active(member) if member.is_manager() => Ok(()),
+            _ => Err(crate::front::not_a_manager()),
+        };
+        let start_over = async move |standing| {
+            let Standing::Active(member) = standing else {
+                return (standing, Err(crate::front::not_a_manager()));
+            };
+            match daemon.grounds.start_over(member, &request).await {
+                Ok(member) => {
+                    let reply = initialised(&member);
+                    (Standing::Active(member), Ok(reply))
+                }
+                Err((Some(member), error)) => (Standing::Active(member), Err(error)),
+                Err((None, error)) => (Standing::Failed(error.clone()), Err(error)),
             }
         };
-        match self.daemon.grounds.start_over(member, &request).await {
-            Ok(member) => {
-                let reply = initialised(&member);
-                *standing = Standing::Active(member);
-                Ok(reply)
-            }
-            Err((Some(member), error)) => {
-                *standing = Standing::Active(member);
-                Err(error)
-            }
-            Err((None, error)) => {
-                *standing = Standing::Failed(error.clone());
-                Err(error)
-            }
-        }
+        self.daemon.standing.change(Change::StartingOver, is_manager, start_over).await
     }
 
     async fn swarm_join(&self, request: pb::SwarmJoinRequest) -> Result<pb::SwarmJoinReply, ApiError> {
-        let mut standing = self.daemon.standing.write().await;
-        vacant(&standing)?;
-        let member = self.daemon.grounds.join(request).await?;
-        let reply = pb::SwarmJoinReply {
-            node_id: member.node_id().to_string(),
-            role: member.identity.current().role().into(),
+        let daemon = self.daemon.clone();
+        let join = async move |standing| match daemon.grounds.join(request).await {
+            Ok(member) => {
+                let reply = pb::SwarmJoinReply {
+                    node_id: member.node_id().to_string(),
+                    role: member.identity.current().role().into(),
+                };
+                (Standing::Active(Box::new(member)), Ok(reply))
+            }
+            Err(error) => (standing, Err(error)),
         };
-        *standing = Standing::Active(Box::new(member));
-        Ok(reply)
+        self.daemon.standing.change(Change::Joining, vacant, join).await
     }
 
-    async fn swarm_unlock(&self, key: &str) -> Result<(), ApiError> {
-        let mut standing = self.daemon.standing.write().await;
-        match &*standing {
-            Standing::Inactive => return Err(ApiError::precondition("This node is not part of a swarm")),
-            Standing::Failed(_) if self.daemon.grounds.is_locked() => {}
-            Standing::Active(_) | Standing::Failed(_) => {
-                return Err(ApiError::precondition("swarm is not locked"));
+    async fn swarm_unlock(&self, key: String) -> Result<(), ApiError> {
+        let daemon = self.daemon.clone();
+        let grounds = &self.daemon.grounds;
+        let locked = |standing: &Standing| match standing {
+            Standing::Inactive => Err(ApiError::precondition("This node is not part of a swarm")),
+            Standing::Failed(_) if grounds.is_locked() => Ok(()),
+            Standing::Active(_) | Standing::Failed(_) | Standing::Changing(_) => {
+                Err(ApiError::precondition("swarm is not locked"))
             }
-        }
-        let key = key.parse::<UnlockKey>().map_err(|e| ApiError::invalid(e.to_string()))?;
-        match self.daemon.grounds.resume(Some(key)).await? {
-            Some(member) => {
-                *standing = Standing::Active(Box::new(member));
-                Ok(())
+        };
+        let unlock = async move |standing| {
+            let key = match key.parse::<UnlockKey>() {
+                Ok(key) => key,
+                Err(error) => return (standing, Err(ApiError::invalid(error.to_string()))),
+            };
+            match daemon.grounds.resume(Some(key)).await {
+                Ok(Some(member)) => (Standing::Active(Box::new(member)), Ok(())),
+                Ok(None) => (standing, Err(ApiError::precondition("This node is not part of a swarm"))),
+                Err(error) => (standing, Err(error)),
             }
-            None => Err(ApiError::precondition("This node is not part of a swarm")),
-        }
+        };
+        self.daemon.standing.change(Change::Unlocking, locked, unlock).await
     }
 
     async fn swarm_leave(&self, force: bool) -> Result<(), ApiError> {
-        let mut standing = self.daemon.standing.write().await;
-        match std::mem::replace(&mut *standing, Standing::Inactive) {
-            Standing::Inactive => return Err(ApiError::precondition("This node is not part of a swarm")),
-            Standing::Failed(error) if !force => {
-                *standing = Standing::Failed(error.clone());
-                return Err(error);
-            }
-            Standing::Failed(_) => {}
-            Standing::Active(member) => match member.leave(force).await {
-                Ok(()) => {}
-                Err((Some(member), error)) => {
-                    *standing = Standing::Active(member);
-                    return Err(error);
-                }
-                Err((None, error)) => tracing::warn!(%error, "leaving the swarm"),
-            },
+        // Who has interrupted `swarm join`, and leaves, means that one: as with Docker, no error says that it is still under way.
+        self.daemon.standing.settled(|change| change != Change::Leaving, UNDER_WAY).await;
+        // Refused without a change that others would have to wait for.
+        let refused = match &*self.daemon.standing.read().await {
+            Standing::Active(member) if member.is_manager() && !force => Some(member.seat.gate()),
+            _ => None,
+        };
+        if let Some(gate) = refused {
+            return Err(swarm::refusal(gate).await);
         }
-        self.daemon.grounds.forget().map_err(|e| ApiError::internal(format!("{e:#}")))
+        let daemon = self.daemon.clone();
+        let member = |standing: &Standing| match standing {
+            Standing::Inactive => Err(ApiError::precondition("This node is not part of a swarm")),
+            Standing::Failed(error) if !force => Err(error.clone()),
+            Standing::Active(_) | Standing::Failed(_) | Standing::Changing(_) => Ok(()),
+        };
+        let leave = async move |standing| {
+            if let Standing::Active(member) = standing {
+                match member.leave(force).await {
+                    Ok(()) => {}
+                    Err((Some(member), error)) => return (Standing::Active(member), Err(error)),
+                    Err((None, error)) => tracing::warn!(%error, "leaving the swarm"),
+                }
+            }
+            match daemon.grounds.forget() {
+                Ok(()) => (Standing::Inactive, Ok(())),
+                Err(error) => {
+                    let error = ApiError::internal(format!("{error:#}"));
+                    // What is still there would be a swarm again at the next start.
+                    (Standing::Failed(error.clone()), Err(error))
+                }
+            }
+        };
+        self.daemon.standing.change(Change::Leaving, member, leave).await
     }
+}
+
+/// How long `swarm leave` waits for a join that is under way: as long as one may take.
+const UNDER_WAY: Duration = Duration::from_secs(120);
+
+/// Does something in a task of its own: when the client goes away, what has been begun comes to its end all the same, with locks and
+/// clean-up.
+async fn to_its_end<T: Send + 'static>(work: impl Future<Output = Reply<T>> + Send + 'static) -> Reply<T> {
+    tokio::spawn(work).await.unwrap_or_else(|e| Err(ApiError::internal(e.to_string()).into()))
 }
 
 fn initialised(member: &Member) -> pb::SwarmInitReply {
@@ -154,7 +183,7 @@ fn vacant(standing: &Standing) -> Result<(), ApiError> {
     match standing {
         Standing::Inactive => Ok(()),
         Standing::Failed(error) if error.message == LockError::Locked.to_string() => Err(error.clone()),
-        Standing::Active(_) | Standing::Failed(_) => Err(ApiError::precondition(
+        Standing::Active(_) | Standing::Failed(_) | Standing::Changing(_) => Err(ApiError::precondition(
             "This node is already part of a swarm. Use \"rnctl swarm leave\" to leave this swarm and join another one.",
         )),
     }
@@ -195,12 +224,13 @@ impl local_server::Local for Local {
     }
 
     async fn swarm_unlock(&self, request: Request<pb::SwarmUnlockRequest>) -> Reply<pb::SwarmUnlockReply> {
-        self.swarm_unlock(&request.get_ref().key).await?;
+        self.swarm_unlock(request.into_inner().key).await?;
         Ok(Response::new(pb::SwarmUnlockReply {}))
     }
 
     async fn import(&self, request: Request<Streaming<pb::ImportRequest>>) -> Reply<pb::ImportReply> {
-        self.import_image(request.into_inner()).await
+        let local = self.clone();
+        to_its_end(async move { local.import_image(request.into_inner()).await }).await
     }
 
     async fn list_images(&self, _: Request<pb::ListImagesRequest>) -> Reply<pb::ListImagesReply> {
@@ -209,11 +239,13 @@ impl local_server::Local for Local {
     }
 
     async fn remove_image(&self, request: Request<pb::RemoveImageRequest>) -> Reply<pb::RemoveImageReply> {
-        self.remove_image(request.into_inner()).await
+        let local = self.clone();
+        to_its_end(async move { local.remove_image(request.into_inner()).await }).await
     }
 
     async fn load(&self, request: Request<Streaming<pb::LoadRequest>>) -> Reply<pb::LoadReply> {
-        self.load_images(request.into_inner()).await
+        let local = self.clone();
+        to_its_end(async move { local.load_images(request.into_inner()).await }).await
     }
 
     async fn tag_image(&self, request: Request<pb::TagImageRequest>) -> Reply<pb::TagImageReply> {
@@ -221,7 +253,8 @@ impl local_server::Local for Local {
     }
 
     async fn prune_images(&self, request: Request<pb::PruneImagesRequest>) -> Reply<pb::PruneImagesReply> {
-        self.prune_images(request.into_inner()).await
+        let local = self.clone();
+        to_its_end(async move { local.prune_images(request.into_inner()).await }).await
     }
 
     async fn pull_image(&self, request: Request<pb::PullImageRequest>) -> Reply<Self::PullImageStream> {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use worker::runtime::Runtime;
 
 use super::Local;
-use crate::{daemon::Standing, swarm::Member};
+use crate::{standing::Standing, swarm::Member};
 
 impl Local {
     /// The gateway bridge, once there is one, and the overlays in use here; `ingress` is always in use.

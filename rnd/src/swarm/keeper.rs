@@ -15,6 +15,7 @@ use proto::{
     pb::{self, control_client::ControlClient},
 };
 use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
 use worker::agent::AgentStatus;
 
 use super::{Places, seat::Seat};
@@ -63,8 +64,8 @@ struct Memory {
 }
 
 impl Keeper {
-    /// Never ends by itself.
-    pub async fn run(mut self) {
+    /// Goes on until `stop`, between two steps.
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut memory = Memory::default();
         let mut identity = self.identity.subscribe();
         let mut tick = tokio::time::interval(PERIOD);
@@ -72,8 +73,10 @@ impl Keeper {
         loop {
             self.keep(&mut memory);
             self.settle_seat(&mut memory).await;
-            self.settle_certificate(&mut memory).await;
+            // To ask for a certificate may be broken off; to sit down or rise may not.
+            stop.run_until_cancelled(self.settle_certificate(&mut memory)).await;
             tokio::select! {
+                () = stop.cancelled() => return,
                 _ = tick.tick() => {}
                 Ok(()) = identity.changed() => {}
                 Ok(()) = self.session.changed() => {}
@@ -173,6 +176,14 @@ impl Keeper {
                 }
                 memory.astray = None;
                 tracing::warn!("the managers do not count this one among them; joining them anew");
+                // With a certificate of the state that wants it back: by an older one, managers that lag would take it for demoted.
+                if let Ok(renewed) = self.renew(&me).await {
+                    let stays = renewed.role() == Role::Manager;
+                    self.identity.replace(renewed);
+                    if !stays {
+                        return;
+                    }
+                }
                 self.seat.retake(Start::Joining(self.places.managers())).await
             }
         };

@@ -10,12 +10,18 @@ use proto::{
     pb::{self, control_client::ControlClient},
 };
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use worker::worker::Worker;
 
-use super::{Membership, seat::Seat};
+use super::{Membership, keeper::Keeper, seat::Seat};
 
 /// How long `swarm leave` waits for what the managers know of each other.
 const ASK: Duration = Duration::from_secs(4);
+
+/// How long what the keeper is at may take when the daemon stops: it is taken up again at the next start.
+const BRIEFLY: Duration = Duration::from_secs(3);
+/// The same when the node leaves: as long as taking a seat may take.
+const WHOLLY: Duration = Duration::from_secs(60);
 
 /// This node as a member of a swarm.
 pub struct Member {
@@ -27,7 +33,7 @@ pub struct Member {
     pub seat: Seat,
     /// Its worker.
     pub worker: Worker,
-    pub(super) keeper: JoinHandle<()>,
+    pub(super) keeper: Keeping,
 }
 
 impl Member {
@@ -43,7 +49,7 @@ impl Member {
 
     /// Stops; containers and their network go on.
     pub async fn shutdown(self) {
-        end(self.keeper).await;
+        self.keeper.end(BRIEFLY).await;
         self.worker.shutdown().await;
         self.seat.leave().await;
     }
@@ -61,11 +67,12 @@ impl Member {
     /// # Errors
     /// Refused: then the member goes on and comes back with the error. Or something is left behind.
     pub async fn leave(self, force: bool) -> Result<(), (Option<Box<Self>>, ApiError)> {
+        // It may have become one a moment ago.
         if self.is_manager() && !force {
             let error = refusal(self.seat.gate()).await;
             return Err((Some(Box::new(self)), error));
         }
-        end(self.keeper).await;
+        self.keeper.end(WHOLLY).await;
         let members = self.seat.store().map(|store| store.metrics().members.len());
         if members.is_some_and(|n| n > 1) {
             match tokio::time::timeout(Duration::from_secs(10), self.seat.resign()).await {
@@ -80,15 +87,34 @@ impl Member {
     }
 }
 
-/// Ends a task and waits for that: it must not write a file that is being removed.
-async fn end(task: JoinHandle<()>) {
-    task.abort();
-    // Cancelled, which is what was wanted.
-    let _ = task.await;
+/// A keeper at work.
+pub(super) struct Keeping {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Keeping {
+    /// Sets it to work.
+    pub(super) fn begin(keeper: Keeper) -> Self {
+        let stop = CancellationToken::new();
+        Self { task: tokio::spawn(keeper.run(stop.clone())), stop }
+    }
+
+    /// Ends it and waits for that: it must not write a file that is being removed. What it has begun it does to its end, if that comes
+    /// within `patience`: a seat half taken would be counted on by the other managers.
+    async fn end(mut self, patience: Duration) {
+        self.stop.cancel();
+        if tokio::time::timeout(patience, &mut self.task).await.is_err() {
+            tracing::warn!("what was being done for this node's place among the managers is broken off");
+            self.task.abort();
+            // Cancelled, which is what was wanted.
+            let _ = self.task.await;
+        }
+    }
 }
 
 /// Why a manager does not simply leave (wording as Docker's).
-async fn refusal(gate: Option<Gate>) -> ApiError {
+pub async fn refusal(gate: Option<Gate>) -> ApiError {
     let counted = match gate {
         Some(gate) => {
             let mut control = ControlClient::new(gate);

@@ -21,8 +21,8 @@ use std::{
 
 use anyhow::Context;
 use certs::{
-    CertificateDir, JoinToken, LockError, SharedIdentity, UnlockKey, disk::DiskError, join,
-    transport::DialOptions,
+    CertificateDir, Connector, JoinToken, LockError, SharedIdentity, Target, UnlockKey, disk::DiskError,
+    join, transport::DialOptions,
 };
 use durable::PRIVATE;
 use manager::{
@@ -34,7 +34,7 @@ use manager::{
 use proto::{
     error::ApiError,
     model::{Availability, Role},
-    pb,
+    pb::{self, control_client::ControlClient},
 };
 use serde::{Deserialize, Serialize};
 use worker::{
@@ -50,11 +50,12 @@ use crate::{
     paths::Paths,
 };
 
-pub use member::Member;
+pub use member::{Member, refusal};
 pub use places::Places;
 
 use addresses::manager_addr;
 use keeper::Keeper;
+use member::Keeping;
 use seat::Seat;
 
 /// Port of the control plane, TCP.
@@ -63,6 +64,9 @@ const CONTROL_PORT: u16 = 2377;
 const GOSSIP_PORT: u16 = 7946;
 /// How long `swarm join` waits for the first session (Docker's client waits 20 s).
 const FIRST_SESSION: Duration = Duration::from_secs(20);
+
+/// How long the other managers may take to let go one that does not come up.
+const RESIGN: Duration = Duration::from_secs(10);
 
 /// How often the removal of a membership's files is tried again, and the pause before it.
 const FORGET_ATTEMPTS: u32 = 50;
@@ -259,6 +263,7 @@ impl Grounds {
             &request.data_path_addr,
             Some(first),
         )?;
+        self.can_gossip(&early)?;
         let joined =
             join::join(first, &token, availability, &self.machine.hostname, DialOptions::default()).await?;
         let membership = match joined.observed_addr {
@@ -276,7 +281,14 @@ impl Grounds {
             Role::Worker => None,
         };
         let files = self.certificates().with_unlock(lock);
-        let member = self.begin(membership, identity, files, Start::Joining(managers)).await?;
+        let begun = self.begin(membership, identity.clone(), files, Start::Joining(managers.clone())).await;
+        let member = match begun {
+            Ok(member) => member,
+            Err(error) => {
+                take_back(&managers, &identity).await;
+                return Err(error);
+            }
+        };
         let mut status = member.worker.watch_status();
         let session = status.wait_for(|s| s.synced);
         match tokio::time::timeout(FIRST_SESSION, session).await {
@@ -286,6 +298,18 @@ impl Grounds {
                 // Not undone: as with Docker, the node is a member and keeps trying.
                 tracing::warn!(%error, "joined, but no session with a manager yet");
                 Ok(member)
+            }
+        }
+    }
+
+    /// The port that every member needs is free, as far as one can tell before it is one.
+    fn can_gossip(&self, membership: &Membership) -> Result<(), ApiError> {
+        let addr = gossip_bind(membership.advertise_addr.ip());
+        match std::net::UdpSocket::bind(addr) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                Err(ApiError::precondition(format!("cannot listen for gossip on {addr}/udp: {error}"))
+                    .help("another program, or another daemon, uses the port"))
             }
         }
     }
@@ -334,7 +358,7 @@ impl Grounds {
             self.events.clone(),
         );
         // After a restart the keeper goes on trying, while the node serves as the worker that it is too.
-        let again = matches!(start, Start::Again);
+        let (again, joining) = (matches!(start, Start::Again), matches!(start, Start::Joining(_)));
         let is_manager = identity.current().role() == Role::Manager;
         if is_manager && (!again || seat.has_state()) {
             match seat.take(start).await {
@@ -345,6 +369,10 @@ impl Grounds {
         let worker = match self.worker(&membership, &identity, is_manager).await {
             Ok(worker) => worker,
             Err(error) => {
+                if joining {
+                    // The managers have just begun to count on this one.
+                    let _ = tokio::time::timeout(RESIGN, seat.resign()).await;
+                }
                 seat.leave().await;
                 return Err(error);
             }
@@ -358,8 +386,7 @@ impl Grounds {
             status: worker.watch_status(),
             session: worker.watch_session(),
         };
-        let keeper = tokio::spawn(keeper.run());
-        Ok(Member { membership, identity, seat, worker, keeper })
+        Ok(Member { membership, identity, seat, worker, keeper: Keeping::begin(keeper) })
     }
 
     async fn worker(
@@ -376,7 +403,6 @@ impl Grounds {
             let ip = if listen.ip().is_unspecified() { advertise } else { listen.ip() };
             managers.insert(0, SocketAddr::new(ip, listen.port()));
         }
-        let any: IpAddr = Ipv6Addr::UNSPECIFIED.into();
         Worker::start(WorkerConfig {
             data_root: self.paths.data_root.clone(),
             exec_root: self.paths.exec_root.clone(),
@@ -384,10 +410,7 @@ impl Grounds {
             identity: identity.clone(),
             description: self.machine.describe(advertise, membership.data_path_addr, self.labels()),
             managers,
-            gossip_bind: SocketAddr::new(
-                if advertise.is_ipv4() { [0, 0, 0, 0].into() } else { any },
-                GOSSIP_PORT,
-            ),
+            gossip_bind: gossip_bind(advertise),
             gossip_advertise: SocketAddr::new(advertise, GOSSIP_PORT),
             data_path_addr: membership.data_path_addr,
             data_path_port: membership.data_path_port,
@@ -428,5 +451,32 @@ impl Grounds {
             WorkerDir::open(&self.paths.data_root)?.clear()?;
         }
         Ok(())
+    }
+}
+
+/// Where a node with this address listens for gossip.
+fn gossip_bind(advertise: IpAddr) -> SocketAddr {
+    let any = if advertise.is_ipv4() { [0, 0, 0, 0].into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    SocketAddr::new(any, GOSSIP_PORT)
+}
+
+/// The managers made a node of this one, which then did not come up as a manager: they forget it. A worker may not ask for that, and
+/// has nothing to fail at.
+async fn take_back(managers: &[SocketAddr], identity: &SharedIdentity) {
+    if identity.current().role() != Role::Manager {
+        return;
+    }
+    let key = identity.current().node_id().to_string();
+    for manager in managers {
+        let asked = async {
+            let channel = Connector::member(identity.clone()).connect(Target::manager(*manager)).await?;
+            let request = pb::RemoveRequest { key: key.clone(), force: true };
+            ControlClient::new(channel).remove_node(request).await.map_err(ApiError::from)
+        };
+        match tokio::time::timeout(RESIGN, asked).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => tracing::warn!(%error, "the managers still list this node"),
+            Err(_) => tracing::warn!(%manager, "the managers still list this node: no answer"),
+        }
     }
 }
