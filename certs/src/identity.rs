@@ -10,11 +10,14 @@ use proto::model::{ClusterId, NodeId, Role};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, server::ParsedCertificate, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use tokio::sync::watch;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::{
+    oid_registry::OID_X509_SERIALNUMBER,
+    prelude::{FromDer, X509Certificate},
+};
 
 use crate::{
     CertError, RootDigest,
-    issue::role_name,
+    issue::{StateVersion, role_name},
     root::{certificates, time_of},
     tls,
 };
@@ -28,6 +31,8 @@ pub struct Peer {
     pub role: Role,
     /// The cluster that it belongs to.
     pub cluster_id: ClusterId,
+    /// The state of the cluster that gave it this role; the first of all where the certificate does not say.
+    pub version: StateVersion,
     /// The certificate holds from here, one hour before it was issued,
     pub not_before: SystemTime,
     /// to here.
@@ -47,7 +52,18 @@ impl Peer {
             .into_iter()
             .find(|role| role_name(*role) == unit)
             .ok_or_else(|| CertError::NotAMember(format!("organisational unit {unit:?} is not a role")))?;
+        let mut versions = name.iter_by_oid(&OID_X509_SERIALNUMBER).peekable();
+        let version = match versions.peek() {
+            None => StateVersion::default(),
+            Some(_) => {
+                let text = sole(versions, "serial number")?;
+                text.parse().map_err(|_| {
+                    CertError::NotAMember(format!("serial number {text:?} is no state of a cluster"))
+                })?
+            }
+        };
         Ok(Self {
+            version,
             node_id: node.parse().map_err(|e| CertError::NotAMember(format!("common name: {e}")))?,
             role,
             cluster_id: cluster.parse().map_err(|e| CertError::NotAMember(format!("organisation: {e}")))?,

@@ -1,8 +1,13 @@
 //! Signing requests and leaf certificates.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    num::ParseIntError,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
-use proto::model::{ClusterId, NodeId, Role};
+use proto::model::{ClusterId, NodeId, Revision, Role};
 use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
@@ -20,6 +25,34 @@ pub const fn role_name(role: Role) -> &'static str {
     match role {
         Role::Manager => "swarm-manager",
         Role::Worker => "swarm-worker",
+    }
+}
+
+/// The attribute of a subject's name that says which state the issuer went by: X.520's serialNumber.
+const VERSION: [u64; 4] = [2, 5, 4, 5];
+
+/// Which state of the cluster a certificate is of. Ordered: an epoch, which `--force-new-cluster` begins, counts before the raft index,
+/// which goes on from what one manager knew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StateVersion {
+    /// The cluster's epoch.
+    pub epoch: u64,
+    /// The raft index in it.
+    pub revision: Revision,
+}
+
+impl fmt::Display for StateVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.revision.0)
+    }
+}
+
+impl FromStr for StateVersion {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        let (epoch, revision) = text.split_once('.').unwrap_or(("", text));
+        Ok(Self { epoch: epoch.parse()?, revision: Revision(revision.parse()?) })
     }
 }
 
@@ -53,6 +86,19 @@ impl RootCa {
         validity: Duration,
         now: SystemTime,
     ) -> Result<String, CertError> {
+        self.issue_as_of(csr_pem, subject, StateVersion::default(), validity, now)
+    }
+
+    /// [`Self::issue`], saying which state of the cluster gave the subject its role: whoever knows a later one goes by that, and whoever
+    /// lags behind goes by the certificate. The default says nothing.
+    pub fn issue_as_of(
+        &self,
+        csr_pem: &str,
+        subject: &Subject,
+        version: StateVersion,
+        validity: Duration,
+        now: SystemTime,
+    ) -> Result<String, CertError> {
         let request = CertificateSigningRequestParams::from_pem(csr_pem)
             .map_err(|e| CertError::malformed("signing request", e))?;
         if request.params.is_ca != IsCa::NoCa && request.params.is_ca != IsCa::ExplicitNoCa {
@@ -69,6 +115,9 @@ impl RootCa {
         params.distinguished_name.push(DnType::CommonName, subject.node_id.as_str());
         params.distinguished_name.push(DnType::OrganizationalUnitName, role_name(subject.role));
         params.distinguished_name.push(DnType::OrganizationName, subject.cluster_id.as_str());
+        if version != StateVersion::default() {
+            params.distinguished_name.push(DnType::CustomDnType(VERSION.to_vec()), version.to_string());
+        }
         params.subject_alt_names = vec![
             SanType::DnsName(role_name(subject.role).try_into()?),
             SanType::DnsName(subject.node_id.as_str().try_into()?),
@@ -113,6 +162,22 @@ mod tests {
             );
             let life = peer.not_after.duration_since(peer.not_before).unwrap();
             assert_eq!(life, DEFAULT_VALIDITY + crate::root::BACKDATE);
+        }
+    }
+
+    #[test]
+    fn a_leaf_says_which_state_gave_its_role() {
+        let now = SystemTime::now();
+        let root = RootCa::create(now).unwrap();
+        for (epoch, revision) in [(0, 0), (0, 1), (3, 0), (u64::MAX, u64::MAX)] {
+            let (_, csr) = new_csr().unwrap();
+            let version = StateVersion { epoch, revision: Revision(revision) };
+            let cert =
+                root.issue_as_of(&csr, &subject(Role::Manager), version, DEFAULT_VALIDITY, now).unwrap();
+            assert_eq!(peer(&cert).version, version);
+        }
+        for bad in ["", "7", ".7", "1.", "1.x", "-1.2"] {
+            assert!(bad.parse::<StateVersion>().is_err(), "{bad}");
         }
     }
 

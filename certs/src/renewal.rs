@@ -38,6 +38,7 @@ mod tests {
             node_id: NodeId::random(),
             role: Role::Worker,
             cluster_id: ClusterId::random(),
+            version: Default::default(),
             not_before: issued - BACKDATE,
             not_after: issued + life,
         };

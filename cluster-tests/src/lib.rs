@@ -9,6 +9,7 @@
 //! * [`registry`]: Debian's docker-registry in a namespace, and what it takes to push to it.
 //! * [`storm`]: many clients at once, every request accounted for.
 //! * [`updates`]: a service that is replaced under a [`storm`].
+//! * [`intruder`]: one who speaks to managers as nodes do, with whatever certificate and headers; [`flood`]: many strangers at once.
 //! * [`wait`]: waiting for a condition, with the last reason it did not hold.
 //! * [`interrupt`]: an interrupt as an error, so that everything is torn down.
 //! * [`bench`]: what the benchmark programs (`benches/`) share.
@@ -18,9 +19,11 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod flood;
 pub mod host;
 pub mod image;
 pub mod interrupt;
+pub mod intruder;
 pub mod inventory;
 pub mod lan;
 pub mod probe;

@@ -192,6 +192,10 @@ impl Manager {
             store.shutdown().await;
             return Err(error.into());
         }
+        for node in store.read().nodes.values() {
+            let addrs = [node.status.addr, node.raft_addr.map(|a| a.ip())];
+            addrs.into_iter().flatten().for_each(|addr| listener.vouch(addr));
+        }
         let (stop, streams, cut) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let dispatcher = Dispatcher::new(store.clone());

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     task::{Context, Poll},
     time::{Duration, SystemTime},
@@ -11,7 +11,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::JoinSet,
-    time::{Sleep, sleep, timeout},
+    time::{Instant, Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::Stream;
@@ -20,6 +20,7 @@ use tonic::transport::{Server, server::Connected};
 
 use super::{
     KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
+    admission::{Known, Place, Places, Rate, Source},
     stack::{Acceptor, Socket},
 };
 use crate::{Peer, SharedIdentity};
@@ -29,8 +30,21 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the connection of a member with an expired certificate lasts: long enough to get a new one. The peer then dials again, with
 /// that one; else its every call on this connection would be refused for as long as it stands.
 const EXPIRED_CONNECTION: Duration = Duration::from_secs(2);
-/// Handshakes under way at once; beyond, clients wait in the kernel's backlog.
-const MAX_HANDSHAKES: usize = 256;
+/// Handshakes under way at once: in total, and for each source. None waits in the kernel's backlog, where it would hold up those
+/// behind it: the oldest of who has most is given up.
+const HANDSHAKES: (usize, usize) = (256, 32);
+/// Handshakes that a source may begin at once, and each second after that, before a member has proved itself from there. One costs
+/// about half a millisecond.
+const HANDSHAKE_RATE: (u32, u32) = (64, 32);
+/// Connections of those who have proved nothing: in total, and for each source. A joiner needs two, one after the other.
+const STRANGERS: (usize, usize) = (128, 16);
+/// How long such a connection lasts: longer than a token takes to be answered by managers that are busy.
+const STRANGERS_CONNECTION: Duration = Duration::from_secs(40);
+/// Calls under way on one connection. A manager passes on those of all workers that have found it, three standing ones each; the
+/// default of 200 would be full with 66 of them.
+const MAX_STREAMS: u32 = 100_000;
+/// Clients accepted in one go, before others have their turn.
+const ACCEPTED_AT_ONCE: usize = 64;
 /// Pause after a failed `accept`, which means that the process has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -43,7 +57,31 @@ pub struct ConnInfo {
     pub expired_peer: Option<Peer>,
     /// Where it dials from.
     pub remote: SocketAddr,
+    /// Ends the connection of one that is no member.
+    pub hang_up: HangUp,
 }
+
+/// Ends a connection.
+#[derive(Debug, Clone, Default)]
+pub struct HangUp(Option<CancellationToken>);
+
+impl HangUp {
+    /// Ends it now. Members' connections go on.
+    pub fn now(&self) {
+        if let Some(ended) = &self.0 {
+            ended.cancel();
+        }
+    }
+}
+
+// Says nothing of who is at the other end.
+impl PartialEq for HangUp {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for HangUp {}
 
 impl ConnInfo {
     fn new(presented: Option<Peer>, remote: SocketAddr, now: SystemTime) -> Self {
@@ -52,7 +90,12 @@ impl ConnInfo {
             presented => (None, presented),
         };
         // A dual-stack socket reports IPv4 clients as ::ffff:a.b.c.d; nobody else calls them so.
-        Self { peer, expired_peer, remote: SocketAddr::new(remote.ip().to_canonical(), remote.port()) }
+        Self {
+            peer,
+            expired_peer,
+            remote: SocketAddr::new(remote.ip().to_canonical(), remote.port()),
+            hang_up: HangUp::default(),
+        }
     }
 }
 
@@ -61,6 +104,7 @@ impl ConnInfo {
 pub struct Listener {
     tcp: Acceptor,
     identity: SharedIdentity,
+    known: Known,
 }
 
 impl Listener {
@@ -69,7 +113,12 @@ impl Listener {
         let tcp = Acceptor::bind(addr)
             .await
             .map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {addr}/tcp: {e}")))?;
-        Ok(Self { tcp, identity })
+        Ok(Self { tcp, identity, known: Known::default() })
+    }
+
+    /// A member is known to be at this address: nobody has to prove that before those that come from there may be many.
+    pub fn vouch(&self, addr: IpAddr) {
+        self.known.add(Source::of(addr));
     }
 
     /// Where it listens.
@@ -85,7 +134,19 @@ impl Listener {
 
     /// The same; `cut` ends the accepted connections too, whatever still goes on in them.
     pub fn incoming_until(self, cut: CancellationToken) -> Incoming {
-        Incoming { tcp: self.tcp, identity: self.identity, cut, handshakes: JoinSet::new(), pause: None }
+        Incoming {
+            tcp: self.tcp,
+            handshakes: JoinSet::new(),
+            pause: None,
+            rate: Rate::new(HANDSHAKE_RATE.0, HANDSHAKE_RATE.1),
+            door: Door {
+                identity: self.identity,
+                cut,
+                handshakes: Places::new(HANDSHAKES.0, HANDSHAKES.1),
+                strangers: Places::new(STRANGERS.0, STRANGERS.1),
+                known: self.known,
+            },
+        }
     }
 }
 
@@ -94,17 +155,28 @@ pub fn server_builder() -> Server {
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(Some(MAX_STREAMS))
 }
 
 /// Connections whose handshake is done.
 #[derive(Debug)]
 pub struct Incoming {
     tcp: Acceptor,
-    identity: SharedIdentity,
-    cut: CancellationToken,
     /// One task each, so that a stalled client holds up nobody.
     handshakes: JoinSet<Option<Conn>>,
     pause: Option<Pin<Box<Sleep>>>,
+    rate: Rate,
+    door: Door,
+}
+
+/// What handshakes have in common.
+#[derive(Debug, Clone)]
+struct Door {
+    identity: SharedIdentity,
+    cut: CancellationToken,
+    handshakes: Places,
+    strangers: Places,
+    known: Known,
 }
 
 impl Stream for Incoming {
@@ -124,9 +196,9 @@ impl Stream for Incoming {
 }
 
 impl Incoming {
-    /// Starts a handshake for each client that waits, up to [`MAX_HANDSHAKES`]; a finished one polls again.
+    /// Starts a handshake for each client that waits; a finished one polls again.
     fn poll_accept(&mut self, cx: &mut Context<'_>) {
-        while self.handshakes.len() < MAX_HANDSHAKES {
+        for _ in 0..ACCEPTED_AT_ONCE {
             if let Some(pause) = &mut self.pause {
                 if pause.as_mut().poll(cx).is_pending() {
                     return;
@@ -135,8 +207,13 @@ impl Incoming {
             }
             match self.tcp.poll_accept(cx) {
                 Poll::Ready(Ok((stream, remote))) => {
-                    let (identity, cut) = (self.identity.clone(), self.cut.clone());
-                    self.handshakes.spawn(async move { authenticated(stream, remote, &identity, cut).await });
+                    let source = Source::of(remote.ip());
+                    if !self.door.known.has(source) && !self.rate.allows(source, Instant::now()) {
+                        tracing::debug!(%remote, "too many connections from there; refused");
+                        continue;
+                    }
+                    let place = self.door.handshakes.take(source, &self.door.cut);
+                    self.handshakes.spawn(self.door.clone().admit(stream, remote, place));
                 }
                 Poll::Ready(Err(error)) => {
                     tracing::warn!(%error, "accept failed");
@@ -145,56 +222,72 @@ impl Incoming {
                 Poll::Pending => return,
             }
         }
+        // There may be more of them.
+        cx.waker().wake_by_ref();
     }
 }
 
-async fn authenticated(
-    stream: Socket,
-    remote: SocketAddr,
-    identity: &SharedIdentity,
-    cut: CancellationToken,
-) -> Option<Conn> {
-    match timeout(HANDSHAKE_TIMEOUT, handshake(stream, remote, identity, cut)).await {
-        Ok(Ok(connection)) => Some(connection),
-        Ok(Err(error)) => {
-            tracing::info!(%remote, %error, "connection refused");
-            None
+impl Door {
+    async fn admit(self, stream: Socket, remote: SocketAddr, place: Place) -> Option<Conn> {
+        let handshake = timeout(HANDSHAKE_TIMEOUT, self.handshake(stream, remote));
+        match place.ended().run_until_cancelled(handshake).await {
+            Some(Ok(Ok(connection))) => Some(connection),
+            Some(Ok(Err(error))) => {
+                // Of strangers there may be any number.
+                match self.known.has(Source::of(remote.ip())) {
+                    true => tracing::info!(%remote, %error, "connection refused"),
+                    false => tracing::debug!(%remote, %error, "connection refused"),
+                }
+                None
+            }
+            Some(Err(_)) => {
+                tracing::debug!(%remote, "handshake timed out");
+                None
+            }
+            None => {
+                tracing::debug!(%remote, "handshake given up for newer ones");
+                None
+            }
         }
-        Err(_) => {
-            tracing::debug!(%remote, "handshake timed out");
-            None
-        }
+    }
+
+    async fn handshake(&self, stream: Socket, remote: SocketAddr) -> io::Result<Conn> {
+        stream.set_nodelay()?;
+        let acceptor = TlsAcceptor::from(self.identity.current().server_config());
+        let io = acceptor.accept(stream).await?;
+        let leaf = io.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        // Signed by our root, and yet not a member's: nothing that we issue.
+        let presented = leaf.map(|der| Peer::from_der(der)).transpose().map_err(io::Error::other)?;
+        let now = SystemTime::now();
+        let mut info = ConnInfo::new(presented, remote, now);
+        let source = Source::of(remote.ip());
+        let (life, place) = match (&info.peer, &info.expired_peer) {
+            (Some(peer), _) => {
+                self.known.add(source);
+                (peer.not_after.duration_since(now).ok(), None)
+            }
+            (None, expired) => {
+                let life = if expired.is_some() { EXPIRED_CONNECTION } else { STRANGERS_CONNECTION };
+                (Some(life), Some(self.strangers.take(source, &self.cut)))
+            }
+        };
+        let cut = place.as_ref().map_or(&self.cut, Place::ended).clone();
+        info.hang_up = HangUp(place.as_ref().map(|place| place.ended().clone()));
+        let end = life.map(|life| Box::pin(sleep(life)));
+        Ok(Conn { io, info, end, cut: Box::pin(cut.cancelled_owned()), _place: place })
     }
 }
 
-async fn handshake(
-    stream: Socket,
-    remote: SocketAddr,
-    identity: &SharedIdentity,
-    cut: CancellationToken,
-) -> io::Result<Conn> {
-    stream.set_nodelay()?;
-    let acceptor = TlsAcceptor::from(identity.current().server_config());
-    let io = acceptor.accept(stream).await?;
-    let leaf = io.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    // Signed by our root, and yet not a member's: nothing that we issue.
-    let presented = leaf.map(|der| Peer::from_der(der)).transpose().map_err(io::Error::other)?;
-    let now = SystemTime::now();
-    let info = ConnInfo::new(presented, remote, now);
-    let life = match &info.expired_peer {
-        Some(_) => Some(EXPIRED_CONNECTION),
-        None => info.peer.as_ref().and_then(|peer| peer.not_after.duration_since(now).ok()),
-    };
-    Ok(Conn { io, info, end: life.map(|life| Box::pin(sleep(life))), cut: Box::pin(cut.cancelled_owned()) })
-}
-
-/// An accepted connection. It ends with the certificate that opened it, so that each request on it comes from a member in force.
+/// An accepted connection. It ends with the certificate that opened it, so that each request on it comes from a member in force; one
+/// without lasts for as long as joining may take.
 #[derive(Debug)]
 pub struct Conn {
     io: TlsStream<Socket>,
     info: ConnInfo,
     end: Option<Pin<Box<Sleep>>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// A stranger's place, free again with the connection.
+    _place: Option<Place>,
 }
 
 impl Connected for Conn {
@@ -214,7 +307,7 @@ impl AsyncRead for Conn {
         if self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::ConnectionAborted,
-                "the manager has stopped",
+                "the manager has stopped, or has too many connections of strangers",
             )));
         }
         if let Some(end) = &mut self.end
@@ -224,7 +317,7 @@ impl AsyncRead for Conn {
             self.info.peer = None;
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::ConnectionAborted,
-                "the peer's certificate expired",
+                "the peer's certificate expired, or it never showed one",
             )));
         }
         Pin::new(&mut self.io).poll_read(cx, buffer)

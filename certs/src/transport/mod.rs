@@ -1,5 +1,6 @@
 //! tonic over our own TLS: [`Listener`] accepts, [`Connector`] dials, both reading the [`crate::SharedIdentity`] at each handshake.
 
+pub mod admission;
 mod connector;
 mod error;
 mod listener;
@@ -7,7 +8,7 @@ pub mod stack;
 
 pub use connector::{Connector, DialOptions, Target};
 pub use error::{ConnectError, Refusal, explain, never_sent};
-pub use listener::{Conn, ConnInfo, HANDSHAKE_TIMEOUT, Incoming, Listener, server_builder};
+pub use listener::{Conn, ConnInfo, HANDSHAKE_TIMEOUT, HangUp, Incoming, Listener, server_builder};
 
 use std::time::Duration;
 

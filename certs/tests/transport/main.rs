@@ -24,6 +24,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
+use tonic::transport::Channel;
 
 #[tokio::test]
 async fn members_are_known_by_their_certificate() {
@@ -322,20 +323,66 @@ async fn a_peers_own_error_comes_through_and_a_lost_connection_is_named() {
     assert_eq!(error.kind, Kind::Unavailable, "{error}");
 }
 
+/// A connection from another address of this machine.
+async fn from_elsewhere(to: SocketAddr) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
 #[tokio::test]
 async fn stalled_clients_hold_up_nobody() {
     let cluster = Cluster::new();
     let server = serve(&cluster).await;
     let mut stalled = Vec::new();
-    for _ in 0..50 {
-        stalled.push(TcpStream::connect(server.addr).await.unwrap());
+    for _ in 0..300 {
+        stalled.push(from_elsewhere(server.addr).await);
     }
+    // From another address and from theirs, members and joiners.
     dial(&server, cluster.member(Role::Worker)).await.unwrap();
+    let joiner = Connector::joiner(cluster.root.cert_pem()).unwrap();
+    ask(joiner.connect(Target::manager(server.addr)).await.unwrap()).await.unwrap();
     // And they are dropped: reading ends instead of waiting for ever.
-    let mut rest = Vec::new();
-    let mut one = stalled.swap_remove(0);
-    let dropped = one.read_to_end(&mut rest);
-    assert!(tokio::time::timeout(Duration::from_secs(60), dropped).await.is_ok());
+    for mut one in stalled {
+        // A reset is an end too.
+        let _ = one.read_to_end(&mut Vec::new()).await;
+    }
+}
+
+#[tokio::test]
+async fn strangers_share_few_connections_and_members_do_not_count() {
+    let cluster = Cluster::new();
+    let server = serve(&cluster).await;
+    let target = Target::manager(server.addr);
+    let (member, joiner) = (
+        Connector::member(cluster.shared(Role::Worker)),
+        Connector::joiner(cluster.root.cert_pem()).unwrap(),
+    );
+    // The first member from an address vouches for it: no rate applies to those that follow.
+    let mut members = vec![member.connect(target.clone()).await.unwrap()];
+    // A call that is never answered lasts as long as its connection.
+    let hanging = async |channel: Channel| {
+        let request =
+            IssueCertificateRequest { token: UNANSWERED.into(), ..IssueCertificateRequest::default() };
+        CaClient::new(channel).issue_certificate(request).await
+    };
+    let first = joiner.connect(target.clone()).await.unwrap();
+    let mut evicted = Box::pin(hanging(first));
+    let mut strangers = Vec::new();
+    for _ in 0..40 {
+        tokio::select! {
+            _ = &mut evicted => break,
+            stranger = joiner.connect(target.clone()) => strangers.push(stranger.unwrap()),
+        }
+        members.push(member.connect(target.clone()).await.unwrap());
+        let stranger = strangers.last().unwrap().clone();
+        assert_eq!(ask(stranger).await.unwrap(), "anonymous from 127.0.0.1");
+    }
+    assert!(strangers.len() > 10, "there is room for some: {}", strangers.len());
+    assert!(strangers.len() < 40, "the oldest one made room");
+    for channel in members {
+        ask(channel).await.unwrap();
+    }
 }
 
 #[tokio::test]

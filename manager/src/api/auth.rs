@@ -1,13 +1,19 @@
 //! Who may call what: one table, with a row for each RPC of the protocol. What has no row is refused.
+//!
+//! First who has dialled is judged, by certificate and state ([`standing`]), and only a manager is then believed when it says that
+//! it speaks for somebody else.
 
 use std::net::SocketAddr;
 
-use certs::{ConnInfo, Peer};
+use certs::{ConnInfo, issue::StateVersion};
 use http::HeaderMap;
 use proto::{
     error::ApiError,
     model::{NodeId, Role},
 };
+
+use self::standing::Claim;
+pub use self::standing::{Counted, version};
 
 use crate::store::state::State;
 
@@ -99,6 +105,16 @@ pub const ROLES: &[(&str, Access)] = {
     ]
 };
 
+/// Services that the leader alone answers: managers pass them on to it. The others (`Raft`, and the root certificate) any manager
+/// answers, for who has dialled and nobody else.
+const LEADERS: [&str; 6] =
+    ["Control/", "Dispatcher/", "LogBroker/", "Logs/", "Membership/", "Ca/IssueCertificate"];
+
+/// Whether only the leader answers the RPC (`Service/Method`).
+pub fn is_leaders(rpc: &str) -> bool {
+    LEADERS.iter().any(|prefix| rpc.starts_with(prefix))
+}
+
 /// The package of our protocol, as it begins each path.
 const PACKAGE: &str = "/rn.v1.";
 
@@ -135,8 +151,10 @@ pub enum Origin {
     Node {
         /// Its common name.
         id: NodeId,
-        /// Its organisational unit.
+        /// The role that it has: its organisational unit's, unless the state has taken it away.
         role: Role,
+        /// The state that its certificate is of.
+        version: StateVersion,
     },
 }
 
@@ -170,10 +188,16 @@ const FORWARDED_FOR: &str = "rn-forwarded-for";
 const FORWARDED_NODE: &str = "rn-forwarded-node";
 /// Header: that node's role.
 const FORWARDED_ROLE: &str = "rn-forwarded-role";
+/// Header: the state that the node's certificate is of.
+const FORWARDED_VERSION: &str = "rn-forwarded-version";
+/// What all of them begin with.
+const FORWARDED: &str = "rn-forwarded-";
 
-/// Decides whether a request that came over the network may go on, and for whom it speaks.
+/// Decides whether a request that came over the network may go on, and for whom it speaks. `counted` says whether raft counts on a
+/// node.
 pub fn authorize(
     state: &State,
+    counted: Counted<'_>,
     conn: Option<&ConnInfo>,
     path: &str,
     headers: &HeaderMap,
@@ -184,83 +208,92 @@ pub fn authorize(
     let Some(conn) = conn else {
         return Err(ApiError::internal("the connection carries no TLS identity"));
     };
-    let direct = Caller {
-        origin: match (&conn.peer, &conn.expired_peer) {
-            (Some(peer), _) => admitted(state, peer)?,
-            // Good for asking for the next one, which is what the anonymous calls are for.
-            (None, Some(expired)) if access == Access::Anonymous => admitted(state, expired)?,
-            (None, Some(expired)) => return Err(outdated(expired)),
-            (None, None) => Origin::Anonymous,
-        },
-        remote: Some(conn.remote),
-        forwarded: false,
+    let passed_on = headers.keys().any(|name| name.as_str().starts_with(FORWARDED));
+    let claim = match (&conn.peer, &conn.expired_peer) {
+        (Some(peer), _) => Some(Claim::of(peer)),
+        // Good for asking for the next one, which is what the anonymous calls are for.
+        (None, Some(expired)) if access == Access::Anonymous && !passed_on => Some(Claim::of(expired)),
+        (None, Some(expired)) => return Err(standing::outdated(expired)),
+        (None, None) => None,
     };
-    let caller = forwarded(direct, headers)?;
-    if let Origin::Node { id, .. } = &caller.origin {
-        not_removed(state, id)?;
-    }
+    // Managers speak raft with each other for as long as raft counts on them, whatever the tables say by then.
+    let rpc = rpc(path).unwrap_or(path);
+    let counts = |id: &NodeId| rpc.starts_with("Raft/") && counted(id);
+    let sender = match &claim {
+        Some(claim) => claim.judged(state, &counts)?,
+        None => Origin::Anonymous,
+    };
+    let direct = Caller { origin: sender, remote: Some(conn.remote), forwarded: false };
+    let (caller, claim) = match passed_on {
+        false => (direct, claim),
+        true => {
+            speaks_for_others(rpc, &direct, claim.as_ref())?;
+            forwarded(state, direct, headers)?
+        }
+    };
     let allowed = match (access, &caller.origin) {
         (Access::Anonymous, _) => true,
         (Access::Node, Origin::Node { .. }) => true,
         (Access::Manager, Origin::Node { role, .. }) => *role == Role::Manager,
         (Access::Node | Access::Manager, _) | (Access::LocalOnly, _) => false,
     };
-    if allowed { Ok(caller) } else { Err(refusal(access, path, &caller.origin)) }
+    if allowed { Ok(caller) } else { Err(refusal(access, rpc, &caller.origin, claim.as_ref())) }
 }
 
-fn admitted(state: &State, peer: &Peer) -> Result<Origin, ApiError> {
-    // A manager that has just joined has no state yet: then the certificate's signature, checked by TLS, is what counts.
-    if let Some(cluster) = &state.cluster
-        && cluster.id != peer.cluster_id
-    {
-        return Err(ApiError::denied(format!(
-            "the certificate of node {} belongs to swarm {}, not to this one ({})",
-            peer.node_id, peer.cluster_id, cluster.id
-        ))
-        .help("leave that swarm on the node (rnctl swarm leave), then join this one"));
+/// Another manager may speak for a caller, to the leader; nobody else, and nowhere else.
+fn speaks_for_others(rpc: &str, direct: &Caller, claim: Option<&Claim>) -> Result<(), ApiError> {
+    match &direct.origin {
+        Origin::Node { role: Role::Manager, .. } if is_leaders(rpc) => Ok(()),
+        Origin::Node { role: Role::Manager, .. } => {
+            Err(ApiError::denied(format!("{rpc} is answered by each manager itself, and not passed on")))
+        }
+        Origin::Node { id, .. } if claim.is_some_and(|c| c.role == Role::Manager) => {
+            Err(standing::demoted(id, &format!("may not pass on {rpc}")))
+        }
+        Origin::Node { .. } | Origin::Anonymous | Origin::Local => {
+            Err(ApiError::denied("only a manager may pass on the requests of others"))
+        }
     }
-    Ok(Origin::Node { id: peer.node_id.clone(), role: peer.role })
 }
 
-fn outdated(peer: &Peer) -> ApiError {
-    ApiError::denied(format!("the certificate of node {} has expired", peer.node_id))
-        .help("the node renews it by itself; compare the clocks of the machines if that does not happen")
-}
-
-fn not_removed(state: &State, id: &NodeId) -> Result<(), ApiError> {
-    let removed = state.cluster.as_ref().is_some_and(|c| c.removed_nodes.contains(id));
-    if removed {
-        return Err(ApiError::denied(format!("node {id} was removed from the swarm"))
-            .help("rnctl swarm leave --force on that node, then join again with a token"));
-    }
-    Ok(())
-}
-
-/// Another manager may speak for a caller; nobody else.
-fn forwarded(direct: Caller, headers: &HeaderMap) -> Result<Caller, ApiError> {
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    let Some(remote) = text(FORWARDED_FOR) else { return Ok(direct) };
-    if !matches!(direct.origin, Origin::Node { role: Role::Manager, .. }) {
-        return Err(ApiError::denied("only a manager may pass on the requests of others"));
-    }
+/// Whom a manager speaks for, and what that one's certificate said.
+fn forwarded(
+    state: &State,
+    direct: Caller,
+    headers: &HeaderMap,
+) -> Result<(Caller, Option<Claim>), ApiError> {
     let malformed = || ApiError::invalid("a manager passed on a request with malformed headers");
-    let origin = match (text(FORWARDED_NODE), text(FORWARDED_ROLE)) {
-        (Some(id), Some(role)) => Origin::Node {
-            id: id.parse().map_err(|_| malformed())?,
+    let text = |name: &str| headers.get(name).map(|v| v.to_str().map_err(|_| malformed())).transpose();
+    let claim = match (text(FORWARDED_NODE)?, text(FORWARDED_ROLE)?, text(FORWARDED_VERSION)?) {
+        (Some(id), Some(role), version) => Some(Claim {
+            node: id.parse().map_err(|_| malformed())?,
             role: match role {
                 "manager" => Role::Manager,
                 "worker" => Role::Worker,
                 _ => return Err(malformed()),
             },
-        },
-        (None, None) => Origin::Anonymous,
+            version: match version {
+                Some(version) => version.parse().map_err(|_| malformed())?,
+                None => StateVersion::default(),
+            },
+            cluster: None,
+        }),
+        (None, None, None) => None,
         _ => return Err(malformed()),
     };
-    // The user of the other manager's own socket: that manager's identity is the authority.
-    if remote == "local" {
-        return Ok(Caller { forwarded: true, ..direct });
+    match (text(FORWARDED_FOR)?, claim) {
+        (None, _) => Err(malformed()),
+        // The user of the other manager's own socket: that manager's identity is the authority.
+        (Some("local"), _) => Ok((Caller { forwarded: true, ..direct }, None)),
+        (Some(remote), claim) => {
+            let remote = Some(remote.parse().map_err(|_| malformed())?);
+            let origin = match &claim {
+                Some(claim) => claim.judged(state, &|_| false)?,
+                None => Origin::Anonymous,
+            };
+            Ok((Caller { origin, remote, forwarded: true }, claim))
+        }
     }
-    Ok(Caller { origin, remote: Some(remote.parse().map_err(|_| malformed())?), forwarded: true })
 }
 
 /// Writes who `caller` is into the headers of a request that goes on to the leader.
@@ -269,35 +302,42 @@ pub fn stamp(caller: &Caller, headers: &mut HeaderMap) -> Result<(), ApiError> {
         http::HeaderValue::from_str(text)
             .map_err(|_| ApiError::internal(format!("{text:?} is not a header value")))
     };
-    for name in [FORWARDED_FOR, FORWARDED_NODE, FORWARDED_ROLE] {
+    for name in [FORWARDED_FOR, FORWARDED_NODE, FORWARDED_ROLE, FORWARDED_VERSION] {
         headers.remove(name);
     }
     match caller.remote {
         Some(remote) => headers.insert(FORWARDED_FOR, value(&remote.to_string())?),
         None => headers.insert(FORWARDED_FOR, value("local")?),
     };
-    if let Origin::Node { id, role } = &caller.origin {
+    if let Origin::Node { id, role, version } = &caller.origin {
         headers.insert(FORWARDED_NODE, value(id.as_str())?);
         headers.insert(FORWARDED_ROLE, value(role.as_str())?);
+        headers.insert(FORWARDED_VERSION, value(&version.to_string())?);
     }
     Ok(())
 }
 
-fn refusal(access: Access, path: &str, origin: &Origin) -> ApiError {
+fn refusal(access: Access, rpc: &str, origin: &Origin, claim: Option<&Claim>) -> ApiError {
     let who = match origin {
         Origin::Local => "the local socket".to_owned(),
         Origin::Anonymous => "a caller without a certificate".to_owned(),
-        Origin::Node { id, role } => format!("{role} {id}"),
+        Origin::Node { id, role, .. } => format!("{role} {id}"),
     };
-    let rpc = rpc(path).unwrap_or(path);
-    match access {
-        Access::LocalOnly => ApiError::denied(format!("{rpc} is answered on the daemon's own socket only")),
-        Access::Manager => ApiError::denied(format!("{rpc} is for managers, and was called by {who}"))
+    match (access, origin) {
+        (Access::LocalOnly, _) => {
+            ApiError::denied(format!("{rpc} is answered on the daemon's own socket only"))
+        }
+        (Access::Manager, Origin::Node { id, .. }) if claim.is_some_and(|c| c.role == Role::Manager) => {
+            standing::demoted(id, &format!("may not call {rpc}"))
+        }
+        (Access::Manager, _) => ApiError::denied(format!("{rpc} is for managers, and was called by {who}"))
             .help("worker nodes can't be used to view or modify cluster state; run this on a manager, or promote the node"),
-        Access::Node | Access::Anonymous => ApiError::denied(format!("{rpc} is for nodes of the swarm, and was called by {who}"))
+        (Access::Node | Access::Anonymous, _) => ApiError::denied(format!("{rpc} is for nodes of the swarm, and was called by {who}"))
             .help("join first: rnctl swarm join --token TOKEN HOST:PORT"),
     }
 }
+
+mod standing;
 
 #[cfg(test)]
 mod tests;

@@ -23,12 +23,11 @@ use tokio::time::{Instant, timeout};
 use tonic::{body::Body, service::Routes, transport::Channel};
 use tower::{Service, ServiceExt};
 
-use super::auth::{self, Caller};
+use super::{
+    auth::{self, Caller},
+    strangers::{self, Strangers},
+};
 use crate::store::{Leadership, Store};
-
-/// Services that the leader alone answers. The others (`Raft`, and the root certificate) any manager does.
-const LEADERS: [&str; 6] =
-    ["Control/", "Dispatcher/", "LogBroker/", "Logs/", "Membership/", "Ca/IssueCertificate"];
 
 /// gRPC's `Unavailable`, as it stands in a header.
 const UNAVAILABLE: &str = "14";
@@ -62,6 +61,7 @@ pub struct Gate {
 struct Shared {
     store: Store,
     connector: Connector,
+    strangers: Strangers,
     /// The channel to the manager that led last.
     leader: Mutex<Option<(NodeId, SocketAddr, Channel)>>,
 }
@@ -70,7 +70,8 @@ impl Gate {
     /// A gate at `door` before `routes`; `identity` is what the manager shows to the leader.
     pub fn new(door: Door, routes: Routes, store: Store, identity: SharedIdentity) -> Self {
         let connector = Connector::member(identity);
-        let shared = Arc::new(Shared { store, connector, leader: Mutex::new(None) });
+        let shared =
+            Arc::new(Shared { store, connector, strangers: Strangers::default(), leader: Mutex::new(None) });
         Self { door, routes, stale: None, shared }
     }
 
@@ -80,7 +81,25 @@ impl Gate {
         self
     }
 
-    async fn pass(self, mut request: Request<Body>) -> Response<Body> {
+    async fn pass(self, request: Request<Body>) -> Response<Body> {
+        let stranger = match self.door {
+            Door::Network => request.extensions().get::<ConnInfo>().filter(|conn| conn.peer.is_none()),
+            Door::Local => None,
+        };
+        let Some(conn) = stranger else { return self.let_in(request).await };
+        let place = match self.shared.strangers.admit(conn) {
+            Ok(place) => place,
+            Err(error) => return tonic::Status::from(error).into_http(),
+        };
+        let response = match strangers::whole(request).await {
+            Ok(request) => self.let_in(request).await,
+            Err(error) => tonic::Status::from(error).into_http(),
+        };
+        drop(place);
+        response
+    }
+
+    async fn let_in(self, mut request: Request<Body>) -> Response<Body> {
         match self.admit(&mut request).await {
             Ok(None) if self.stale.is_some() && only_reads(request.uri().path()) => {
                 self.read_here(request).await
@@ -166,11 +185,12 @@ impl Gate {
             Door::Local => Caller::LOCAL,
             Door::Network => {
                 let conn = request.extensions().get::<ConnInfo>();
-                auth::authorize(&self.shared.store.read(), conn, path, request.headers())?
+                let store = &self.shared.store;
+                auth::authorize(&store.read(), &|id| store.counts_on(id), conn, path, request.headers())?
             }
         };
         let rpc = auth::rpc(path).unwrap_or_default();
-        let leader = match LEADERS.iter().any(|prefix| rpc.starts_with(prefix)) {
+        let leader = match auth::is_leaders(rpc) {
             true => self.shared.leader(&caller).await?,
             false => None,
         };
@@ -234,10 +254,19 @@ pub fn no_leader() -> ApiError {
     .help("running tasks and their traffic go on, and nothing is lost: start the missing managers again. If they are gone for good, go on from this manager alone: rnctl swarm init --force-new-cluster")
 }
 
+/// Answers here. A user's change goes on to its end in a task of its own: a client that goes away between two of its steps would leave
+/// half of it.
 async fn answer(routes: Routes, request: Request<Body>) -> Response<Body> {
-    match routes.oneshot(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
+    let path = request.uri().path();
+    let changes = is_users(path) && !only_reads(path);
+    let answered = routes.oneshot(request);
+    if !changes {
+        let Ok(response) = answered.await;
+        return response;
+    }
+    match tokio::spawn(answered).await {
+        Ok(Ok(response)) => response,
+        Err(panic) => tonic::Status::from(ApiError::internal(panic.to_string())).into_http(),
     }
 }
 

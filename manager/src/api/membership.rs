@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::auth::{Caller, Origin};
+use super::auth::Caller;
 use crate::store::{ProposeError, Store};
 
 /// How long the leader tries to reach a joiner at the address that it gives (swarmkit: health check of the joiner, 5 s).
@@ -78,7 +78,10 @@ impl membership_server::Membership for Members {
         request: Request<pb::JoinRaftRequest>,
     ) -> Result<Response<pb::JoinRaftReply>, Status> {
         let caller = Caller::of(&request)?;
-        Ok(Response::new(self.join(&caller, &request.get_ref().addr).await?))
+        // In a task of its own: it ends in raft what it has begun in the tables, whether or not the joiner is there to hear of it.
+        let (members, addr) = (self.clone(), request.into_inner().addr);
+        let joined = tokio::spawn(async move { members.join(&caller, &addr).await });
+        Ok(Response::new(joined.await.map_err(|e| ApiError::internal(e.to_string()))??))
     }
 
     async fn leave(
@@ -86,10 +89,14 @@ impl membership_server::Membership for Members {
         request: Request<pb::LeaveRaftRequest>,
     ) -> Result<Response<pb::LeaveRaftReply>, Status> {
         let caller = Caller::of(&request)?;
-        let node = match (request.get_ref().node_id.as_str(), &caller.origin) {
-            ("", Origin::Node { id, .. }) => id.clone(),
-            (key, _) => self.store.read().find_node(key)?.id.clone(),
-        };
+        let node = caller.node()?.clone();
+        // For itself only: letting another one go is what `node demote` is for.
+        let named = request.get_ref().node_id.as_str();
+        if !named.is_empty() && named != node.as_str() {
+            return Err(
+                ApiError::denied(format!("node {node} may take itself out of raft, and no other")).into()
+            );
+        }
         self.store.remove_member(&node).await?;
         Ok(Response::new(pb::LeaveRaftReply {}))
     }

@@ -12,6 +12,7 @@ pub mod membership;
 mod networks;
 mod nodes;
 mod services;
+mod strangers;
 mod tasks;
 pub mod validate;
 

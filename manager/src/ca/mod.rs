@@ -2,9 +2,12 @@
 
 pub mod rotation;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use certs::{Identity, RootCa, Subject, new_csr, token::admitted_role};
+use certs::{Identity, RootCa, Subject, issue::StateVersion, new_csr, token::admitted_role};
 use proto::{
     error::ApiError,
     model::{Availability, Cluster, Meta, Node, NodeId, NodeSpec, NodeStatus, Role},
@@ -13,7 +16,7 @@ use proto::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    api::auth::{Caller, Origin},
+    api::auth::{self, Caller, Origin},
     store::{Store, command::Command, state::State},
 };
 
@@ -34,31 +37,11 @@ impl Ca {
         caller: &Caller,
         request: pb::IssueCertificateRequest,
     ) -> Result<pb::IssueCertificateReply, ApiError> {
-        // Everything that was acknowledged, so that no node is refused that an earlier leader made.
-        let state = self.store.read_index().await?;
-        let Some(cluster) = &state.cluster else { return Err(not_ready()) };
-        let (node_id, role) = if request.token.is_empty() {
-            let counted =
-                |id: &NodeId| self.store.metrics().members.iter().any(|m| m.node_id.as_ref() == Some(id));
-            renewing(&state, caller, counted)?
-        } else {
-            let role = admitted_role(&request.token, &cluster.root_ca)?;
-            (NodeId::random(), role)
+        let issued = match request.token.is_empty() {
+            true => self.renew(caller, &request).await?,
+            false => self.admit(caller, &request).await?,
         };
-        // Signed before the node is made: a request that cannot be signed leaves no node behind.
-        let cert_pem = sign(cluster, &request.csr_pem, &node_id, role)?;
-        if request.token.is_empty() {
-            let changed = state.nodes.get(&node_id).is_some_and(|n| n.role != role);
-            if changed {
-                self.store.propose_one(Command::SetNodeRole { id: node_id.clone(), role }).await?;
-            }
-        } else {
-            let availability = availability(request.availability);
-            self.store
-                .propose_one(Command::CreateNode(Box::new(joined(&node_id, role, availability))))
-                .await?;
-            tracing::info!(node = %node_id, %role, hostname = request.hostname, remote = ?caller.remote, "node joined");
-        }
+        let Issued { node_id, role, cert_pem, cluster } = issued;
         Ok(pb::IssueCertificateReply {
             node_id: node_id.to_string(),
             role: pb::Role::from(role).into(),
@@ -68,28 +51,80 @@ impl Ca {
             observed_addr: caller.remote.map(|r| r.ip().to_canonical().to_string()).unwrap_or_default(),
         })
     }
+
+    /// The next certificate of the member that calls.
+    async fn renew(
+        &self,
+        caller: &Caller,
+        request: &pb::IssueCertificateRequest,
+    ) -> Result<Issued, ApiError> {
+        // Strangers are not worth a round among the managers.
+        let id = member(caller)?;
+        // Everything that was acknowledged, so that no node is refused that an earlier leader made.
+        let state = self.store.read_index().await?;
+        let Some(cluster) = state.cluster.clone() else { return Err(not_ready()) };
+        let role = renewing(&state, id, |id| self.store.counts_on(id))?;
+        let cert_pem = sign(&cluster, &request.csr_pem, id, role, auth::version(&state))?;
+        if state.nodes.get(id).is_some_and(|n| n.role != role) {
+            self.store.propose_one(Command::SetNodeRole { id: id.clone(), role }).await?;
+        }
+        Ok(Issued { node_id: id.clone(), role, cert_pem, cluster })
+    }
+
+    /// The first certificate of a new node, which a token admits.
+    async fn admit(
+        &self,
+        caller: &Caller,
+        request: &pb::IssueCertificateRequest,
+    ) -> Result<Issued, ApiError> {
+        // What this leader knows decides, once it knows all that earlier ones committed: a token that is none costs no round among the
+        // managers, and one in force costs a write.
+        let state = match self.store.is_confirmed() {
+            true => self.store.read(),
+            false => self.store.read_index().await?,
+        };
+        let cluster = state.cluster.clone().ok_or_else(not_ready)?;
+        let role = admitted_role(&request.token, &cluster.root_ca)?;
+        let node_id = NodeId::random();
+        // Signed before the node is made: a request that cannot be signed leaves no node behind.
+        sign(&cluster, &request.csr_pem, &node_id, role, StateVersion::default())?;
+        let node = joined(&node_id, role, availability(request.availability));
+        self.store.propose_one(Command::CreateNode(Box::new(node))).await?;
+        tracing::info!(node = %node_id, %role, hostname = request.hostname, remote = ?caller.remote, "node joined");
+        // And once more: it says that it is of a state which has the node.
+        let cert_pem = sign(&cluster, &request.csr_pem, &node_id, role, auth::version(&self.store.read()))?;
+        Ok(Issued { node_id, role, cert_pem, cluster })
+    }
 }
 
-/// The node that asks for its next certificate, and the role that it gets. `counted` says whether raft counts on a node.
-fn renewing(
-    state: &State,
-    caller: &Caller,
-    counted: impl Fn(&NodeId) -> bool,
-) -> Result<(NodeId, Role), ApiError> {
-    let Origin::Node { id, .. } = &caller.origin else {
-        return Err(ApiError::denied(
+/// A certificate, and the cluster as it was issued.
+struct Issued {
+    node_id: NodeId,
+    role: Role,
+    cert_pem: String,
+    cluster: Arc<Cluster>,
+}
+
+/// The member that asks for its next certificate.
+fn member(caller: &Caller) -> Result<&NodeId, ApiError> {
+    match &caller.origin {
+        Origin::Node { id, .. } => Ok(id),
+        Origin::Local | Origin::Anonymous => Err(ApiError::denied(
             "a certificate is issued against a join token, or against the certificate in use",
         )
-        .help("rnctl swarm join-token worker, on a manager, shows the token"));
-    };
+        .help("rnctl swarm join-token worker, on a manager, shows the token")),
+    }
+}
+
+/// The role that the next certificate of a node has. `counted` says whether raft counts on it.
+fn renewing(state: &State, id: &NodeId, counted: impl Fn(&NodeId) -> bool) -> Result<Role, ApiError> {
     let Some(node) = state.nodes.get(id) else {
         return Err(ApiError::denied(format!("node {id} is not a node of this swarm"))
             .help("rnctl swarm leave --force on that node, then join again with a token"));
     };
     // A demoted manager keeps its role until it is out of raft, whose members would not talk to a worker: of two managers that
     // were, the other one could not even let it go. The tables say a moment before raft that it is out.
-    let role = if node.raft_id != 0 || counted(id) { Role::Manager } else { node.spec.role };
-    Ok((id.clone(), role))
+    Ok(if node.raft_id != 0 || counted(id) { Role::Manager } else { node.spec.role })
 }
 
 /// A manager's next certificate from its own copy of the cluster's key, for when its last one has expired: then no other manager
@@ -105,19 +140,26 @@ pub fn renew_own(state: &State, current: &Identity) -> Result<Identity, ApiError
         return Err(ApiError::denied(format!("node {id} is not a manager of this swarm")));
     }
     let (key_pem, csr_pem) = new_csr()?;
-    let cert_pem = sign(cluster, &csr_pem, id, Role::Manager)?;
+    let cert_pem = sign(cluster, &csr_pem, id, Role::Manager, auth::version(state))?;
     Ok(Identity::new(&cluster.root_ca.trusted_pem(), &cert_pem, &key_pem)?)
 }
 
-fn sign(cluster: &Cluster, csr_pem: &str, node_id: &NodeId, role: Role) -> Result<String, ApiError> {
+fn sign(
+    cluster: &Cluster,
+    csr_pem: &str,
+    node_id: &NodeId,
+    role: Role,
+    version: StateVersion,
+) -> Result<String, ApiError> {
     let ca = &cluster.root_ca;
     let subject = Subject { node_id: node_id.clone(), role, cluster_id: cluster.id.clone() };
     let (life, now) = (Duration::from(cluster.spec.cert_expiry), SystemTime::now());
     match &ca.rotation {
-        None => Ok(RootCa::from_pem(&ca.cert_pem, &ca.key_pem)?.issue(csr_pem, &subject, life, now)?),
+        None => Ok(RootCa::from_pem(&ca.cert_pem, &ca.key_pem)?
+            .issue_as_of(csr_pem, &subject, version, life, now)?),
         Some(next) => {
-            let leaf =
-                RootCa::from_pem(&next.cert_pem, &next.key_pem)?.issue(csr_pem, &subject, life, now)?;
+            let leaf = RootCa::from_pem(&next.cert_pem, &next.key_pem)?
+                .issue_as_of(csr_pem, &subject, version, life, now)?;
             Ok(format!("{}\n{}", leaf.trim_end(), next.cross_pem))
         }
     }

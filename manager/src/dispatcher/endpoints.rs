@@ -1,16 +1,26 @@
 //! The manager's list of a network's endpoints, for a worker whose gossip view disagrees with the digest.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use proto::{
-    model::{NetworkId, TaskState},
+    model::{NetworkId, NodeId, Task, TaskState},
     pb,
 };
 
 use crate::store::state::State;
 
+/// What `node` is told of `network`: nothing, unless a task of its own is there. All nodes are part of the mesh.
+pub fn told(state: &State, node: &NodeId, network: &NetworkId) -> Vec<pb::Endpoint> {
+    let on_it = |task: &Arc<Task>| {
+        let attachments = task.allocation.iter().flat_map(|a| &a.attachments);
+        !task.status.state.is_terminal() && attachments.map(|a| &a.network).any(|n| n == network)
+    };
+    let ingress = state.ingress_network().is_some_and(|n| n.id == *network);
+    if ingress || state.tasks_by_node(node).any(on_it) { list(state, network) } else { Vec::new() }
+}
+
 /// The tasks that have an address on `network` and have not ended.
-pub fn list(state: &State, network: &NetworkId) -> Vec<pb::Endpoint> {
+fn list(state: &State, network: &NetworkId) -> Vec<pb::Endpoint> {
     let ingress = state.ingress_network().is_some_and(|n| n.id == *network);
     let mut endpoints = Vec::new();
     for task in state.tasks.values() {

@@ -223,9 +223,10 @@ impl dispatcher_server::Dispatcher for Dispatcher {
     ) -> Result<Response<pb::ListEndpointsReply>, Status> {
         let caller = Caller::of(&request)?;
         let term = self.terms.get().await?;
-        term.sessions().check(caller.node()?, &request.get_ref().session_id)?;
+        let node = caller.node()?;
+        term.sessions().check(node, &request.get_ref().session_id)?;
         let network = parse(&request.get_ref().network_id)?;
-        let endpoints = endpoints::list(&term.store.read(), &network);
+        let endpoints = endpoints::told(&term.store.read(), node, &network);
         Ok(Response::new(pb::ListEndpointsReply { endpoints }))
     }
 }

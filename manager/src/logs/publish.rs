@@ -78,7 +78,13 @@ impl log_broker_server::LogBroker for LogBroker {
             if let Some(chunk) = message.chunk {
                 // The node's word counts for its own id only.
                 let chunk = pb::LogChunk { node_id: node.to_string(), ..chunk };
-                let sink = term.registry().sink(&node, &subscription);
+                let sink = {
+                    let registry = term.registry();
+                    // What goes wrong as a whole is of no task.
+                    let asked =
+                        chunk.task_id.is_empty() || registry.asked(&node, &subscription, &chunk.task_id);
+                    registry.sink(&node, &subscription).filter(|_| asked)
+                };
                 // Waiting here is what slows a worker down to the pace of the client. A question that was closed in the
                 // meantime is no error: its `close` is under way.
                 if let Some(sink) = sink {

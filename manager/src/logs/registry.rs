@@ -1,6 +1,6 @@
 //! Who listens for log requests, and which requests are open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{
     model::{NodeId, TaskId},
@@ -29,6 +29,8 @@ pub enum Event {
 /// One subscription: a client's question to one node.
 struct Open {
     node: NodeId,
+    /// What the node was asked for.
+    tasks: BTreeSet<TaskId>,
     sink: mpsc::Sender<Event>,
 }
 
@@ -85,13 +87,22 @@ impl Registry {
             close: false,
         };
         listener.tx.send(request).ok()?;
-        self.open.insert(id.clone(), Open { node: node.clone(), sink: sink.clone() });
+        self.open.insert(
+            id.clone(),
+            Open { node: node.clone(), tasks: tasks.iter().cloned().collect(), sink: sink.clone() },
+        );
         Some(id)
     }
 
     /// Where answers of `node` to a subscription go; none when nobody waits for them any more.
     pub fn sink(&self, node: &NodeId, subscription: &str) -> Option<mpsc::Sender<Event>> {
         self.open.get(subscription).filter(|o| o.node == *node).map(|o| o.sink.clone())
+    }
+
+    /// Whether a node was asked for a task by a subscription: the lines of another one's are not its to tell.
+    pub fn asked(&self, node: &NodeId, subscription: &str, task: &str) -> bool {
+        let open = self.open.get(subscription).filter(|o| o.node == *node);
+        open.is_some_and(|o| o.tasks.iter().any(|t| t.as_str() == task))
     }
 
     /// The node has answered all.
@@ -131,10 +142,13 @@ mod tests {
         assert_eq!(registry.ask(&node, &[], options, &sink), None, "nobody listens");
         let (first, _old) = registry.listen(&node);
         let (second, mut new) = registry.listen(&node);
-        let id = registry.ask(&node, &[TaskId::random()], options, &sink).unwrap();
+        let task = TaskId::random();
+        let id = registry.ask(&node, &[task.clone()], options, &sink).unwrap();
         assert_eq!(new.try_recv().unwrap().id, id);
         assert!(registry.gone(&node, first).is_empty(), "an older listener takes nothing with it");
         assert!(registry.sink(&other, &id).is_none(), "only the node that was asked answers");
+        assert!(registry.asked(&node, &id, task.as_str()) && !registry.asked(&other, &id, task.as_str()));
+        assert!(!registry.asked(&node, &id, TaskId::random().as_str()), "and for what it was asked");
         let lost = registry.gone(&node, second);
         assert_eq!(lost.len(), 1);
         assert!(registry.sink(&node, &id).is_none());

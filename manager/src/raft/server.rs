@@ -12,7 +12,11 @@ use openraft::{
     error::RaftError,
     raft::{AppendEntriesRequest, InstallSnapshotRequest, VoteResponse},
 };
-use proto::{error::ApiError, model::ClusterId, pb};
+use proto::{
+    error::ApiError,
+    model::{ClusterId, NodeId},
+    pb,
+};
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{
@@ -22,6 +26,7 @@ use super::{
     whereabouts::Whereabouts,
     wire::{Ballot, SnapshotReply, Wire},
 };
+use crate::api::auth::Caller;
 
 /// When this manager last heard from a leader.
 #[derive(Debug, Clone)]
@@ -141,6 +146,19 @@ impl PeerServer {
         }
     }
 
+    /// Makes sure that a raft id is the calling node's, as far as this manager knows the members.
+    fn is_from(&self, raft_id: u64, node: &NodeId) -> Result<(), ApiError> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let member = metrics.membership_config.membership().get_node(&raft_id);
+        match member.and_then(|m| m.node_id.as_ref()) {
+            Some(owner) if owner != node => Err(ApiError::denied(format!(
+                "node {node} speaks as raft member {raft_id:x}, which is node {owner}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a vote would be granted: no leader has been heard within its lease, and the asker's log is not behind.
     async fn pre_vote(&self, ballot: Ballot) -> Result<VoteResponse<u64>, PeerError> {
         let refused = |e: &dyn std::fmt::Display| PeerError::Refused(e.to_string());
@@ -157,7 +175,10 @@ impl PeerServer {
         call: PeerCall,
         request: Request<pb::RaftMessage>,
     ) -> Result<Response<pb::RaftMessage>, Status> {
-        match self.answer(call, request.into_inner()).await {
+        let caller = Caller::of(&request)?;
+        let message = request.into_inner();
+        self.is_from(message.from, caller.node()?)?;
+        match self.answer(call, message).await {
             Ok(reply) => Ok(Response::new(reply)),
             Err(e @ PeerError::Superseded) => Err(ApiError::out_of_sequence(e.to_string()).into()),
             Err(e) => Err(ApiError::precondition(e.to_string()).into()),

@@ -32,7 +32,15 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use proto::model::{Millis, NodeId, Revision};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -119,6 +127,8 @@ struct Inner {
     contact: LeaderContact,
     heartbeat: Duration,
     election: Duration,
+    /// The term in which this manager was last certain to lead, with all that earlier leaders committed applied.
+    confirmed: AtomicU64,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -196,12 +206,19 @@ impl Store {
 
     /// Whether the managers have formed a new cluster without this one, which has to join it.
     pub fn is_superseded(&self) -> bool {
-        self.inner.network.superseded.load(std::sync::atomic::Ordering::Relaxed)
+        self.inner.network.superseded.load(Ordering::Relaxed)
     }
 
     /// How long no leader has been heard of.
     pub fn leader_silence(&self) -> Duration {
         self.inner.contact.silence()
+    }
+
+    /// Whether this manager leads, and has had a read confirmed since it does: it knows all that earlier leaders committed, and
+    /// decides what comes after.
+    pub fn is_confirmed(&self) -> bool {
+        let confirmed = self.inner.confirmed.load(Ordering::Relaxed);
+        matches!(*self.inner.leadership.borrow(), Leadership::Leader { term } if term == confirmed)
     }
 
     /// Waits until this manager is certain to lead and has applied everything that was committed before the call, and returns
@@ -212,7 +229,8 @@ impl Store {
     pub async fn read_index(&self) -> Result<Arc<State>, ProposeError> {
         use openraft::error::{CheckIsLeaderError, RaftError};
         let mut leadership = self.leadership();
-        let leads = leadership.borrow().is_leader();
+        let led = leadership.borrow().clone();
+        let leads = led.is_leader();
         let lost = async { drop(leadership.wait_for(|now| !leads || !now.is_leader()).await) };
         let confirmed = async {
             tokio::select! {
@@ -224,7 +242,12 @@ impl Store {
         let confirmed = tokio::time::timeout(PROPOSE_TIMEOUT, confirmed).await;
         let Ok(Some(confirmed)) = confirmed else { return Err(ProposeError::no_quorum()) };
         match confirmed {
-            Ok(_) => Ok(self.read()),
+            Ok(_) => {
+                if let Leadership::Leader { term } = led {
+                    self.inner.confirmed.store(term, Ordering::Relaxed);
+                }
+                Ok(self.read())
+            }
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(forward))) => {
                 let leader = forward.leader_node.and_then(|m| Some((m.node_id?, m.addr?)));
                 Err(ProposeError::NotLeader { leader })

@@ -1,6 +1,9 @@
 //! Opening a store and starting what drives it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use openraft::{Config, RaftMetrics, SnapshotPolicy, error::RaftError};
 use proto::model::{ClusterSpec, Millis};
@@ -192,6 +195,7 @@ impl Store {
             contact,
             heartbeat: timing.heartbeat,
             election: timing.election,
+            confirmed: AtomicU64::new(u64::MAX),
             stop: stop.clone(),
             tasks: tasks.clone(),
         };

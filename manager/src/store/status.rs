@@ -125,6 +125,13 @@ impl Store {
         }
     }
 
+    /// Whether raft counts on a node, as this manager knows the membership.
+    pub fn counts_on(&self, node: &NodeId) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow();
+        metrics.membership_config.membership().nodes().any(|(_, m)| m.node_id.as_ref() == Some(node))
+    }
+
     /// Waits until this manager votes, which it does once it has caught up; for `limit` at most.
     pub(crate) async fn wait_voter(&self, limit: Duration) -> bool {
         let own = self.inner.raft_id;
@@ -168,6 +175,11 @@ impl Store {
     pub async fn remove_member(&self, node_id: &NodeId) -> Result<(), ApiError> {
         let status = self.metrics();
         let Some(leaving) = status.members.iter().find(|m| m.node_id.as_ref() == Some(node_id)) else {
+            // One that was given a raft id, and went away before raft took it in.
+            if self.read().nodes.get(node_id).is_some_and(|n| n.raft_id != 0) {
+                let none = Command::SetNodeRaft { id: node_id.clone(), raft_id: 0, raft_addr: None };
+                self.propose_one(none).await?;
+            }
             return Ok(());
         };
         let stay: Vec<_> =

@@ -182,6 +182,14 @@ async fn managers_leave_as_long_as_the_rest_can_decide() {
     })
     .await;
     assert_eq!(leader.metrics().members.len(), 1);
+    // One that the tables have given a raft id, and that went away before raft took it in: it is let go all the same, or it could
+    // never be removed.
+    let id = three.stores[1].node_id().clone();
+    let raft_addr = Some(three.homes[1].config().addr);
+    let half = Command::SetNodeRaft { id: id.clone(), raft_id: 77, raft_addr };
+    leader.propose_one(half).await.unwrap();
+    leader.remove_member(&id).await.unwrap();
+    assert_eq!(leader.read().nodes.get(&id).unwrap().raft_id, 0);
     leader.propose_one(create(1)).await.unwrap();
     let refused = leader.remove_member(leader.node_id()).await.unwrap_err();
     assert!(refused.message.contains("cannot leave"), "{refused}");
