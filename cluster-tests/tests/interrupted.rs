@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{net::TcpListener, process::Stdio, time::Duration};
+use std::{io::Write, net::TcpListener, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Result, ensure};
 use cluster_tests::{Cluster, Host, wait};
@@ -184,4 +184,49 @@ fn while_a_node_joins_everybody_is_answered_and_a_second_request_is_named() -> R
     is_out(host)?;
     cluster.join(&cluster.hosts[1], "worker")?;
     cluster.hosts[1].stop(nix::sys::signal::Signal::SIGTERM)
+}
+
+/// Whether a file of this name lies anywhere below `dir`.
+fn lies_below(dir: &Path, name: &str) -> bool {
+    let mut entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.any(|entry| {
+        // What goes while one looks is not there.
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        entry.file_name() == name || (is_dir && lies_below(&entry.path(), name))
+    })
+}
+
+/// Cut off between two files, the archive looks like a whole one: that its sender has gone is what tells.
+#[test]
+fn an_import_that_is_cut_off_makes_no_image() -> Result<()> {
+    let cluster = Cluster::daemons(1)?;
+    let host = &cluster.hosts[0];
+    let mut archive = tar::Builder::new(Vec::new());
+    for n in 1..=50 {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(4096);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, format!("file-{n}-of-fifty"), &[7; 4096][..])?;
+    }
+    let bytes = archive.into_inner()?;
+    // Without the two blocks of zeros at the end.
+    let (files, _) = bytes.split_at(bytes.len() - 1024);
+    let mut import = host.rnctl_command(&["import", "-", "cut:1"])?;
+    let mut import = import.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let mut stdin = import.stdin.take().unwrap();
+    stdin.write_all(files)?;
+    let (data, last) = (host.data_root(), "file-50-of-fifty");
+    wait::until("the daemon has all of it", wait::LONG, || {
+        ensure!(lies_below(&data, last));
+        Ok(())
+    })?;
+    import.kill()?;
+    import.wait()?;
+    wait::until("what has arrived goes again", wait::LONG, || {
+        ensure!(!lies_below(&data, last), "it lies there still");
+        Ok(())
+    })?;
+    let images = host.rnctl(&["images", "-q"])?;
+    ensure!(images.is_empty(), "{images}");
+    Ok(())
 }
