@@ -63,6 +63,7 @@ fn outcome(host: &Host, path: &Path, back: &dyn Fn() -> Result<()>) -> Result<&'
             ensure!(info.contains("swarm leave --force"), "it says no way out: {info}");
             return Ok("named, with the way out");
         }
+        ensure!(info.contains("Swarm: active"), "{info}");
         back().map(|()| "back in its swarm")
     })
 }
@@ -72,16 +73,19 @@ fn damage_all(cluster: &mut Cluster, k: usize, back: &dyn Fn(&Cluster) -> Result
     let files = small_files(&root);
     println!("{} files on {}", files.len(), cluster.hosts[k].name);
     ensure!(files.len() >= 8, "too few: {files:?}");
-    for path in files {
+    let files: Vec<(PathBuf, Vec<u8>)> =
+        files.into_iter().filter_map(|path| fs::read(&path).ok().map(|whole| (path, whole))).collect();
+    for (path, first) in files.into_iter().filter(|(_, whole)| !whole.is_empty()) {
         let mut seen = Vec::new();
         for way in WAYS {
-            // It may have been written anew since.
-            let Ok(whole) = fs::read(&path) else { continue };
-            if whole.is_empty() {
-                continue;
+            // The container may have gone, as its task was replaced.
+            if !path.parent().is_some_and(Path::is_dir) {
+                break;
             }
             cluster.hosts[k].stop(Signal::SIGKILL)?;
-            let whole = fs::read(&path).unwrap_or(whole);
+            // It may have been written anew since, or be set aside.
+            let whole =
+                fs::read(&path).ok().filter(|there| !there.is_empty()).unwrap_or_else(|| first.clone());
             fs::write(&path, damaged(&whole, way))?;
             cluster.hosts[k].start().with_context(|| format!("{} {way}", path.display()))?;
             let result = outcome(&cluster.hosts[k], &path, &|| back(cluster));

@@ -37,7 +37,7 @@ mod users;
 pub use error::RuntimeError;
 pub use events::{Event, Events};
 pub use health::{Check, Health, HealthCheck, HealthReport, ImageHealthcheck, Tracker};
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub use image::fuzzing;
 pub(crate) use image::save_record;
 pub use image::{

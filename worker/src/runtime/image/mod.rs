@@ -22,7 +22,7 @@ use super::{Result, RuntimeError, private_dir};
 mod archive;
 mod changes;
 mod config;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod implied;
 mod import;

@@ -91,7 +91,7 @@ impl ImageStore {
 }
 
 /// What an archive holds, for the fuzz target.
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub(super) fn look(dir: tempfile::TempDir, archive: &[u8], platform: &Platform) {
     let Ok(space) = Space::of(dir.path(), super::UnpackLimit::Bytes(16 << 20)) else { return };
     let Ok(spool) = Spool::read(dir, archive, &space) else { return };
