@@ -114,8 +114,11 @@ fn where_a_task_is_to_listen_is_waited_for_and_what_never_does_is_named() -> Res
     let loopback = ["httpd", "-f", "-p", "127.0.0.1:80"];
     create(&cluster, "never", &["--publish", "8090:81"], IMAGE, &testd)?;
     create(&cluster, "loopback", &["--publish", "8091:80"], IMAGE, &loopback)?;
-    for (name, port) in [("never", 81), ("loopback", 80)] {
+    let both = [("never", 81), ("loopback", 80)];
+    for (name, port) in both {
         wait_state(&cluster, name, "Running/Starting", &format!("waiting for port {port}/tcp"))?;
+    }
+    for (name, port) in both {
         let said = format!("nothing listens on port {port}/tcp after {LIMIT}");
         wait_state(&cluster, name, "Running/Running", &said)?;
     }

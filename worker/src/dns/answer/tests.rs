@@ -79,8 +79,8 @@ fn sized(payload: Option<u16>) -> Message {
 fn a_long_answer_carries_as_many_records_as_fit_and_says_that_there_are_more() {
     let data: Vec<RData> =
         (0..300).map(|n| RData::A(rdata::A::new(10, 0, (n / 100) as u8, n as u8))).collect();
-    // Header and question are 12 + 17 bytes, each record 16, the client's OPT record is answered by one of 11.
-    let records_in = |room: usize| (room - 12 - 17) / 16;
+    // Header and question are 12 + 16 bytes, each record 16, the client's OPT record is answered by one of 11.
+    let records_in = |room: usize| (room - 12 - 16) / 16;
     for (payload, limit, opt) in [
         (None, 512, 0),
         (Some(100), 512, 11),
@@ -96,7 +96,7 @@ fn a_long_answer_carries_as_many_records_as_fit_and_says_that_there_are_more() {
         assert_eq!(got.answers.len(), records_in(limit - opt), "{payload:?}");
         assert_eq!(
             bytes.len(),
-            12 + 17 + 16 * got.answers.len() + opt,
+            12 + 16 + 16 * got.answers.len() + opt,
             "{payload:?}: nothing after the last"
         );
         assert!(got.answers.iter().zip(&data).all(|(record, data)| record.data == *data), "{payload:?}");
