@@ -29,7 +29,19 @@ pub fn message(bytes: &[u8]) {
 /// A template in a service's spec.
 pub fn template(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
-        let _ = crate::template::Context::example("web").expand(text);
+        let _ = crate::template::Context::example("web", &Default::default()).expand(text);
+    }
+}
+
+/// What a user, a registry or a file may call a duration, a size, a signal or an image.
+pub fn words(bytes: &[u8]) {
+    use crate::parse::{Reference, duration, signal, size};
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = (duration::nanos(text), duration::millis(text), size::bytes(text), signal::number(text));
+        if let Ok(reference) = text.parse::<Reference>() {
+            let printed = reference.to_string();
+            assert_eq!(printed.parse::<Reference>().map(|r| r.to_string()), Ok(printed));
+        }
     }
 }
 
@@ -70,6 +82,12 @@ mod tests {
         let seeds =
             (0..16u8).flat_map(|which| bodies.iter().map(move |body| [&[which], body.as_slice()].concat()));
         smoke::smoke(seeds, 300, message);
+    }
+
+    #[test]
+    fn words_are_read_or_refused() {
+        let seeds = ["1h30m5.5s", "64 MiB", "SIGRTMIN+3", "[fd00::1]:5000/team/web:1@sha256:00"];
+        smoke::smoke(seeds, 3000, words);
     }
 
     #[test]

@@ -1,15 +1,26 @@
-//! Templates in service specs: `{{.Node.Hostname}}` and the like in a container's host name, environment and mounts. The part
-//! of Go's template language that Swarm's users use: fields, and `index` for labels. Pure.
+//! Templates in service specs: `{{.Node.Hostname}}` and the like in a container's host name, environment and mounts. Go's
+//! template language, with what swarmkit gives it (`template/context.go`). Pure.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write},
+    sync::Arc,
+};
+
+use gotmpl::{MissingKey, Template, TemplateError, Value};
 
 use crate::model::{ContainerSpec, Node, NodeId, ServiceId, Task, TaskId};
 
-/// What a template can name (swarmkit `template/context.go`).
-#[derive(Debug, Clone, Default)]
+/// The longest text that a template may become, in bytes: far more than any variable or path needs.
+const MAX_TEXT: usize = 64 << 10;
+/// The most steps of `range` in one template.
+const MAX_STEPS: u64 = 10_000;
+
+/// What a template can name.
+#[derive(Debug, Clone)]
 pub struct Context {
-    fields: BTreeMap<&'static str, String>,
-    labels: BTreeMap<String, String>,
+    value: Value,
+    fields: Vec<String>,
 }
 
 impl Context {
@@ -19,7 +30,9 @@ impl Context {
         let platform = |pick: fn(&crate::model::NodeDescription) -> &String| {
             description.map(pick).cloned().unwrap_or_default()
         };
-        let fields = BTreeMap::from([
+        // A global service has one task on a node: the node tells them apart, as in the task's name.
+        let slot = if task.slot == 0 { node.id.to_string() } else { task.slot.to_string() };
+        let fields = [
             (".Service.ID", task.service_id.to_string()),
             (".Service.Name", task.service_name.clone()),
             (".Node.ID", node.id.to_string()),
@@ -28,13 +41,13 @@ impl Context {
             (".Node.Platform.Architecture", platform(|d| &d.arch)),
             (".Task.ID", task.id.to_string()),
             (".Task.Name", task.name()),
-            (".Task.Slot", task.slot.to_string()),
-        ]);
-        Self { fields, labels }
+            (".Task.Slot", slot),
+        ];
+        Self::new(fields, labels)
     }
 
     /// One with every field, to check a spec before there is a task.
-    pub fn example(service: &str) -> Self {
+    pub fn example(service: &str, labels: &BTreeMap<String, String>) -> Self {
         let fields = [
             (".Service.ID", ServiceId::random().to_string()),
             (".Service.Name", service.to_owned()),
@@ -46,7 +59,18 @@ impl Context {
             (".Task.Name", format!("{service}.1.{}", TaskId::random())),
             (".Task.Slot", "1".to_owned()),
         ];
-        Self { fields: fields.into(), labels: BTreeMap::new() }
+        Self::new(fields, labels.clone())
+    }
+
+    fn new<const N: usize>(fields: [(&str, String); N], labels: BTreeMap<String, String>) -> Self {
+        let mut root = Tree::default();
+        for (path, text) in &fields {
+            root.put(path.trim_start_matches('.'), string(text));
+        }
+        let labels = labels.iter().map(|(k, v)| (Arc::from(k.as_str()), string(v))).collect();
+        root.put("Service.Labels", Value::Map(Arc::new(labels)));
+        let fields = fields.iter().map(|(path, _)| (*path).to_owned()).collect();
+        Self { value: root.value(), fields }
     }
 
     /// The text with every `{{…}}` replaced.
@@ -54,32 +78,29 @@ impl Context {
     /// # Errors
     /// A sentence for the user that names what is not known.
     pub fn expand(&self, text: &str) -> Result<String, String> {
-        let mut out = String::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once("{{") {
-            let (action, tail) =
-                after.split_once("}}").ok_or_else(|| format!("template {text:?}: no closing braces"))?;
-            out.push_str(before);
-            out.push_str(&self.value(action.trim()).map_err(|why| format!("template {text:?}: {why}"))?);
-            rest = tail;
+        if !text.contains("{{") {
+            return Ok(text.to_owned());
         }
-        out.push_str(rest);
-        Ok(out)
-    }
-
-    fn value(&self, action: &str) -> Result<String, String> {
-        if let Some(value) = self.fields.get(action) {
-            return Ok(value.clone());
+        let wrong = |error: TemplateError| {
+            let mut why = error.to_string();
+            if matches!(error, TemplateError::MissingKey { .. }) {
+                why += &format!("; there are {} and .Service.Labels", self.fields.join(", "));
+            }
+            format!("template {text:?}: {why}")
+        };
+        balanced(text).map_err(|why| format!("template {text:?}: {why}"))?;
+        let template = Template::new("")
+            .missing_key(MissingKey::Error)
+            .max_range_iters(MAX_STEPS)
+            .func("join", join)
+            .func("index", index);
+        let mut out = Bounded::default();
+        let made = template.parse(text).map_err(wrong)?.execute_fmt(&mut out, &self.value);
+        match made {
+            _ if out.full => Err(format!("template {text:?}: it becomes longer than {MAX_TEXT} bytes")),
+            Ok(()) => Ok(out.text),
+            Err(error) => Err(wrong(error)),
         }
-        if let Some(key) = action.strip_prefix("index .Service.Labels") {
-            let key = key.trim().trim_matches(['"', '`']);
-            return Ok(self.labels.get(key).cloned().unwrap_or_default());
-        }
-        if let Some(key) = action.strip_prefix(".Service.Labels.") {
-            return Ok(self.labels.get(key).cloned().unwrap_or_default());
-        }
-        let known: Vec<&str> = self.fields.keys().copied().collect();
-        Err(format!("{action:?} is not known; there are {} and .Service.Labels", known.join(", ")))
     }
 
     /// The container spec with its templates expanded: host name, environment, mounts (swarmkit `template/expand.go`).
@@ -95,8 +116,134 @@ impl Context {
         for mount in &mut spec.mounts {
             mount.source = self.expand(&mount.source)?;
             mount.target = self.expand(&mount.target)?;
+            for value in mount.driver_options.values_mut().chain(mount.labels.values_mut()) {
+                *value = self.expand(value)?;
+            }
         }
         Ok(spec)
+    }
+}
+
+/// The pieces of a template, each with whether it is an action (`{{…}}`) or plain text.
+pub fn pieces(text: &str) -> Vec<(bool, &str)> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some(start) = rest.find("{{") {
+        let (before, action) = rest.split_at(start);
+        let mut quote = None;
+        let mut end = action.len();
+        // What is quoted in a comment is no string.
+        if action.starts_with("{{/*") || action.starts_with("{{- /*") {
+            let close = action.find("*/").unwrap_or(end);
+            end = action[close..].find("}}").map_or(end, |at| close + at + 2);
+            let (action, after) = action.split_at(end);
+            pieces.extend([(false, before), (true, action)]);
+            rest = after;
+            continue;
+        }
+        let mut chars = action.char_indices();
+        while let Some((at, c)) = chars.next() {
+            match (quote, c) {
+                (None, '"' | '`' | '\'') => quote = Some(c),
+                // What a backslash protects.
+                (Some('"' | '\''), '\\') => drop(chars.next()),
+                (Some(open), _) if open == c => quote = None,
+                (None, '}') if action[at..].starts_with("}}") => {
+                    end = at + 2;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        let (action, after) = action.split_at(end);
+        pieces.extend([(false, before), (true, action)]);
+        rest = after;
+    }
+    pieces.push((false, rest));
+    pieces
+}
+
+/// The word that an action begins with: `if`, `end`, … or what else stands there.
+pub fn keyword(action: &str) -> &str {
+    let inner = action.trim_start_matches("{{").trim_end_matches("}}");
+    let inner = inner.strip_prefix("- ").unwrap_or(inner).trim_start();
+    inner.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default()
+}
+
+/// Checks that no `{{end}}` and no `{{else}}` stands alone: the library takes it for the end of the template.
+///
+/// # Errors
+/// The first that does.
+pub fn balanced(text: &str) -> Result<(), String> {
+    let mut depth = 0u32;
+    for (_, action) in pieces(text).into_iter().filter(|(action, _)| *action) {
+        match keyword(action) {
+            "if" | "range" | "with" | "block" | "define" => depth += 1,
+            word @ ("end" | "else") if depth == 0 => return Err(format!("unexpected {{{{{word}}}}}")),
+            "end" => depth -= 1,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn string(text: &str) -> Value {
+    Value::String(text.into())
+}
+
+/// Maps of maps under construction.
+#[derive(Default)]
+struct Tree {
+    leaves: BTreeMap<Arc<str>, Value>,
+    branches: BTreeMap<Arc<str>, Tree>,
+}
+
+impl Tree {
+    fn put(&mut self, path: &str, value: Value) {
+        match path.split_once('.') {
+            Some((head, rest)) => self.branches.entry(head.into()).or_default().put(rest, value),
+            None => drop(self.leaves.insert(path.into(), value)),
+        }
+    }
+
+    fn value(self) -> Value {
+        let branches = self.branches.into_iter().map(|(key, tree)| (key, tree.value()));
+        Value::Map(Arc::new(self.leaves.into_iter().chain(branches).collect()))
+    }
+}
+
+/// swarmkit's own function: the first argument between the others.
+fn join(args: &[Value]) -> gotmpl::Result<Value> {
+    let words: Vec<String> = args.iter().map(ToString::to_string).collect();
+    let (separator, words) =
+        words.split_first().ok_or_else(|| TemplateError::Exec("join needs a separator".into()))?;
+    Ok(string(&words.join(separator)))
+}
+
+/// As Go's, for maps of strings: what is not there is an empty string.
+fn index(args: &[Value]) -> gotmpl::Result<Value> {
+    let [value, keys @ ..] = args else { return Err(TemplateError::Exec("index needs a map".into())) };
+    keys.iter().try_fold(value.clone(), |value, key| match value.index(key)? {
+        Value::Nil => Ok(string("")),
+        found => Ok(found),
+    })
+}
+
+/// A text that grows up to [`MAX_TEXT`].
+#[derive(Default)]
+struct Bounded {
+    text: String,
+    full: bool,
+}
+
+impl Write for Bounded {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        self.full |= self.text.len() + more.len() > MAX_TEXT;
+        if self.full {
+            return Err(fmt::Error);
+        }
+        self.text.push_str(more);
+        Ok(())
     }
 }
 
@@ -104,23 +251,56 @@ impl Context {
 mod tests {
     use super::*;
 
+    fn context() -> Context {
+        let labels = [("tier", "front"), ("com.x", "y")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        Context::example("web", &labels.into())
+    }
+
     #[test]
-    fn fields_and_labels_are_filled_in() {
-        let mut context = Context::example("web");
-        context.labels.insert("tier".into(), "front".into());
-        let expand = |text: &str| context.expand(text);
-        assert_eq!(expand("plain"), Ok("plain".into()));
-        assert_eq!(expand("{{.Service.Name}}-{{ .Task.Slot }}-{{.Node.Hostname}}"), Ok("web-1-host".into()));
-        assert_eq!(expand(r#"{{index .Service.Labels "tier"}}"#), Ok("front".into()));
-        assert_eq!(expand(r#"{{index .Service.Labels "none"}}"#), Ok(String::new()));
+    fn fields_labels_and_functions() {
+        for (text, want) in [
+            ("plain", "plain"),
+            ("{{.Service.Name}}-{{ .Task.Slot }}-{{.Node.Hostname}}", "web-1-host"),
+            (r#"{{index .Service.Labels "tier"}}"#, "front"),
+            (r#"{{index .Service.Labels "com.x"}}"#, "y"),
+            (r#"{{index .Service.Labels "none"}}"#, ""),
+            ("{{.Service.Labels.tier}}", "front"),
+            ("{{.Service.Labels}}", "map[com.x:y tier:front]"),
+            (r#"{{"{{"}}.Service.Name{{"}}"}}"#, "{{.Service.Name}}"),
+            ("{{`{{`}}x}}", "{{x}}"),
+            (r#"a{{/* nothing, isn't it */ -}} b{{"{{end}}"}}"#, "ab{{end}}"),
+            (r#"{{join "-" .Service.Name .Task.Slot}}"#, "web-1"),
+            (r#"{{if eq .Node.Platform.OS "linux"}}yes{{else}}no{{end}}"#, "yes"),
+            (r#"{{printf "%s/%s" .Node.Platform.OS .Node.Platform.Architecture}}"#, "linux/x86_64"),
+            (r#"{{range $k, $v := .Service.Labels}}{{$k}}={{$v}};{{end}}"#, "com.x=y;tier=front;"),
+            (r#"{{with .Service.Name}}{{.}}{{end}}"#, "web"),
+            (r#"{{if true}}{{"{{end}}"}}{{- end }}"#, "{{end}}"),
+            ("}} and {x}", "}} and {x}"),
+        ] {
+            assert_eq!(context().expand(text), Ok(want.to_owned()), "{text}");
+        }
     }
 
     #[test]
     fn what_is_not_known_is_named() {
-        let context = Context::example("web");
-        for (bad, why) in [("{{.Node.Name}}", ".Node.Name"), ("{{.Task.Slot", "closing")] {
-            let error = context.expand(bad).err().unwrap_or_default();
-            assert!(error.contains(why) && error.contains(bad), "{error}");
+        for (bad, why) in [
+            ("{{.Node.Name}}", "Name; there are .Service.ID"),
+            ("{{.Service.Labels.none}}", "none"),
+            ("{{.Task.Slot", "unclosed"),
+            ("{{nope .Task.Slot}}", "nope"),
+            ("{{.Task.Slot}} {{end}} x", "unexpected {{end}}"),
+            ("{{else}}", "unexpected {{else}}"),
+            ("{{if .Task.Slot}}x", "end"),
+        ] {
+            let error = context().expand(bad).err().unwrap_or_default();
+            assert!(error.contains(why) && error.contains(&format!("{bad:?}")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_template_cannot_grow_without_bounds() {
+        let error = context().expand("{{range 9999}}{{.}} is a number, and not a small one{{end}}").err();
+        assert!(error.is_some_and(|e| e.contains("longer than")));
+        assert!(context().expand("{{range 99999999}}{{end}}").is_err());
     }
 }

@@ -22,7 +22,7 @@ use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
-use shim_wire::{CopyUp, Directory, Rootfs, ShimSpec};
+use shim_wire::{CopyUp, Directory, Rootfs, ShimSpec, VolumeMount};
 
 use crate::{
     causes::{self, Causes},
@@ -38,8 +38,13 @@ pub const CONSOLE_FILE: &str = "console.sock";
 /// Without `stdin`, its standard input is empty.
 pub fn create(spec: &ShimSpec, stdin: Option<OwnedFd>, [stdout, stderr]: [OwnedFd; 2]) -> Result<i32> {
     unshare(CloneFlags::CLONE_NEWNS).context("unshare the mount namespace")?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
+    // libcontainer's copies of bind sources take part in what their originals take part in here.
+    let propagation = if spec.sees_later_mounts { MsFlags::MS_SLAVE } else { MsFlags::MS_PRIVATE };
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | propagation, None::<&str>)
         .context("make mounts private")?;
+    for volume in &spec.volume_mounts {
+        mount_volume(volume)?;
+    }
     mount_rootfs(&spec.rootfs)?;
     let root = open_directory(&spec.rootfs.target)?;
     for directory in &spec.directories {
@@ -76,6 +81,23 @@ pub fn create(spec: &ShimSpec, stdin: Option<OwnedFd>, [stdout, stderr]: [OwnedF
         .build()
         .map_err(|error| anyhow!(causes::readable(&error, causes)))?;
     container.pid().map(|pid| pid.as_raw()).ok_or_else(|| anyhow!("the container has no process"))
+}
+
+/// Mounts a file system as a volume. Its options are not named in an error: there may be a password among them.
+fn mount_volume(volume: &VolumeMount) -> Result<()> {
+    let flags = MsFlags::from_bits_truncate(volume.flags);
+    let target = volume.target.as_path();
+    let failed = || format!("failed to mount local volume: type {}, device {}", volume.kind, volume.device);
+    let (device, kind, data) = (volume.device.as_str(), volume.kind.as_str(), volume.data.as_str());
+    mount(Some(device), target, Some(kind), flags, Some(data)).map_err(|e| anyhow!("{}: {e}", failed()))?;
+    // The other flags of a bind mount count in a second step only.
+    let rest = flags - (MsFlags::MS_BIND | MsFlags::MS_REC);
+    if flags.contains(MsFlags::MS_BIND) && !rest.is_empty() {
+        let again = flags | MsFlags::MS_REMOUNT;
+        mount(None::<&str>, target, None::<&str>, again, None::<&str>)
+            .map_err(|e| anyhow!("{}: {e}", failed()))?;
+    }
+    Ok(())
 }
 
 fn mount_rootfs(rootfs: &Rootfs) -> Result<()> {

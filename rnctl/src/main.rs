@@ -16,6 +16,9 @@ mod output;
 mod parse;
 mod view;
 
+#[cfg(test)]
+mod flags_table;
+
 fn main() {
     let code = match run() {
         Ok(()) => 0,

@@ -249,14 +249,10 @@ fn absolute(path: PathBuf) -> Result<PathBuf> {
 
 /// `12h`, `90m`, `30s`, `500ms`; more than nothing.
 fn duration(setting: &str, text: &str) -> Result<Millis> {
-    let units = [("ms", 1), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
-    let parsed = units.iter().find_map(|(unit, ms)| {
-        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-        number.checked_mul(*ms)
-    });
-    match parsed {
-        Some(ms) if ms > 0 => Ok(Millis(ms)),
-        _ => bail!("{setting} {text:?}: write a number with ms, s, m or h, for instance 12h"),
+    match proto::parse::duration::millis(text) {
+        Ok(span) if span > Millis(0) => Ok(span),
+        Ok(_) => bail!("{setting} {text:?}: it must be more than nothing, for instance 12h"),
+        Err(why) => bail!("{setting}: {why}"),
     }
 }
 

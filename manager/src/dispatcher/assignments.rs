@@ -25,7 +25,8 @@ pub struct AssignmentSet {
     pub tasks: BTreeMap<TaskId, Arc<Task>>,
     /// The networks of tasks that are not over, and the mesh's.
     pub networks: BTreeMap<NetworkId, Arc<Network>>,
-    /// The services on those networks, and all that publish through the mesh.
+    /// The services on those networks, all that publish through the mesh, and those of the node's own tasks, whose templates may
+    /// name their labels.
     pub services: BTreeMap<ServiceId, Arc<Service>>,
     /// The running endpoints of those networks.
     pub digests: BTreeMap<NetworkId, EndpointDigest>,
@@ -44,7 +45,10 @@ impl AssignmentSet {
         let attached = attached.flat_map(|a| &a.attachments).filter_map(|a| state.networks.get(&a.network));
         let networks: BTreeMap<_, _> =
             attached.chain(state.ingress_network()).map(|n| (n.id.clone(), n.clone())).collect();
-        let services = networks.keys().filter_map(|id| view.services.get(id)).flatten().chain(&view.meshed);
+        let own = tasks.values().filter(|t| !t.status.state.is_terminal());
+        let own = own.filter_map(|t| state.services.get(&t.service_id));
+        let seen = networks.keys().filter_map(|id| view.services.get(id)).flatten();
+        let services = seen.chain(&view.meshed).chain(own);
         let services = services.map(|s| (s.id.clone(), s.clone())).collect();
         let digest = |id: &NetworkId| view.digests.get(id).copied().unwrap_or_default();
         let digests = networks.keys().map(|id| (id.clone(), digest(id))).collect();

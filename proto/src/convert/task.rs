@@ -11,13 +11,31 @@ use crate::{
 
 impl From<model::Mount> for pb::Mount {
     fn from(m: model::Mount) -> Self {
-        Self { kind: m.kind, source: m.source, target: m.target, read_only: m.read_only, options: m.options }
+        Self {
+            kind: m.kind,
+            source: m.source,
+            target: m.target,
+            read_only: m.read_only,
+            options: m.options,
+            driver: m.driver,
+            driver_options: m.driver_options,
+            labels: m.labels,
+        }
     }
 }
 
 impl From<pb::Mount> for model::Mount {
     fn from(p: pb::Mount) -> Self {
-        Self { kind: p.kind, source: p.source, target: p.target, read_only: p.read_only, options: p.options }
+        Self {
+            kind: p.kind,
+            source: p.source,
+            target: p.target,
+            read_only: p.read_only,
+            options: p.options,
+            driver: p.driver,
+            driver_options: p.driver_options,
+            labels: p.labels,
+        }
     }
 }
 

@@ -87,6 +87,12 @@ pub struct Mount {
     pub read_only: bool,
     /// Further options, e.g. `bind-propagation`, `tmpfs-size`.
     pub options: BTreeMap<String, String>,
+    /// Who keeps a volume; empty = `local`, each node by itself.
+    pub driver: String,
+    /// What the driver is told: `type`, `o` and `device` of a file system that is mounted as the volume.
+    pub driver_options: BTreeMap<String, String>,
+    /// A volume's labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// How to tell whether a container is healthy. `test` as Docker's: `["NONE"]`, `["CMD", …]`, `["CMD-SHELL", "…"]`.
@@ -153,7 +159,7 @@ impl fmt::Debug for RegistryAuth {
 pub struct ContainerSpec {
     /// Image reference.
     pub image: String,
-    /// Replaces the image's entrypoint.
+    /// Replaces the image's entrypoint, and with it the image's command; one empty word stands for none at all (as in Docker's API).
     pub command: Vec<String>,
     /// Replaces the image's command.
     pub args: Vec<String>,

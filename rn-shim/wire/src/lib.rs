@@ -64,6 +64,22 @@ pub struct CopyUp {
     pub to: PathBuf,
 }
 
+/// A file system that is mounted as a volume: before the container is made, and seen by that container only, so that it goes
+/// with it. It is mounted in the machine's own network, as NFS needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeMount {
+    /// Its type, as mount(2) names it.
+    pub kind: String,
+    /// What is mounted: a device, a directory, a server's path.
+    pub device: String,
+    /// The volume's directory on the host.
+    pub target: PathBuf,
+    /// Flags of mount(2).
+    pub flags: u64,
+    /// Options of the file system; may hold passwords.
+    pub data: String,
+}
+
 /// Limits of the log files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLimits {
@@ -106,6 +122,12 @@ pub struct ShimSpec {
     /// Its standard input ends with the first one that was attached to it.
     #[serde(default)]
     pub stdin_once: bool,
+    /// File systems to mount as volumes, before those are filled.
+    #[serde(default)]
+    pub volume_mounts: Vec<VolumeMount>,
+    /// Whether what the machine mounts later, below a bind mount's source, is seen in the container.
+    #[serde(default)]
+    pub sees_later_mounts: bool,
 }
 
 /// How a container ended. Also the content of [`EXIT_FILE`].

@@ -90,7 +90,7 @@ pub struct CreateArgs {
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = keyval::pair)]
     opt: Vec<(String, String)>,
     /// Label; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = keyval::pair)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = keyval::label)]
     label: Vec<(String, String)>,
     /// swarm or local; the driver decides otherwise
     #[arg(long)]
@@ -123,6 +123,7 @@ pub struct InspectArgs {
     /// 'json', or a Go template
     #[arg(short, long)]
     format: Option<String>,
+    /// Show the tasks of the network on all nodes (not supported)
     #[arg(short, long, hide = true)]
     verbose: bool,
 }
@@ -144,6 +145,10 @@ pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
         Command::Create(args) => create(rn, *args).await,
         Command::Ls(args) => list(rn, args).await,
         Command::Inspect(args) => {
+            if args.verbose {
+                return Err(Failure::local("--verbose is not supported")
+                    .with_help("leave it out; rnctl service ps lists the tasks of a service"));
+            }
             let (mut rows, mut failures) = (Vec::new(), Vec::new());
             for key in &args.networks {
                 match find(rn, key).await {
@@ -272,7 +277,9 @@ async fn both(rn: &Daemon) -> Result<(Vec<Network>, BTreeMap<String, pb::LocalNe
 const BUILTIN: [&str; 5] = ["bridge", "host", "none", "ingress", "rn_gwbridge"];
 
 async fn list(rn: &Daemon, args: ListArgs) -> Result<(), Failure> {
-    let filters = Filters::parse(&args.filter, &["driver", "id", "label", "name", "scope", "type"])?;
+    let filters = Filters::parse(&args.filter, &["driver", "id", "label", "name", "scope", "type"])?
+        .one_of("scope", &["swarm", "local", "global"])?
+        .one_of("type", &["custom", "builtin"])?;
     let kind = |name: &str| if BUILTIN.contains(&name) { "builtin" } else { "custom" };
     let wanted = |id: &str, name: &str, driver: &str, scope: &str| {
         filters.any("id", |v| id.contains(v))

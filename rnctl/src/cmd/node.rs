@@ -79,7 +79,7 @@ pub struct UpdateArgs {
     #[arg(long, value_enum)]
     availability: Option<Availability>,
     /// Add or change a label; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = keyval::pair)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = keyval::label)]
     label_add: Vec<(String, String)>,
     /// Remove a label; may be repeated
     #[arg(long, value_name = "KEY")]
@@ -129,7 +129,9 @@ pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
 
 async fn list(rn: &Daemon, args: ListArgs) -> Result<(), Failure> {
     let known = ["id", "name", "role", "membership", "node.label", "label"];
-    let filters = Filters::parse(&args.filter, &known)?;
+    let filters = Filters::parse(&args.filter, &known)?
+        .one_of("role", &["worker", "manager"])?
+        .one_of("membership", &["accepted", "pending"])?;
     let own = own_node(rn).await?;
     let mut nodes: Vec<Node> = nodes(rn).await?.into_values().filter(|n| shown(n, &filters)).collect();
     nodes.sort_by(|a, b| a.hostname().cmp(b.hostname()).then_with(|| a.id.cmp(&b.id)));
@@ -191,10 +193,14 @@ async fn inspect(rn: &Daemon, args: InspectArgs) -> Result<(), Failure> {
 }
 
 /// Reads the node, changes its spec and writes it, against the version that was read.
-async fn change(rn: &Daemon, key: &str, edit: impl FnOnce(&mut NodeSpec)) -> Result<Node, Failure> {
+async fn change(
+    rn: &Daemon,
+    key: &str,
+    edit: impl FnOnce(&mut NodeSpec) -> Result<(), Failure>,
+) -> Result<Node, Failure> {
     let node = fetch(rn, key).await?;
     let mut spec = node.spec.clone();
-    edit(&mut spec);
+    edit(&mut spec)?;
     let request = pb::UpdateNodeRequest {
         key: node.id.to_string(),
         version: node.meta.version.0,
@@ -219,10 +225,15 @@ async fn update(rn: &Daemon, args: UpdateArgs) -> Result<(), Failure> {
                 super::swarm::Role::Manager => Role::Manager,
             };
         }
-        for key in &args.label_rm {
-            spec.labels.remove(key);
-        }
         spec.labels.extend(args.label_add.iter().cloned());
+        for key in &args.label_rm {
+            // One that is not there is a mistake (docker/cli).
+            spec.labels.remove(key).ok_or_else(|| {
+                Failure::local(format!("key {key} doesn't exist in node's labels"))
+                    .with_help(format!("rnctl node inspect {} shows those that do", args.node))
+            })?;
+        }
+        Ok(())
     })
     .await?;
     output::line(&args.node);
@@ -245,7 +256,11 @@ async fn change_role(rn: &Daemon, key: &str, role: Role) -> Result<String, Failu
     if node.spec.role == role {
         return Ok(format!("Node {key} is already a {role}."));
     }
-    change(rn, key, |spec| spec.role = role).await?;
+    let edit = |spec: &mut NodeSpec| {
+        spec.role = role;
+        Ok(())
+    };
+    change(rn, key, edit).await?;
     Ok(match role {
         Role::Manager => format!("Node {key} promoted to a manager in the swarm."),
         Role::Worker => format!("Manager {key} demoted in the swarm."),

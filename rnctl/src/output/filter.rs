@@ -27,6 +27,16 @@ impl Filters {
         Ok(Self(filters))
     }
 
+    /// The same; a value of `key` that is none of `words` is an error that lists them.
+    pub fn one_of(self, key: &str, words: &[&str]) -> Result<Self, Failure> {
+        let is_known = |value: &str| words.iter().any(|word| word.eq_ignore_ascii_case(value));
+        if let Some(value) = self.values(key).find(|value| !is_known(value)) {
+            return Err(Failure::local(format!("invalid filter '{key}={value}'"))
+                .with_help(format!("{key} may be: {}", words.join(", "))));
+        }
+        Ok(self)
+    }
+
     /// The values of a key.
     pub fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
@@ -67,5 +77,11 @@ mod tests {
         assert!(!filters.labels("label", &Default::default()));
         assert!(Filters::parse(&["color=red".into()], &["name"]).is_err());
         assert!(Filters::parse(&["name".into()], &["name"]).is_err());
+        let named = |value: &str| {
+            Filters::parse(&[format!("role={value}")], &["role"]).and_then(|f| f.one_of("role", &["worker"]))
+        };
+        assert!(named("worker").is_ok() && named("Worker").is_ok());
+        let error = named("boss").err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains("invalid filter 'role=boss'") && error.contains("may be: worker"), "{error}");
     }
 }

@@ -1,5 +1,7 @@
 //! `--network app` or `--network name=app,alias=web,ip=10.0.1.9` of a container.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use proto::model::EndpointSettings;
 
 use super::csv;
@@ -19,9 +21,8 @@ pub fn endpoint(text: &str) -> Result<EndpointSettings, String> {
         match key.as_str() {
             "name" => settings.network = value,
             "alias" => settings.aliases.push(value),
-            "ip" | "ip6" => {
-                settings.addrs.push(value.parse().map_err(|_| format!("{key}={value}: not an address"))?);
-            }
+            "ip" => settings.addrs.push(v4(&value)?),
+            "ip6" => settings.addrs.push(v6(&value)?),
             _ => return Err(format!("invalid field key {key:?}: use name, alias, ip, ip6")),
         }
     }
@@ -29,6 +30,16 @@ pub fn endpoint(text: &str) -> Result<EndpointSettings, String> {
         return Err(format!("{text:?} names no network: add name=…"));
     }
     Ok(settings)
+}
+
+/// An IPv4 address.
+pub fn v4(text: &str) -> Result<IpAddr, String> {
+    text.parse::<Ipv4Addr>().map(Into::into).map_err(|_| format!("{text:?} is not an IPv4 address"))
+}
+
+/// An IPv6 address.
+pub fn v6(text: &str) -> Result<IpAddr, String> {
+    text.parse::<Ipv6Addr>().map(Into::into).map_err(|_| format!("{text:?} is not an IPv6 address"))
 }
 
 #[cfg(test)]
@@ -40,7 +51,14 @@ mod tests {
         assert!(endpoint("app").is_ok_and(|e| e.network == "app" && e.addrs.is_empty()));
         let long = endpoint("name=app,alias=a,alias=b,ip=10.0.1.9,ip6=fd00::9");
         assert!(long.is_ok_and(|e| e.network == "app" && e.aliases == ["a", "b"] && e.addrs.len() == 2));
-        for bad in ["", "alias=a", "name=app,ip=here", "name=app,mac=x"] {
+        for bad in [
+            "",
+            "alias=a",
+            "name=app,ip=here",
+            "name=app,ip=fd00::9",
+            "name=app,ip6=10.0.1.9",
+            "name=app,mac=x",
+        ] {
             assert!(endpoint(bad).is_err(), "{bad}");
         }
     }

@@ -6,7 +6,7 @@ pub fn read(bytes: &[u8]) {
     let _ = super::csv::fields(text);
     let _ = super::endpoint::endpoint(text);
     let _ = (super::image::registry(text), super::image::without_digest(text));
-    let _ = super::keyval::environment_file(text);
+    let _ = super::keyval::environment_file(bytes, &|_| None);
     let _ = super::mount::mount(text);
     let _ = super::network::attachment(text);
     let _ = super::port::publish(text);

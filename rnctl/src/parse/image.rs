@@ -1,7 +1,6 @@
 //! Names of images, as far as the client has to understand them.
 
-/// The registry that a name without one means.
-pub const DEFAULT_REGISTRY: &str = "docker.io";
+pub use proto::parse::reference::DEFAULT_REGISTRY;
 
 /// The registry that an image's name begins with. Docker's rule: the first component is one if it looks like a host.
 pub fn registry(image: &str) -> &str {

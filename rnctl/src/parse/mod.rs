@@ -1,5 +1,7 @@
 //! What users type, into values. Pure: messages say what was wrong, the caller says which flag.
 
+use proto::error::ApiError;
+
 pub mod csv;
 pub mod endpoint;
 #[cfg(any(test, fuzzing))]
@@ -12,3 +14,11 @@ pub mod port;
 pub mod shell;
 pub mod time;
 pub mod units;
+
+/// A rule's answer, as the text that follows the flag which it is about.
+pub fn refusal(error: ApiError) -> String {
+    match error.help {
+        Some(help) => format!("{}: {help}", error.message),
+        None => error.message,
+    }
+}

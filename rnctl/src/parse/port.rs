@@ -84,14 +84,39 @@ fn number_or_zero(text: &str) -> Result<Port, String> {
     digits.then(|| text.parse().ok()).flatten().ok_or_else(|| format!("invalid port {text:?}: 1 to 65535"))
 }
 
-/// What `--publish-rm` names: `target`, or `published:target`, each with `/protocol`.
-pub fn unpublish(text: &str) -> Result<(Option<Port>, Port, Protocol), String> {
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol.parse()?;
-    match ports.split_once(':') {
-        Some((published, target)) => Ok((Some(number(published)?), number(target)?, protocol)),
-        None => Ok((None, number(ports)?, protocol)),
+/// What `--publish-rm` names: ports by what is told of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpublish {
+    /// The port that the task listens on.
+    pub target: Port,
+    /// Its transport.
+    pub protocol: Protocol,
+    /// The port on the nodes; none = whichever.
+    pub published: Option<Port>,
+    /// How it is reached; none = either way.
+    pub mode: Option<PublishMode>,
+}
+
+impl Unpublish {
+    /// Whether it means this port.
+    pub fn means(&self, port: &PortConfig) -> bool {
+        self.target == port.target
+            && self.protocol == port.protocol
+            && self.published.is_none_or(|published| published == port.published)
+            && self.mode.is_none_or(|mode| mode == port.mode)
     }
+}
+
+/// Parses one `--publish-rm`: everything that `--publish` takes.
+pub fn unpublish(text: &str) -> Result<Vec<Unpublish>, String> {
+    let says_mode = text.contains('=') && csv::pairs(text)?.iter().any(|(key, _)| key == "mode");
+    let named = |p: PortConfig| Unpublish {
+        target: p.target,
+        protocol: p.protocol,
+        published: Some(p.published).filter(|port| *port != 0),
+        mode: says_mode.then_some(p.mode),
+    };
+    Ok(publish(text)?.into_iter().map(named).collect())
 }
 
 #[cfg(test)]
@@ -154,8 +179,31 @@ mod tests {
 
     #[test]
     fn removal() {
-        assert_eq!(unpublish("80"), Ok((None, 80, Protocol::Tcp)));
-        assert_eq!(unpublish("9000:8000/udp"), Ok((Some(9000), 8000, Protocol::Udp)));
-        assert!(unpublish("x").is_err());
+        let published =
+            |texts: &[&str]| texts.iter().filter_map(|t| publish(t).ok()).flatten().collect::<Vec<_>>();
+        let all = published(&[
+            "8080:80",
+            "8081:80",
+            "80:80/udp",
+            "target=80,published=9000,mode=host",
+            "7000-7002:7000-7002",
+        ]);
+        let left = |text: &str| {
+            let gone = unpublish(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+            let left = all.iter().filter(|p| !gone.iter().any(|g| g.means(p)));
+            left.map(|p| format!("{}/{}", p.published, p.protocol)).collect::<Vec<_>>().join(" ")
+        };
+        for (text, want) in [
+            ("80", "80/udp 7000/tcp 7001/tcp 7002/tcp"),
+            ("80/udp", "8080/tcp 8081/tcp 9000/tcp 7000/tcp 7001/tcp 7002/tcp"),
+            ("8080:80", "8081/tcp 80/udp 9000/tcp 7000/tcp 7001/tcp 7002/tcp"),
+            ("target=80,mode=host", "8080/tcp 8081/tcp 80/udp 7000/tcp 7001/tcp 7002/tcp"),
+            ("published=8081,target=80", "8080/tcp 80/udp 9000/tcp 7000/tcp 7001/tcp 7002/tcp"),
+            ("7000-7001", "8080/tcp 8081/tcp 80/udp 9000/tcp 7002/tcp"),
+            ("7001-7002:7001-7002", "8080/tcp 8081/tcp 80/udp 9000/tcp 7000/tcp"),
+        ] {
+            assert_eq!(left(text), want, "{text}");
+        }
+        assert!(unpublish("x").is_err() && unpublish("published=80").is_err());
     }
 }

@@ -44,6 +44,12 @@ pub fn words(text: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
+/// The words of `--entrypoint`. None at all switch the image's off, which Docker's API says with one empty word.
+pub fn entrypoint(text: &str) -> Result<Vec<String>, String> {
+    let words = words(text).map_err(|e| format!("--entrypoint: {e}"))?;
+    Ok(if words.is_empty() { vec![String::new()] } else { words })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +61,7 @@ mod tests {
             ["/bin/sh", "-c", "a b", "c \" d", "e f", ""]
         );
         assert_eq!(words("   "), Ok(vec![]));
+        assert_eq!(entrypoint(""), Ok(vec![String::new()]));
         assert!(words("'a").is_err() && words("\"a").is_err() && words("a\\").is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! Moments that users name: `--since`, `--until`. As Docker's `GetTimestamp`: what is without a zone is this machine's local time.
 
 use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, TimeZone};
+use proto::parse::{billionths, duration};
 
 /// The time, ns since the epoch.
 pub fn now() -> u64 {
@@ -24,14 +25,15 @@ pub fn moment(text: &str) -> Result<u64, String> {
 fn moment_in<Z: TimeZone>(zone: &Z, now: u64, text: &str) -> Result<u64, String> {
     let bad =
         || format!("invalid time {text:?}: write 10m, 2026-01-31T10:00:00, 2026-01-31 or seconds since 1970");
+    // First, for 0 is a duration too.
+    if let Some(nanos) = seconds(text) {
+        return Ok(nanos);
+    }
     if let Some(span) = duration(text) {
         return Ok(match span {
             Span::Before(span) => now.saturating_sub(span),
             Span::After(span) => now.saturating_add(span),
         });
-    }
-    if let Some(nanos) = seconds(text) {
-        return Ok(nanos);
     }
     let (moment, offset) = split_zone(text);
     let moment = naive(moment).ok_or_else(bad)?;
@@ -79,55 +81,14 @@ enum Span {
 
 /// A duration as Go writes it, in ns; a negative one lies after now.
 fn duration(text: &str) -> Option<Span> {
-    let (rest, after) = match text.strip_prefix('-') {
-        Some(rest) => (rest, true),
-        None => (text.strip_prefix('+').unwrap_or(text), false),
-    };
-    let nanos = go_duration(rest)?;
-    Some(if after { Span::After(nanos) } else { Span::Before(nanos) })
-}
-
-fn go_duration(text: &str) -> Option<u64> {
-    let (mut rest, mut nanos) = (text, 0u64);
-    if text.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|n| *n > 0)?;
-        let (value, tail) = rest.split_at(number);
-        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, next) = tail.split_at(end);
-        let unit = match unit {
-            "ns" => 1,
-            "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            _ => return None,
-        };
-        nanos = nanos.checked_add(scaled(value, unit)?)?;
-        rest = next;
-    }
-    Some(nanos)
+    let nanos = duration::nanos(text).ok()?;
+    let span = nanos.unsigned_abs();
+    Some(if nanos < 0 { Span::After(span) } else { Span::Before(span) })
 }
 
 /// Seconds since the epoch, with up to nine digits of a fraction.
 fn seconds(text: &str) -> Option<u64> {
-    scaled(text, 1_000_000_000)
-}
-
-/// A decimal number times `unit`, rounded down.
-fn scaled(text: &str, unit: u64) -> Option<u64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
-    if whole.is_empty() || !digits(whole) || !digits(fraction) || fraction.len() > 18 {
-        return None;
-    }
-    let part: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
-    let power = 10u128.pow(u32::try_from(fraction.len()).ok()?);
-    let total = whole.parse::<u128>().ok()?.checked_mul(unit.into())? + part * u128::from(unit) / power;
-    u64::try_from(total).ok()
+    billionths(text).ok()
 }
 
 #[cfg(test)]

@@ -31,16 +31,7 @@ impl Text {
 
 /// A duration as Go prints it: `1m30s`, `500ms`.
 fn duration(span: Millis) -> String {
-    let (hours, minutes, seconds, millis) =
-        (span.0 / 3_600_000, span.0 / 60_000 % 60, span.0 / 1000 % 60, span.0 % 1000);
-    match (hours, minutes, seconds, millis) {
-        (0, 0, 0, 0) => "0s".into(),
-        (0, 0, 0, ms) => format!("{ms}ms"),
-        (0, 0, s, 0) => format!("{s}s"),
-        (0, m, s, 0) => format!("{m}m{s}s"),
-        (h, m, s, 0) => format!("{h}h{m}m{s}s"),
-        _ => format!("{:.3}s", std::time::Duration::from(span).as_secs_f64()),
-    }
+    proto::parse::duration::text(i64::try_from(span.0.saturating_mul(1_000_000)).unwrap_or(i64::MAX))
 }
 
 /// `node inspect --pretty`; `root_ca` is the certificate that the cluster trusts.

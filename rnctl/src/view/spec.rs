@@ -1,9 +1,12 @@
 //! Specs, in the shape of Docker's API.
 
-use proto::model::{
-    ContainerSpec, EndpointMode, EndpointSpec, FailureAction, Healthcheck, JSON_FILE, LogDriver, Mount,
-    Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig,
-    UpdateOrder,
+use proto::{
+    model::{
+        ContainerSpec, EndpointMode, EndpointSpec, FailureAction, Healthcheck, JSON_FILE, LogDriver, Mount,
+        Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig,
+        UpdateOrder,
+    },
+    rules::{self, mount::Recursion},
 };
 use serde_json::{Value, json};
 
@@ -178,8 +181,39 @@ fn mount(m: &Mount) -> Value {
         .some("Source", m.source.as_str())
         .with("Target", m.target.as_str())
         .some("ReadOnly", m.read_only)
-        .some("Options", strings(&m.options))
+        .some("Consistency", option(m, "consistency"))
+        .some("BindOptions", bind_options(m))
+        .some("VolumeOptions", volume_options(m))
+        .some("TmpfsOptions", tmpfs_options(m))
         .into()
+}
+
+fn option<'a>(m: &'a Mount, key: &str) -> &'a str {
+    m.options.get(key).map_or("", String::as_str)
+}
+
+fn bind_options(m: &Mount) -> Object {
+    let recursion = rules::mount::recursion(m).unwrap_or_default();
+    Object::default()
+        .some("Propagation", option(m, "bind-propagation"))
+        .some("NonRecursive", recursion == Recursion::Disabled)
+        .some("ReadOnlyNonRecursive", recursion == Recursion::Writable)
+        .some("ReadOnlyForceRecursive", recursion == Recursion::ReadOnly)
+}
+
+fn volume_options(m: &Mount) -> Object {
+    let driver =
+        Object::default().some("Name", m.driver.as_str()).some("Options", strings(&m.driver_options));
+    Object::default()
+        .some("NoCopy", rules::mount::is_nocopy(m))
+        .some("Labels", strings(&m.labels))
+        .some("DriverConfig", driver)
+}
+
+fn tmpfs_options(m: &Mount) -> Object {
+    Object::default()
+        .some("SizeBytes", rules::mount::tmpfs_size(m).ok().flatten().unwrap_or_default())
+        .some("Mode", rules::mount::tmpfs_mode(m).ok().flatten().unwrap_or_default())
 }
 
 fn healthcheck(h: &Healthcheck) -> Value {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, stream::BoxStream};
-use proto::{error::ApiError, pb};
+use proto::{error::ApiError, parse::InvalidReference, pb};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
@@ -144,7 +144,8 @@ impl Local {
         &self,
         request: pb::PullImageRequest,
     ) -> Reply<BoxStream<'static, Result<pb::PullProgress, Status>>> {
-        let reference: Reference = request.reference.parse().map_err(refused)?;
+        let reference: Reference =
+            request.reference.parse().map_err(|e: InvalidReference| refused(e.into()))?;
         let platform = platform(&request.platform)?;
         let credentials = credentials(request.auth, &reference);
         let (sender, receiver) = mpsc::channel(64);
@@ -192,7 +193,8 @@ impl Local {
         &self,
         request: pb::ResolveImageRequest,
     ) -> Reply<pb::ResolveImageReply> {
-        let reference: Reference = request.reference.parse().map_err(refused)?;
+        let reference: Reference =
+            request.reference.parse().map_err(|e: InvalidReference| refused(e.into()))?;
         let here = self.daemon.runtime.images().resolve(&request.reference).ok();
         let ours = here.is_some_and(|image| image.digests.is_empty());
         if reference.digest().is_some() || (ours && !reference.names_registry()) {

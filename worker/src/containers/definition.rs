@@ -9,7 +9,7 @@ use proto::{
     model::{
         ContainerId, ContainerSpec, EndpointSettings, HOST_NETWORK, PortConfig, Resources, TaskId, Timestamp,
     },
-    pb,
+    pb, rules,
 };
 
 use super::policy::RestartRule;
@@ -55,7 +55,7 @@ impl Definition {
     /// Refuses what no container can be.
     ///
     /// # Errors
-    /// The name, or options that exclude each other.
+    /// The name, options that exclude each other, and what no container may be, a service's neither ([`rules`]).
     pub fn check(&self) -> Result<(), ApiError> {
         let name = &self.name;
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
@@ -67,9 +67,6 @@ impl Definition {
         }
         if self.auto_remove && self.restart != Default::default() {
             return Err(ApiError::invalid("conflicting options: cannot specify both --restart and --rm"));
-        }
-        if let Some(driver) = &self.spec.log_driver {
-            driver.check()?;
         }
         let networks = &self.networks;
         if networks.is_empty() || networks.iter().any(|n| matches!(n.network.as_str(), "bridge" | "default"))
@@ -95,7 +92,18 @@ impl Definition {
             )
             .help("leave out -p"));
         }
-        Ok(())
+        let object = if name.is_empty() { "container".to_owned() } else { format!("container {name}") };
+        for alias in networks.iter().flat_map(|n| &n.aliases) {
+            if !alias.split('.').all(rules::is_dns_label) {
+                return Err(ApiError::invalid(format!(
+                    "{object}: network alias {alias:?} is not a valid DNS name"
+                ))
+                .help("use letters, digits, '-' and '_'; begin and end with a letter or digit"));
+            }
+        }
+        rules::image(&object, &self.spec.image)?;
+        rules::container(&object, &self.spec, host)?;
+        rules::resources(&object, &self.limits, &Resources::default())
     }
 
     /// Why it cannot start outside the swarm.
@@ -224,11 +232,16 @@ mod tests {
             networks.iter().map(|n| pb::EndpointSettings { network: (*n).into(), ..Default::default() });
         let wire = pb::ContainerDefinition {
             name: "db".into(),
-            spec: Some(ContainerSpec::default().into()),
+            spec: Some(ContainerSpec { image: "hello:1".into(), ..ContainerSpec::default() }.into()),
             networks: networks.collect(),
             ..Default::default()
         };
         Definition::try_from(wire).unwrap()
+    }
+
+    fn with(mut definition: Definition, change: impl FnOnce(&mut ContainerSpec)) -> Definition {
+        change(&mut definition.spec);
+        definition
     }
 
     #[test]
@@ -246,6 +259,21 @@ mod tests {
             (
                 Definition { auto_remove: true, restart: RestartRule::Always, ..on(&["app"]) },
                 "--restart and --rm",
+            ),
+            (
+                with(on(&["host"]), |s| drop(s.sysctls.insert("net.core.somaxconn".into(), "9".into()))),
+                "network host",
+            ),
+            (
+                with(on(&["app"]), |s| drop(s.sysctls.insert("vm.swappiness".into(), "9".into()))),
+                "whole machine",
+            ),
+            (with(on(&["app"]), |s| s.cap_add = vec!["NOPE".into()]), "unknown capability"),
+            (with(on(&["app"]), |s| s.image = "UPPER:1".into()), "must be lowercase"),
+            (with(on(&["app"]), |s| s.command = vec![String::new()]), "no command specified"),
+            (
+                Definition { limits: Resources { memory_bytes: 1, ..Resources::default() }, ..on(&["app"]) },
+                "4 MiB",
             ),
         ] {
             let error = definition.check().unwrap_err();

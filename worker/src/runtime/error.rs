@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use proto::error::ApiError;
+use proto::{error::ApiError, parse::InvalidReference};
 
 /// An error of this module. Its text is fit for a task's status and for a user.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -91,6 +91,12 @@ impl RuntimeError {
     pub fn io(verb: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let what = format!("{verb} {}", path.display());
         move |cause| RuntimeError::Io { what, cause: cause.to_string() }
+    }
+}
+
+impl From<InvalidReference> for RuntimeError {
+    fn from(error: InvalidReference) -> Self {
+        RuntimeError::Invalid(error.to_string())
     }
 }
 

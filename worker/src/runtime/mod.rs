@@ -30,7 +30,6 @@ mod image;
 mod logs;
 mod rootdir;
 mod shim;
-mod signals;
 mod terminal;
 mod users;
 
@@ -45,9 +44,9 @@ pub use image::{
     PruneFilter, Reference, Removed, UnpackLimit, Users,
     registry::{Credentials, LayerStep, Platform, Progress, Pulled, Registries, RegistryConfig, Resolved},
 };
+pub use proto::parse::signal::number as parse_signal;
 pub use shim::{AttachOptions, Attached, AttachedInput, AttachedOutput, Output, ShimConfig, ShimRuntime};
 pub use shim_wire::{ExitStatus, LogLimits, Stream};
-pub use signals::parse as parse_signal;
 pub use terminal::Terminal;
 
 /// How long the news of a container's end may take from its shim to us.

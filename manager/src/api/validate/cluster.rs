@@ -45,6 +45,10 @@ pub fn spec(spec: &ClusterSpec, limits: Limits) -> Result<(), ApiError> {
         ))
         .help("--dispatcher-heartbeat 5s is the default"));
     }
+    if spec.keep_old_snapshots != 0 {
+        return Err(ApiError::unsupported("old snapshots of the raft log are not kept")
+            .help("leave out --max-snapshots"));
+    }
     if spec.cert_expiry < limits.min_cert_expiry {
         return Err(ApiError::invalid(format!(
             "certificate validity of {} is too short: minimum certificate expiry time is {}",
@@ -121,6 +125,7 @@ mod tests {
         assert!(with(|s| s.name = "mine".into()).contains("default"));
         assert!(with(|s| s.election_tick = s.heartbeat_tick).contains("election"));
         assert!(with(|s| s.dispatcher_heartbeat = Millis(1)).contains("heartbeat"));
+        assert!(with(|s| s.keep_old_snapshots = 3).contains("old snapshots"));
         assert!(with(|s| s.cert_expiry = Millis::secs(60)).contains("1h"));
     }
 

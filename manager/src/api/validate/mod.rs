@@ -5,7 +5,6 @@
 //! takes in the same instant) is checked again by `store::apply`.
 
 pub mod cluster;
-pub mod container;
 pub mod network;
 pub mod node;
 pub mod ports;
@@ -13,10 +12,10 @@ pub mod service;
 
 use std::collections::BTreeMap;
 
-use proto::error::ApiError;
-
-/// Longest name of a service or network: a DNS label (RFC 1035, 2.3.4).
-const MAX_NAME: usize = 63;
+use proto::{
+    error::ApiError,
+    rules::{self, MAX_LABEL as MAX_NAME, is_dns_label},
+};
 
 /// Checks the name of a service or network (swarmkit `validateAnnotations`): it becomes a DNS label.
 pub(super) fn name(kind: &str, flag: &str, name: &str) -> Result<(), ApiError> {
@@ -48,23 +47,9 @@ fn beyond_case(taken: &str, asked: &str) -> &'static str {
     if taken == asked { "" } else { " that differs by more than case, which DNS does not see" }
 }
 
-/// Letters and digits, with `-` and `_` inside (swarmkit `isValidDNSName`).
-pub(super) fn is_dns_label(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
-    bytes.len() <= MAX_NAME
-        && edge(bytes.first())
-        && edge(bytes.last())
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-}
-
 /// Checks label keys: a label without a key can be neither shown nor removed.
 pub(super) fn labels(object: &str, labels: &BTreeMap<String, String>) -> Result<(), ApiError> {
-    if labels.keys().any(|key| key.trim().is_empty()) {
-        return Err(ApiError::invalid(format!("{object} has a label without a name"))
-            .help("write labels as KEY=VALUE"));
-    }
-    Ok(())
+    labels.keys().try_for_each(|key| rules::label(object, key))
 }
 
 #[cfg(test)]

@@ -75,6 +75,10 @@ fn driver(object: &str, spec: &NetworkSpec) -> Result<(), ApiError> {
         ))
         .help("leave out --ipam-driver"));
     }
+    if let Some(key) = spec.ipam_options.keys().next() {
+        return Err(ApiError::unsupported(format!("{object}: IPAM option {key:?} is not known"))
+            .help("leave out --ipam-opt: the IPAM driver has no options"));
+    }
     Ok(())
 }
 
@@ -93,6 +97,13 @@ fn ingress(state: &State, object: &str, spec: &NetworkSpec) -> Result<(), ApiErr
 }
 
 fn options(state: &State, object: &str, spec: &NetworkSpec) -> Result<(), ApiError> {
+    let known = [OPTION_MTU, OPTION_VNI, OPTION_ENCRYPTED];
+    if let Some(key) = spec.options.keys().find(|key| !known.contains(&key.as_str())) {
+        return Err(ApiError::unsupported(format!(
+            "{object}: option {key:?} is not known to overlay networks"
+        ))
+        .help(format!("leave it out; there are {OPTION_MTU} and {OPTION_VNI}")));
+    }
     if spec.options.contains_key(OPTION_ENCRYPTED) {
         // Accepting it without encrypting would put clear text on the wire of a network that promised otherwise.
         return Err(ApiError::unsupported(format!(

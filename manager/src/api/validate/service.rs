@@ -8,10 +8,11 @@ use proto::{
         FailureAction, HOST_NETWORK, Network, NetworkAttachmentConfig, Service, ServiceMode, ServiceSpec,
         UpdateConfig,
     },
+    rules::{self, is_dns_label},
     template::Context,
 };
 
-use super::{container, ports};
+use super::ports;
 use crate::{scheduler::constraint, store::state::State};
 
 /// Checks a new service and resolves its networks' names to ids.
@@ -52,9 +53,11 @@ fn checked(state: &State, own: Option<&Service>, mut spec: ServiceSpec) -> Resul
     let object = format!("service {}", spec.name);
     super::labels(&object, &spec.labels)?;
     // As it will be once a node has filled in its templates.
-    let filled_in = Context::example(&spec.name).container(&spec.task.container);
-    container::spec(&object, &filled_in.map_err(|why| ApiError::invalid(format!("{object}: {why}")))?)?;
-    container::resources(&object, &spec.task.limits, &spec.task.reservations)?;
+    let filled_in = Context::example(&spec.name, &spec.labels).container(&spec.task.container);
+    let filled_in = filled_in.map_err(|why| ApiError::invalid(format!("{object}: {why}")))?;
+    rules::image(&object, &filled_in.image)?;
+    rules::container(&object, &filled_in, spec.task.is_on_host_network())?;
+    rules::resources(&object, &spec.task.limits, &spec.task.reservations)?;
     placement(&object, &spec)?;
     for (what, config) in [("update", &spec.update), ("rollback", &spec.rollback)] {
         config.as_ref().map_or(Ok(()), |c| update_config(&object, what, c))?;
@@ -127,12 +130,19 @@ fn networks(state: &State, object: &str, configs: &mut [NetworkAttachmentConfig]
             ))
             .help("leave it out: a service with published ports is on it by itself"));
         }
+        if let Some(key) = configs[i].driver_opts.keys().next() {
+            return Err(ApiError::unsupported(format!(
+                "{object}: option {key:?} on network {} is not known",
+                network.spec.name
+            ))
+            .help("leave out driver-opt: attachments have no options"));
+        }
         let id = network.id.as_str();
         if configs[..i].iter().any(|other| other.target == id) {
             return Err(ApiError::invalid(format!("{object}: network {} is given twice", network.spec.name)));
         }
         for alias in &configs[i].aliases {
-            if !alias.split('.').all(super::is_dns_label) {
+            if !alias.split('.').all(is_dns_label) {
                 return Err(ApiError::invalid(format!(
                     "{object}: alias {alias:?} on network {} is not a valid DNS name",
                     network.spec.name
@@ -169,11 +179,7 @@ fn host_network(state: &State, object: &str, spec: &ServiceSpec) -> Result<(), A
         ))
         .help("leave out --publish: what the program listens on is open on its node"));
     }
-    match spec.task.container.sysctls.keys().find(|key| key.starts_with("net.")) {
-        Some(key) => Err(ApiError::invalid(format!("{object}: sysctl {key} is not allowed in network host"))
-            .help("it would change the node; set it there")),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn resolve(state: &State, object: &str, key: &str) -> Result<Arc<Network>, ApiError> {

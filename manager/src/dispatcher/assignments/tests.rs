@@ -117,6 +117,21 @@ fn a_node_is_told_of_what_its_tasks_need_and_no_more() {
 }
 
 #[test]
+fn the_service_of_a_task_without_a_network_is_told_too() {
+    let mut world = World::new();
+    let (batch, app) = (service("batch"), world.app.clone());
+    world.state.put(batch.clone());
+    let mut task = world.task(&batch, &app, 0, TaskState::Assigned);
+    task.allocation = None;
+    world.state.put(task.clone());
+    assert!(world.set(0).services.contains_key(&batch.id), "its templates may name its labels");
+    assert!(!world.set(1).services.contains_key(&batch.id));
+    task.status.state = TaskState::Complete;
+    world.state.put(task);
+    assert!(!world.set(0).services.contains_key(&batch.id));
+}
+
+#[test]
 fn a_task_that_is_over_is_kept_and_its_network_is_not() {
     let mut world = World::new();
     let (web, app) = (world.web.clone(), world.app.clone());

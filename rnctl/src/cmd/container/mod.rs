@@ -159,7 +159,10 @@ pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
 /// `ps`.
 pub async fn list(rn: &Daemon, args: ListArgs) -> Result<(), Failure> {
     let known = ["id", "name", "status", "label", "health", "network", "ancestor"];
-    let filters = Filters::parse(&args.filter, &known)?;
+    let states = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+    let filters = Filters::parse(&args.filter, &known)?
+        .one_of("status", &states)?
+        .one_of("health", &["starting", "healthy", "unhealthy", "none"])?;
     let last = args.last.or(args.latest.then_some(1));
     let all = args.all || last.is_some() || filters.has("status");
     let reply = rn.local().list_containers(pb::ListContainersRequest { all }).await?.into_inner();

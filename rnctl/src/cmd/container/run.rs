@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use proto::{
     error::{ApiError, Kind},
     model::{ContainerSpec, EndpointSettings, Millis, Mount, PortConfig, PublishMode, Resources, Ulimit},
@@ -21,7 +21,7 @@ use crate::{
     connect::Daemon,
     exit::Failure,
     output::{self, complain},
-    parse::{endpoint::endpoint, keyval, mount::mount, port::publish, shell, units},
+    parse::{endpoint, keyval, mount::mount, port::publish, shell, units},
 };
 
 /// What went wrong before the container ran (Docker's client).
@@ -104,16 +104,16 @@ pub struct CreateArgs {
 #[command(next_help_heading = "Network")]
 struct NetworkFlags {
     /// A network: a name, or name=app,alias=web,ip=10.0.1.9,ip6=…; host is the machine's own; may be repeated
-    #[arg(long, visible_alias = "net", value_name = "NETWORK", value_parser = endpoint)]
+    #[arg(long, visible_alias = "net", value_name = "NETWORK", value_parser = endpoint::endpoint)]
     network: Vec<EndpointSettings>,
     /// A further name on the network; may be repeated
     #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
     network_alias: Vec<String>,
     /// Its IPv4 address on the network
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = endpoint::v4)]
     ip: Option<IpAddr>,
     /// Its IPv6 address on the network
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = endpoint::v6)]
     ip6: Option<IpAddr>,
     /// Publish a port on this machine: [published:]target[/protocol], ranges too; may be repeated
     #[arg(short, long, value_name = "PORT", value_parser = publish)]
@@ -125,17 +125,17 @@ struct NetworkFlags {
     #[arg(long, value_name = "IP")]
     dns: Vec<IpAddr>,
     /// Search domain; may be repeated
-    #[arg(long, value_name = "DOMAIN")]
+    #[arg(long, value_name = "DOMAIN", value_parser = units::search_domain)]
     dns_search: Vec<String>,
     /// Option of the resolver, for instance ndots:1; may be repeated
-    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION", value_parser = units::resolver_option)]
     dns_option: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Container")]
 struct ProcessFlags {
-    /// Replaces the image's entrypoint
+    /// Replaces the image's entrypoint, and leaves out its command; '' only leaves out both
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<String>,
     /// Host name [default: the container's id]
@@ -160,7 +160,7 @@ struct ProcessFlags {
     #[arg(long)]
     read_only: bool,
     /// Signal that stops it [default: the image's, else SIGTERM]
-    #[arg(long, value_name = "SIGNAL", default_value = "", hide_default_value = true)]
+    #[arg(long, value_name = "SIGNAL", value_parser = units::signal, default_value = "", hide_default_value = true)]
     stop_signal: String,
     /// Seconds from the stop signal to SIGKILL [default: 10]
     #[arg(long, value_name = "SECONDS")]
@@ -172,10 +172,10 @@ struct ProcessFlags {
     #[arg(long, value_name = "FILE")]
     env_file: Vec<String>,
     /// Label; may be repeated
-    #[arg(short, long, value_name = "KEY=VALUE", value_parser = keyval::pair)]
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = keyval::label)]
     label: Vec<(String, String)>,
     /// Further group of the user; may be repeated
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, value_name = "GROUP", value_parser = NonEmptyStringValueParser::new())]
     group_add: Vec<String>,
     /// Bind mount or volume: source:target[:ro]; may be repeated
     #[arg(short, long, value_name = "VOLUME", value_parser = volume)]
@@ -184,13 +184,13 @@ struct ProcessFlags {
     #[arg(long, value_name = "MOUNT", value_parser = mount)]
     mount: Vec<Mount>,
     /// Add a capability; may be repeated
-    #[arg(long, value_name = "CAP")]
+    #[arg(long, value_name = "CAP", value_parser = units::capability)]
     cap_add: Vec<String>,
     /// Drop a capability; may be repeated
-    #[arg(long, value_name = "CAP")]
+    #[arg(long, value_name = "CAP", value_parser = units::capability)]
     cap_drop: Vec<String>,
     /// Kernel setting of the container's namespaces; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = keyval::strict_pair)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = units::sysctl)]
     sysctl: Vec<(String, String)>,
     /// Resource limit; may be repeated
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = units::ulimit)]
@@ -294,7 +294,7 @@ impl CreateArgs {
             ..ContainerSpec::default()
         };
         if let Some(entrypoint) = &p.entrypoint {
-            spec.command = shell::words(entrypoint).map_err(|e| usage(format!("--entrypoint: {e}")))?;
+            spec.command = shell::entrypoint(entrypoint).map_err(usage)?;
         }
         spec.dns.nameservers = std::mem::take(&mut self.network.dns);
         spec.dns.search = std::mem::take(&mut self.network.dns_search);

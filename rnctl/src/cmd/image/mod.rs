@@ -104,7 +104,8 @@ pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
 
 /// `image ls` and `images`.
 pub async fn list(rn: &Daemon, args: ListArgs) -> Result<(), Failure> {
-    let filters = Filters::parse(&args.filter, &["reference", "dangling", "label", "before", "since"])?;
+    let filters = Filters::parse(&args.filter, &["reference", "dangling", "label", "before", "since"])?
+        .one_of("dangling", &["true", "false", "1", "0"])?;
     let mut images = rn.local().list_images(pb::ListImagesRequest {}).await?.into_inner().images;
     images.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.tags.cmp(&b.tags)));
     let mut bounds = (u64::MAX, 0);

@@ -20,7 +20,7 @@ pub struct CreateArgs {
     #[arg(long)]
     pub name: Option<String>,
     /// Label of the service; may be repeated
-    #[arg(short, long, value_name = "KEY=VALUE", value_parser = keyval::pair)]
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = keyval::label)]
     pub label: Vec<(String, String)>,
     /// replicated (a number of tasks) or global (one on each node)
     #[arg(long, default_value = "replicated")]
@@ -103,7 +103,7 @@ impl CreateArgs {
             ports: self.network.publish.into_iter().flatten().collect(),
         };
         let spec = ServiceSpec {
-            name: self.name.unwrap_or_else(random_name),
+            name: self.name.filter(|name| !name.is_empty()).unwrap_or_else(random_name),
             labels: keyval::map(&self.label),
             task,
             mode,
@@ -226,7 +226,7 @@ mod tests {
                 ["run", "--fast"].map(str::to_owned).as_slice()
             )
         );
-        assert_eq!(container.env, ["A=1", "HOME=/root"]);
+        assert_eq!(container.env, ["A=1", "HOME=/root", "NONE"]);
         assert_eq!((container.tty, container.init, container.read_only), (true, Some(true), true));
         assert_eq!(container.stop_grace_period, Some(Millis::secs(60)));
         assert_eq!(container.hosts, ["10.0.0.9 db"]);
@@ -247,6 +247,22 @@ mod tests {
     }
 
     #[test]
+    fn empty_is_not_absent() {
+        let made =
+            |line: &str| spec(line).map(|s| s.task.container).unwrap_or_else(|e| panic!("{line}: {e}"));
+        assert_eq!(made("x").command, Vec::<String>::new());
+        assert_eq!(made("--entrypoint '' x run").command, [""], "the image's is off");
+        assert_eq!(made("--entrypoint '' x run").args, ["run"]);
+        assert_eq!(made("x ''").args, [""], "an empty argument is one");
+        assert_eq!(made("-e A= -e HOME -e B x").env, ["A=", "HOME=/root", "B"], "B of the image goes");
+        assert_eq!(made("--container-label a --container-label b= x").labels.len(), 2);
+        assert_eq!(made("--stop-grace-period 0s x").stop_grace_period, Some(Millis(0)));
+        assert_eq!(made("--init=false x").init, Some(false));
+        assert!(spec("--name '' x").is_ok_and(|s| s.name.contains('_')), "as none: a name is made up");
+        assert!(spec("--network '' x").is_err_and(|e| e.contains("name is empty")));
+    }
+
+    #[test]
     fn contradictions_and_foreign_flags_are_named() {
         let table = [
             ("--mode global --replicas 2 x", "replicas can only be used"),
@@ -259,6 +275,28 @@ mod tests {
             ("--limit-memory lots x", "invalid size"),
             ("--update-max-failure-ratio 2 x", "between 0 and 1"),
             ("--placement-pref zone x", "spread="),
+            ("--ulimit nosuch=1 x", "invalid ulimit type"),
+            ("--cap-add NOPE x", "unknown capability"),
+            ("--cap-drop NOPE x", "unknown capability"),
+            ("--sysctl net.nope=1 x", "no net.nope"),
+            ("--sysctl vm.swappiness=1 x", "whole machine"),
+            ("--stop-signal SIGNOPE x", "invalid stop signal"),
+            ("--dns-search 'a b' x", "not a valid search domain"),
+            ("--dns-option 'ndots:1 debug' x", "not one option"),
+            (
+                "--mount source=d,target=/d,volume-driver=rexray x",
+                "volume driver \"rexray\" is not supported",
+            ),
+            ("--mount source=d,target=/d,volume-opt=type=nfs x", "volume-opt=device"),
+            ("--mount source=d,target=/d,volume-subpath=x x", "volume-subpath is not supported"),
+            (
+                "--mount type=bind,source=/d,target=/d,bind-recursive=nonsense x",
+                "invalid value for bind-recursive",
+            ),
+            ("--update-delay 500us x", "1ms is the least"),
+            ("--label =x x", "empty name"),
+            ("--label 'a b=x' x", "whitespace"),
+            ("--group '' x", "a value is required"),
         ];
         for (line, want) in table {
             let error = spec(line).err().unwrap_or_default();

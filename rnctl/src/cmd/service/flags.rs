@@ -1,6 +1,6 @@
 //! Flags of `service create`, by subject. Those whose flags are the same in `service update` change only what was given.
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use proto::model::{
     self, ContainerSpec, Healthcheck, Millis, Mount, NetworkAttachmentConfig, Placement, PortConfig,
     RestartPolicy, TaskSpec, Ulimit, UpdateConfig,
@@ -49,7 +49,7 @@ pub struct NetworkFlags {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Container")]
 pub struct ContainerFlags {
-    /// Replaces the image's entrypoint
+    /// Replaces the image's entrypoint, and leaves out its command; '' only leaves out both
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<String>,
     /// Host name of the containers [default: the container's id]
@@ -71,7 +71,7 @@ pub struct ContainerFlags {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", hide_possible_values = true)]
     read_only: Option<bool>,
     /// Signal that stops a container [default: the image's, else SIGTERM]
-    #[arg(long, value_name = "SIGNAL")]
+    #[arg(long, value_name = "SIGNAL", value_parser = units::signal)]
     stop_signal: Option<String>,
     /// From the stop signal to SIGKILL [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
@@ -82,7 +82,7 @@ impl ContainerFlags {
     /// Changes what was given.
     pub fn apply(&self, spec: &mut ContainerSpec) -> Result<(), String> {
         if let Some(entrypoint) = &self.entrypoint {
-            spec.command = shell::words(entrypoint).map_err(|e| format!("--entrypoint: {e}"))?;
+            spec.command = shell::entrypoint(entrypoint)?;
         }
         let text = |field: &mut String, value: &Option<String>| {
             if let Some(value) = value {
@@ -112,10 +112,10 @@ pub struct ContainerLists {
     #[arg(long, value_name = "FILE")]
     env_file: Vec<String>,
     /// Label of the containers; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = keyval::pair)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = keyval::label)]
     container_label: Vec<(String, String)>,
     /// Further group of the user; may be repeated
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, value_name = "GROUP", value_parser = NonEmptyStringValueParser::new())]
     group: Vec<String>,
     /// Mount: type=bind|volume|tmpfs,source=…,target=…[,readonly]; may be repeated
     #[arg(long, value_name = "MOUNT", value_parser = mount)]
@@ -127,19 +127,19 @@ pub struct ContainerLists {
     #[arg(long, value_name = "IP")]
     dns: Vec<std::net::IpAddr>,
     /// Search domain; may be repeated
-    #[arg(long, value_name = "DOMAIN")]
+    #[arg(long, value_name = "DOMAIN", value_parser = units::search_domain)]
     dns_search: Vec<String>,
     /// Option of the resolver, for instance ndots:1; may be repeated
-    #[arg(long, value_name = "OPTION")]
+    #[arg(long, value_name = "OPTION", value_parser = units::resolver_option)]
     dns_option: Vec<String>,
     /// Add a capability; may be repeated
-    #[arg(long, value_name = "CAP")]
+    #[arg(long, value_name = "CAP", value_parser = units::capability)]
     cap_add: Vec<String>,
     /// Drop a capability; may be repeated
-    #[arg(long, value_name = "CAP")]
+    #[arg(long, value_name = "CAP", value_parser = units::capability)]
     cap_drop: Vec<String>,
     /// Kernel setting of the container's namespaces; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = keyval::strict_pair)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = units::sysctl)]
     sysctl: Vec<(String, String)>,
     /// Resource limit; may be repeated
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = units::ulimit)]
@@ -177,12 +177,13 @@ pub fn variables(
 ) -> Result<Vec<String>, Failure> {
     let mut given = Vec::new();
     for path in files {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Failure::local(format!("cannot read --env-file {path}: {e}")))?;
-        given.extend(keyval::environment_file(&text));
+        let bytes =
+            std::fs::read(path).map_err(|e| Failure::local(format!("cannot read --env-file {path}: {e}")))?;
+        let found = keyval::environment_file(&bytes, environment);
+        given.extend(found.map_err(|e| Failure::local(format!("--env-file {path}: {e}")))?);
     }
-    given.extend(env);
-    keyval::environment(&given, environment).map_err(Failure::local)
+    given.extend(keyval::environment(&env, environment).map_err(Failure::local)?);
+    Ok(given)
 }
 
 /// Health check.
@@ -232,6 +233,10 @@ impl HealthFlags {
             return Ok(());
         }
         let check = spec.healthcheck.get_or_insert_default();
+        // What is said of a check switches it on again (docker/cli).
+        if check.test.first().is_some_and(|kind| kind == "NONE") {
+            check.test.clear();
+        }
         match self.health_cmd.as_deref() {
             Some("") => check.test.clear(),
             Some(command) => check.test = vec!["CMD-SHELL".into(), command.to_owned()],

@@ -26,7 +26,8 @@ pub struct ListArgs {
 
 /// Runs `service ls`.
 pub async fn run(rn: &Daemon, args: ListArgs) -> Result<(), Failure> {
-    let filters = Filters::parse(&args.filter, &["id", "name", "mode", "label"])?;
+    let filters = Filters::parse(&args.filter, &["id", "name", "mode", "label"])?
+        .one_of("mode", &["replicated", "global", "replicated-job", "global-job"])?;
     let reply = rn.control().list_services(pb::ListServicesRequest {}).await?.into_inner();
     let mut lines = Vec::new();
     for entry in reply.services {

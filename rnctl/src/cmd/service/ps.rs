@@ -68,7 +68,8 @@ pub async fn of_nodes(rn: &Daemon, keys: Vec<String>, flags: PsFlags) -> Result<
 }
 
 async fn print(rn: &Daemon, tasks: Vec<Task>, flags: PsFlags) -> Result<(), Failure> {
-    let filters = Filters::parse(&flags.filter, &["id", "name", "node", "desired-state"])?;
+    let filters = Filters::parse(&flags.filter, &["id", "name", "node", "desired-state"])?
+        .one_of("desired-state", &["running", "shutdown", "accepted"])?;
     let nodes = nodes(rn).await?;
     let host = |t: &Task| t.node_id.as_ref().and_then(|id| nodes.get(id)).map_or("", |n| n.hostname());
     let mut tasks: Vec<Task> = tasks

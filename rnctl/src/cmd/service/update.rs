@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 use proto::{
     error::ApiError,
     model::{
-        EndpointSpec, HOST_NETWORK, Mount, NetworkAttachmentConfig, PortConfig, Protocol, Service,
-        ServiceMode, ServiceSpec, Ulimit,
+        EndpointSpec, HOST_NETWORK, Mount, NetworkAttachmentConfig, PortConfig, Service, ServiceMode,
+        ServiceSpec, Ulimit,
     },
 };
 
@@ -86,9 +86,9 @@ struct Lists {
     /// Publish a port, as --publish of create
     #[arg(long, value_name = "PORT", value_parser = port::publish)]
     publish_add: Vec<Vec<PortConfig>>,
-    /// Stop publishing a target port: 80, 8080:80, 53/udp
+    /// Stop publishing ports: 80, 8080:80, 53/udp, 7000-7009, or as --publish of create; what is not said may be anything
     #[arg(long, value_name = "PORT", value_parser = port::unpublish)]
-    publish_rm: Vec<(Option<u16>, u16, Protocol)>,
+    publish_rm: Vec<Vec<port::Unpublish>>,
     /// Attach to a network
     #[arg(long, value_name = "NETWORK", value_parser = attachment)]
     network_add: Vec<NetworkAttachmentConfig>,
@@ -102,13 +102,13 @@ struct Lists {
     #[arg(long, value_name = "NAME")]
     env_rm: Vec<String>,
     /// Set a label of the service
-    #[arg(long, value_name = "KEY=VALUE", value_parser = keyval::pair)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = keyval::label)]
     label_add: Vec<(String, String)>,
     /// Remove a label of the service
     #[arg(long, value_name = "KEY")]
     label_rm: Vec<String>,
     /// Set a label of the containers
-    #[arg(long, value_name = "KEY=VALUE", value_parser = keyval::pair)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = keyval::label)]
     container_label_add: Vec<(String, String)>,
     /// Remove a label of the containers
     #[arg(long, value_name = "KEY")]
@@ -144,31 +144,31 @@ struct Lists {
     #[arg(long, value_name = "IP")]
     dns_rm: Vec<IpAddr>,
     /// Add a search domain
-    #[arg(long, value_name = "DOMAIN")]
+    #[arg(long, value_name = "DOMAIN", value_parser = units::search_domain)]
     dns_search_add: Vec<String>,
     /// Remove a search domain
     #[arg(long, value_name = "DOMAIN")]
     dns_search_rm: Vec<String>,
     /// Add an option of the resolver
-    #[arg(long, value_name = "OPTION")]
+    #[arg(long, value_name = "OPTION", value_parser = units::resolver_option)]
     dns_option_add: Vec<String>,
     /// Remove an option of the resolver
     #[arg(long, value_name = "OPTION")]
     dns_option_rm: Vec<String>,
     /// Add a group
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, value_name = "GROUP", value_parser = NonEmptyStringValueParser::new())]
     group_add: Vec<String>,
     /// Remove a group
     #[arg(long, value_name = "GROUP")]
     group_rm: Vec<String>,
     /// Add a capability
-    #[arg(long, value_name = "CAP")]
+    #[arg(long, value_name = "CAP", value_parser = units::capability)]
     cap_add: Vec<String>,
     /// Drop a capability
-    #[arg(long, value_name = "CAP")]
+    #[arg(long, value_name = "CAP", value_parser = units::capability)]
     cap_drop: Vec<String>,
     /// Set a kernel setting
-    #[arg(long, value_name = "KEY=VALUE", value_parser = keyval::strict_pair)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = units::sysctl)]
     sysctl_add: Vec<(String, String)>,
     /// Remove a kernel setting
     #[arg(long, value_name = "KEY")]
@@ -248,11 +248,7 @@ impl Lists {
     }
 
     fn ports(&self, endpoint: &mut EndpointSpec) {
-        let gone = |p: &PortConfig| {
-            self.publish_rm.iter().any(|(published, target, protocol)| {
-                p.target == *target && p.protocol == *protocol && published.is_none_or(|n| n == p.published)
-            })
-        };
+        let gone = |p: &PortConfig| self.publish_rm.iter().flatten().any(|named| named.means(p));
         let add: Vec<PortConfig> = self.publish_add.iter().flatten().cloned().collect();
         merge(&mut endpoint.ports, add, gone, |p| (p.target, p.protocol, p.published));
     }

@@ -5,10 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use proto::{parse::signal, rules};
 use serde_json::{Value, json};
-use shim_wire::{CopyUp, Directory};
+use shim_wire::{CopyUp, Directory, VolumeMount};
 
-use super::{ContainerConfig, Result, RuntimeError, image::ImageConfig, signals, users::User};
+use super::{ContainerConfig, Result, RuntimeError, image::ImageConfig, users::User};
 
 mod capabilities;
 mod files;
@@ -75,12 +76,19 @@ pub struct Bundle {
     pub binds: Vec<PathBuf>,
     /// Volumes to make on the host, with what they are filled from.
     pub volumes: Vec<CopyUp>,
+    /// File systems that are mounted as some of them.
+    pub volume_mounts: Vec<VolumeMount>,
+    /// Whether what the machine mounts later is seen in bind mounts.
+    pub sees_later_mounts: bool,
 }
 
 /// Composes a container.
 pub fn compose(inputs: &Inputs<'_>) -> Result<Bundle> {
     let Inputs { config, image, user, .. } = inputs;
     let spec = &config.spec;
+    // The managers have checked it too, but perhaps by older rules than this node's.
+    rules::container(&format!("container {}", config.name), spec, config.netns.is_none())
+        .map_err(|e| RuntimeError::Invalid(e.message))?;
     let hostname = match (spec.hostname.as_str(), &config.netns) {
         ("", Some(_)) => config.id.short().to_owned(),
         ("", None) => inputs.machine.hostname.clone(),
@@ -104,7 +112,7 @@ pub fn compose(inputs: &Inputs<'_>) -> Result<Bundle> {
         "env": environment(inputs, &hostname),
         "cwd": cwd,
         "capabilities": { "bounding": caps, "permitted": held, "effective": held },
-        "rlimits": rlimits(inputs)?,
+        "rlimits": rlimits(inputs),
         "oomScoreAdj": 0,
     });
     let document = json!({
@@ -145,6 +153,8 @@ pub fn compose(inputs: &Inputs<'_>) -> Result<Bundle> {
         directories,
         binds: mounts.binds,
         volumes: mounts.volumes,
+        volume_mounts: mounts.file_systems,
+        sees_later_mounts: mounts.sees_later_mounts,
     })
 }
 
@@ -165,12 +175,14 @@ const MASKED: [&str; 12] = [
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// Entrypoint and command: the spec's `command` replaces the image's entrypoint and with it the image's command.
+/// Entrypoint and command: the spec's `command` replaces the image's entrypoint and with it the image's command; one that is an
+/// empty word leaves only the spec's arguments.
 fn command(inputs: &Inputs<'_>) -> Result<Vec<String>> {
     let (spec, image) = (&inputs.config.spec, inputs.image);
-    let (mut command, default_args): (_, &[String]) = match spec.command.is_empty() {
-        true => (image.entrypoint.clone(), &image.cmd),
-        false => (spec.command.clone(), &[]),
+    let (mut command, default_args): (_, &[String]) = match spec.command.as_slice() {
+        [] => (image.entrypoint.clone(), &image.cmd),
+        given if rules::is_without_entrypoint(given) => (Vec::new(), &[]),
+        given => (given.to_vec(), &[]),
     };
     command.extend_from_slice(if spec.args.is_empty() { default_args } else { &spec.args });
     match command.first() {
@@ -219,31 +231,11 @@ pub fn merge_environment(env: &mut Vec<String>, changes: &[String]) {
     }
 }
 
-fn rlimits(inputs: &Inputs<'_>) -> Result<Vec<Value>> {
-    const KNOWN: [&str; 15] = [
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
-    ];
+fn rlimits(inputs: &Inputs<'_>) -> Vec<Value> {
     let limit = |value: i64| u64::try_from(value).unwrap_or(u64::MAX);
     let one = |ulimit: &proto::model::Ulimit| {
-        if !KNOWN.contains(&ulimit.name.as_str()) {
-            return Err(RuntimeError::Invalid(format!("invalid ulimit type: {}", ulimit.name)));
-        }
         let name = format!("RLIMIT_{}", ulimit.name.to_ascii_uppercase());
-        Ok(json!({ "type": name, "soft": limit(ulimit.soft), "hard": limit(ulimit.hard) }))
+        json!({ "type": name, "soft": limit(ulimit.soft), "hard": limit(ulimit.hard) })
     };
     inputs.config.spec.ulimits.iter().map(one).collect()
 }
@@ -337,7 +329,7 @@ fn stop_signal(spec: &str, image: &str) -> Result<i32> {
     match [spec, image].into_iter().find(|name| !name.is_empty()) {
         None => Ok(libc::SIGTERM),
         Some(name) => {
-            signals::parse(name).ok_or_else(|| RuntimeError::Invalid(format!("invalid stop signal: {name}")))
+            signal::number(name).ok_or_else(|| RuntimeError::Invalid(format!("invalid stop signal: {name}")))
         }
     }
 }

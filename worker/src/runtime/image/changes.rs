@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use proto::parse::{duration, signal};
+
 use super::{ImageConfig, config::Empty};
-use crate::runtime::{ImageHealthcheck, Result, RuntimeError, signals};
+use crate::runtime::{ImageHealthcheck, Result, RuntimeError};
 
 /// Carries one instruction out.
 pub fn apply(config: &mut ImageConfig, change: &str) -> Result<()> {
@@ -46,7 +48,7 @@ pub fn apply(config: &mut ImageConfig, change: &str) -> Result<()> {
             config.working_dir = Path::new(base).join(rest).to_string_lossy().into_owned();
         }
         "STOPSIGNAL" => {
-            signals::parse(rest).ok_or_else(|| invalid("no such signal"))?;
+            signal::number(rest).ok_or_else(|| invalid("no such signal"))?;
             config.stop_signal = rest.to_owned();
         }
         "HEALTHCHECK" => {
@@ -94,27 +96,9 @@ fn healthcheck(text: &str) -> Option<ImageHealthcheck> {
     Some(check)
 }
 
-/// A duration as Go writes it, `1m30s` or `500ms`, in ns.
+/// A duration as Go writes it, in ns.
 fn nanos(text: &str) -> Option<u64> {
-    let mut rest = text;
-    let mut total = 0u64;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let number: u64 = rest[..digits].parse().ok()?;
-        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |n| digits + n);
-        let unit = match &rest[digits..unit_end] {
-            "ns" => 1,
-            "us" => 1_000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            _ => return None,
-        };
-        total = total.checked_add(number.checked_mul(unit)?)?;
-        rest = &rest[unit_end..];
-    }
-    Some(total)
+    u64::try_from(duration::nanos(text).ok()?).ok()
 }
 
 fn list(text: &str) -> Option<Vec<String>> {

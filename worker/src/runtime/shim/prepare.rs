@@ -2,11 +2,12 @@
 
 use std::{
     fs,
+    net::{IpAddr, ToSocketAddrs},
     os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
 };
 
-use shim_wire::{CopyUp, LogLimits, Rootfs, SPEC_FILE, ShimSpec};
+use shim_wire::{CopyUp, LogLimits, Rootfs, SPEC_FILE, ShimSpec, VolumeMount};
 
 use super::{RECORD_FILE, ShimConfig, bundle};
 use crate::runtime::{
@@ -102,6 +103,8 @@ pub fn prepare(
         terminal: config.spec.tty,
         stdin: config.spec.open_stdin,
         stdin_once: config.spec.stdin_once,
+        volume_mounts: bundle.volume_mounts.into_iter().map(with_address).collect::<Result<_>>()?,
+        sees_later_mounts: bundle.sees_later_mounts,
     };
     write(SPEC_FILE, &serde_json::to_vec(&spec).unwrap_or_default())?;
     Ok(ContainerRecord {
@@ -130,6 +133,28 @@ fn log_limits(config: &ContainerConfig, usual: &LogLimits) -> Result<LogLimits> 
         max_bytes: options.max_size.unwrap_or(usual.max_bytes),
         max_files: options.max_files.unwrap_or(usual.max_files),
     })
+}
+
+/// The kernel wants a file server's address, not its name (as Docker's local driver does). Blocks.
+fn with_address(mut volume: VolumeMount) -> Result<VolumeMount> {
+    if !["nfs", "nfs4", "cifs", "smb3"].contains(&volume.kind.as_str()) {
+        return Ok(volume);
+    }
+    let mut words: Vec<String> = volume.data.split(',').map(str::to_owned).collect();
+    for word in &mut words {
+        let Some(name) = word.strip_prefix("addr=").filter(|a| a.parse::<IpAddr>().is_err()) else {
+            continue;
+        };
+        let found = (name, 0).to_socket_addrs().ok().and_then(|mut all| all.next());
+        let addr = found.ok_or_else(|| {
+            RuntimeError::Invalid(format!(
+                "failed to mount local volume: the name {name} of its server cannot be resolved"
+            ))
+        })?;
+        *word = format!("addr={}", addr.ip());
+    }
+    volume.data = words.join(",");
+    Ok(volume)
 }
 
 /// What is not there is empty.

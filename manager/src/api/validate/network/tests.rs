@@ -113,6 +113,7 @@ fn gateways_ranges_and_auxiliary_addresses_lie_inside() {
 fn options_are_checked() {
     let refused =
         |key: &str, value: &str| with(|s| drop(s.options.insert(key.into(), value.into()))).unwrap_err();
+    assert!(refused("com.docker.network.bridge.name", "br0").message.contains("not known"));
     assert_eq!(refused(OPTION_ENCRYPTED, "").kind, Kind::Unsupported);
     assert!(refused(OPTION_MTU, "100").message.contains("MTU"));
     assert!(refused(OPTION_MTU, "big").message.contains("MTU"));

@@ -59,7 +59,7 @@ fn docker(spool: &Spool) -> Result<Vec<Entry>> {
         Ok(Entry {
             config: saved.config,
             layers: saved.layers.unwrap_or_default(),
-            names: names.iter().map(|name| name.parse()).collect::<Result<_>>()?,
+            names: names.iter().map(|name| Ok(name.parse()?)).collect::<Result<_>>()?,
             digest: None,
         })
     };

@@ -136,7 +136,7 @@ impl Registries {
     pub async fn login(&self, registry: &str, credentials: &Credentials) -> Result<()> {
         // No registry has to have this image; what it says about it depends on who asks.
         let image: Reference = match registry {
-            "" | super::reference::DEFAULT_REGISTRY => "rn/login-check".parse()?,
+            "" | proto::parse::reference::DEFAULT_REGISTRY => "rn/login-check".parse()?,
             registry => format!("{registry}/rn/login-check").parse()?,
         };
         let session = self.open(&image, Some(credentials)).await?;

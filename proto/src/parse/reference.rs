@@ -2,7 +2,15 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::runtime::RuntimeError;
+/// Text that is no name of an image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid reference format: {text:?}{why}")]
+pub struct InvalidReference {
+    /// What was given.
+    text: String,
+    /// What is wrong with it, where that can be said; with a separator in front.
+    why: String,
+}
 
 /// The registry that a name without one means.
 pub const DEFAULT_REGISTRY: &str = "docker.io";
@@ -88,10 +96,9 @@ impl fmt::Display for Reference {
 }
 
 impl FromStr for Reference {
-    type Err = RuntimeError;
+    type Err = InvalidReference;
 
-    fn from_str(text: &str) -> Result<Self, RuntimeError> {
-        let invalid = || RuntimeError::Invalid(format!("invalid reference format: {text:?}"));
+    fn from_str(text: &str) -> Result<Self, InvalidReference> {
         let (named, digest) = match text.split_once('@') {
             Some((named, digest)) => (named, Some(digest)),
             None => (text, None),
@@ -136,7 +143,14 @@ impl FromStr for Reference {
             })
         });
         if short.len() > 255 || !name_ok || !tag_ok || !digest_ok {
-            return Err(invalid());
+            let repository = match short.split_once('/') {
+                Some((first, rest)) if is_host(first) => rest,
+                _ => short,
+            };
+            let upper = repository.bytes().any(|byte| byte.is_ascii_uppercase());
+            let why =
+                if upper { format!(": repository name ({short}) must be lowercase") } else { String::new() };
+            return Err(InvalidReference { text: text.to_owned(), why });
         }
         Ok(Self { name: short.to_owned(), tag: tag.map(str::to_owned), digest: digest.map(str::to_owned) })
     }
@@ -169,6 +183,18 @@ mod tests {
             ["", "Web", "web:", "a//b", "../x", "web:-t", "we b", "-web", "web@sha256:abc", "web@md5:0"]
         {
             assert!(text.parse::<Reference>().is_err(), "{text}");
+        }
+        let error = "UPPER:1".parse::<Reference>().unwrap_err().to_string();
+        assert!(error.contains("repository name (UPPER) must be lowercase"), "{error}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_printed_is_read_back(text in "[a-zA-Z0-9./:@_-]{0,40}") {
+            if let Ok(reference) = text.parse::<Reference>() {
+                let printed = reference.to_string();
+                proptest::prop_assert_eq!(printed.parse::<Reference>().map(|r| r.to_string()), Ok(printed));
+            }
         }
     }
 
