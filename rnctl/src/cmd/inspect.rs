@@ -7,7 +7,7 @@ use super::{get, is_elsewhere, network, networks, typed};
 use crate::{
     connect::Daemon,
     exit::Failure,
-    output::{self, listing::Row, template::Format},
+    output::{self, listing::Row, omitted, template::Format},
     view,
 };
 
@@ -46,7 +46,7 @@ pub struct InspectArgs {
 pub fn print(rows: &[Row], format: Option<&str>) -> Result<(), Failure> {
     match format {
         None => {
-            let array: Vec<Value> = rows.iter().cloned().map(Value::Object).collect();
+            let array: Vec<Value> = rows.iter().map(|row| Value::Object(omitted::printed(row))).collect();
             output::line(&indented(&array)?);
         }
         Some(format) => {

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::{emit, table, template::Format};
+use super::{emit, omitted, table, template::Format};
 use crate::{config::Config, exit::Failure};
 
 /// The fields of one line. Everything a template may use.
@@ -58,7 +58,8 @@ impl Listing {
             Style::Json => {
                 let mut text = String::new();
                 for row in rows {
-                    text += &serde_json::to_string(row).map_err(|e| Failure::local(e.to_string()))?;
+                    text += &serde_json::to_string(&omitted::printed(row))
+                        .map_err(|e| Failure::local(e.to_string()))?;
                     text.push('\n');
                 }
                 Ok(text)
@@ -86,10 +87,11 @@ impl Listing {
     /// The line of headings: the template filled in with them. A field without one of its own is headed by its name.
     fn heading(&self, row: Option<&Row>) -> Row {
         let mut heading = Row::new();
-        for (field, value) in row.into_iter().flatten() {
+        for (key, value) in row.into_iter().flatten() {
+            let field = omitted::name(key).unwrap_or(key);
             // A flag such as `.Self` steers the template and has no heading.
             let text = if value.is_boolean() { Value::Bool(false) } else { field.to_uppercase().into() };
-            heading.insert(field.clone(), text);
+            heading.insert(field.to_owned(), text);
         }
         for (field, text) in self.headings {
             if !heading.get(*field).is_some_and(Value::is_boolean) {

@@ -3,6 +3,7 @@
 pub mod display;
 pub mod filter;
 pub mod listing;
+pub mod omitted;
 pub mod table;
 pub mod template;
 pub mod time;

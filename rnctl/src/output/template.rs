@@ -1,140 +1,230 @@
 //! Go templates, for `--format`.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use gtmpl::{Context, FuncError, Template, Value};
+use gotmpl::{Template, TemplateError, Value};
+use proto::template::{balanced, keyword, pieces};
 use serde_json::{Map, Value as Json};
 
+use super::omitted;
 use crate::exit::Failure;
 
-type FuncResult = Result<Value, FuncError>;
+type Result<T> = std::result::Result<T, TemplateError>;
 
 /// A parsed template with the functions of Docker's (`json`, `join`, `lower`, `upper`, `title`, `split`, `pad`,
 /// `truncate`, `println`).
 pub struct Format {
     template: Template,
     text: String,
+    originals: Originals,
+}
+
+/// Objects as JSON has them, by the address of what a template has of them: `json` prints them in their order, and leaves out
+/// what is empty.
+#[derive(Clone, Default)]
+struct Originals(Arc<Mutex<HashMap<usize, Json>>>);
+
+impl Originals {
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<usize, Json>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn find(&self, address: usize) -> Option<Json> {
+        self.with(|all| all.get(&address).cloned())
+    }
+
+    /// A value for templates, which has the fields that its JSON leaves out.
+    fn value(&self, json: &Json) -> Value {
+        match json {
+            Json::Null => Value::Nil,
+            Json::Bool(b) => Value::Bool(*b),
+            Json::Number(n) => match (n.as_i64(), n.as_u64()) {
+                (Some(i), _) => Value::Int(i),
+                (None, Some(u)) => Value::Uint(u),
+                (None, None) => Value::Float(n.as_f64().unwrap_or_default()),
+            },
+            Json::String(s) => Value::String(s.as_str().into()),
+            Json::Array(items) => Value::List(items.iter().map(|item| self.value(item)).collect()),
+            Json::Object(map) => {
+                let name = |key: &str| Arc::from(omitted::name(key).unwrap_or(key));
+                let fields = map.iter().map(|(key, value)| (name(key), self.value(value)));
+                let fields = Arc::new(fields.collect());
+                let printed = Json::Object(omitted::printed(map));
+                self.with(|all| all.insert(Arc::as_ptr(&fields) as usize, printed));
+                Value::Map(fields)
+            }
+        }
+    }
+
+    fn json(&self, value: &Value) -> Json {
+        match value {
+            Value::Bool(b) => Json::Bool(*b),
+            Value::String(s) => Json::from(&**s),
+            Value::Int(n) => Json::from(*n),
+            Value::Uint(n) => Json::from(*n),
+            Value::Float(n) => Json::from(*n),
+            Value::List(items) => items.iter().map(|item| self.json(item)).collect(),
+            Value::Map(map) => self.find(Arc::as_ptr(map) as usize).unwrap_or_else(|| {
+                Json::Object(map.iter().map(|(key, value)| (key.to_string(), self.json(value))).collect())
+            }),
+            _ => Json::Null,
+        }
+    }
 }
 
 impl Format {
-    /// Parses a template. `\t` and `\n` written out stand for the characters, since a shell's quotes keep them.
-    pub fn parse(text: &str) -> Result<Self, Failure> {
-        let text = text.replace("\\t", "\t").replace("\\n", "\n");
-        let mut template = Template::default();
-        template.add_funcs(&[
-            ("json", json as gtmpl::Func),
-            ("join", join),
-            ("lower", lower),
-            ("upper", upper),
-            ("title", title),
-            ("split", split),
-            ("pad", pad),
-            ("truncate", truncate),
-        ]);
-        template.parse(text.as_str()).map_err(|e| Failure::local(format!("template parsing error: {e}")))?;
-        Ok(Self { template, text })
+    /// Parses a template. `\t` and `\n` written out stand for the characters, since a shell's quotes keep them; inside an action
+    /// they are Go's own, in its strings.
+    pub fn parse(text: &str) -> std::result::Result<Self, Failure> {
+        let text = characters(text);
+        balanced(&text).map_err(|why| Failure::local(format!("template parsing error: {why}")))?;
+        let originals = Originals::default();
+        let known = originals.clone();
+        let json = move |args: &[Value]| {
+            let json = known.json(argument("json", args, 0)?);
+            serde_json::to_string(&json).map(string).map_err(|e| TemplateError::Exec(e.to_string()))
+        };
+        let template = Template::new("")
+            .func("json", json)
+            .func("join", join)
+            .func("index", index)
+            .func("lower", |args| Ok(string(text_of("lower", args, 0)?.to_lowercase())))
+            .func("upper", |args| Ok(string(text_of("upper", args, 0)?.to_uppercase())))
+            .func("title", title)
+            .func("split", split)
+            .func("pad", pad)
+            .func("truncate", truncate)
+            .parse(&text)
+            .map_err(|e| Failure::local(format!("template parsing error: {e}")))?;
+        Ok(Self { template, text, originals })
     }
 
     /// The template filled in with an object. A field that it does not have is an error, a key that a map inside it
     /// does not have is not.
-    pub fn render(&self, object: &Map<String, Json>) -> Result<String, Failure> {
-        // The values of gtmpl have no order; the whole object keeps its own.
-        if self.text.trim() == "{{json .}}" {
-            return serde_json::to_string(object).map_err(|e| Failure::local(e.to_string()));
-        }
-        let fields = object.iter().map(|(k, v)| (k.clone(), value(v))).collect();
-        self.template.render(&Context::from(Value::Object(fields))).map_err(|error| {
-            let error = error.to_string();
-            // What follows is the object, as Rust prints it.
-            let error = error.split_once(" for {").map_or(error.as_str(), |(what, _)| what);
-            let known: Vec<&str> = object.keys().map(String::as_str).collect();
-            Failure::local(format!("template error: {error}"))
+    pub fn render(&self, object: &Map<String, Json>) -> std::result::Result<String, Failure> {
+        let known: Vec<&str> = object.keys().map(|key| omitted::name(key).unwrap_or(key)).collect();
+        let fail = |why: String| {
+            Failure::local(format!("template error: {why}"))
                 .with_help(format!("the fields are: {}", known.join(", ")))
-        })
+        };
+        if let Some(unknown) = root_names(&self.text).into_iter().find(|name| !known.contains(&name.as_str()))
+        {
+            return Err(fail(format!("no field {unknown}")));
+        }
+        let value = self.originals.value(&Json::Object(object.clone()));
+        let text = self.template.execute_to_string(&value).map_err(|e| fail(e.to_string()));
+        self.originals.with(HashMap::clear);
+        text
     }
 }
 
-fn value(json: &Json) -> Value {
-    match json {
-        Json::Null => Value::Nil,
-        Json::Bool(b) => Value::Bool(*b),
-        Json::Number(n) => match (n.as_i64(), n.as_u64()) {
-            (Some(i), _) => Value::from(i),
-            (None, Some(u)) => Value::from(u),
-            (None, None) => Value::from(n.as_f64().unwrap_or_default()),
-        },
-        Json::String(s) => Value::String(s.clone()),
-        Json::Array(items) => Value::Array(items.iter().map(value).collect()),
-        Json::Object(map) => Value::Map(map.iter().map(|(k, v)| (k.clone(), value(v))).collect()),
+/// The text with `\t` and `\n` outside of actions as the characters that they stand for.
+fn characters(text: &str) -> String {
+    let plain = |text: &str| text.replace("\\t", "\t").replace("\\n", "\n");
+    pieces(text)
+        .into_iter()
+        .map(|(action, text)| if action { text.to_owned() } else { plain(text) })
+        .collect()
+}
+
+/// The fields of the object itself that a template names: `Name` of `.Name.First` where dot is the object, and of `$.Name`.
+fn root_names(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    // Whether dot is something else in what is open.
+    let mut open: Vec<bool> = Vec::new();
+    for (_, action) in pieces(text).into_iter().filter(|(action, _)| *action) {
+        let word = keyword(action);
+        if let ("else", Some(last)) = (word, open.last_mut()) {
+            *last = false;
+        }
+        let is_root = !open.contains(&true);
+        match word {
+            "if" => open.push(false),
+            "range" | "with" | "define" | "block" => open.push(true),
+            "end" => drop(open.pop()),
+            _ => {}
+        }
+        for (before, name) in chains(action) {
+            if is_root || before == '$' {
+                names.push(name.to_owned());
+            }
+        }
     }
+    names
 }
 
-fn to_json(value: &Value) -> Json {
-    match value {
-        Value::NoValue | Value::Nil | Value::Function(_) => Json::Null,
-        Value::Bool(b) => Json::Bool(*b),
-        Value::String(s) => Json::String(s.clone()),
-        Value::Number(n) => n
-            .as_i64()
-            .map(Json::from)
-            .or_else(|| n.as_u64().map(Json::from))
-            .or_else(|| n.as_f64().map(Json::from))
-            .unwrap_or(Json::Null),
-        Value::Array(items) => Json::Array(items.iter().map(to_json).collect()),
-        Value::Object(map) | Value::Map(map) => Json::Object(sorted(map)),
+/// What chains of fields in an action begin with, and the character before their first dot.
+fn chains(action: &str) -> Vec<(char, &str)> {
+    let mut found = Vec::new();
+    let (mut quote, mut before) = (None, ' ');
+    let mut chars = action.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match (quote, c) {
+            (None, '"' | '`' | '\'') => quote = Some(c),
+            (Some('"' | '\''), '\\') => drop(chars.next()),
+            (Some(open), _) if open == c => quote = None,
+            (None, '.') if !(before.is_alphanumeric() || matches!(before, '_' | ')' | '"' | '`')) => {
+                let rest = action.get(at + 1..).unwrap_or_default();
+                let name = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+                if name.starts_with(|c: char| !c.is_numeric()) {
+                    found.push((before, name));
+                }
+            }
+            _ => {}
+        }
+        before = c;
     }
+    found
 }
 
-fn sorted(map: &HashMap<String, Value>) -> Map<String, Json> {
-    let mut pairs: Vec<_> = map.iter().collect();
-    pairs.sort_by_key(|(k, _)| k.as_str());
-    pairs.into_iter().map(|(k, v)| (k.clone(), to_json(v))).collect()
+fn string(text: impl AsRef<str>) -> Value {
+    Value::String(text.as_ref().into())
 }
 
-fn argument<'a>(name: &str, args: &'a [Value], k: usize) -> Result<&'a Value, FuncError> {
-    args.get(k).ok_or_else(|| FuncError::AtLeastXArgs(name.to_owned(), k + 1))
+fn argument<'a>(name: &str, args: &'a [Value], k: usize) -> Result<&'a Value> {
+    args.get(k).ok_or_else(|| TemplateError::Exec(format!("{name} needs {} arguments", k + 1)))
 }
 
-fn string(name: &str, args: &[Value], k: usize) -> Result<String, FuncError> {
+fn text_of(name: &str, args: &[Value], k: usize) -> Result<String> {
     argument(name, args, k).map(ToString::to_string)
 }
 
-fn number(name: &str, args: &[Value], k: usize) -> Result<usize, FuncError> {
-    match argument(name, args, k)? {
-        Value::Number(n) => n
-            .as_u64()
-            .and_then(|n| usize::try_from(n).ok())
-            .ok_or_else(|| FuncError::Generic(format!("{name} needs a number of characters"))),
-        _ => Err(FuncError::Generic(format!("{name} needs a number of characters"))),
+fn number(name: &str, args: &[Value], k: usize) -> Result<usize> {
+    let number = argument(name, args, k)?.as_int().and_then(|n| usize::try_from(n).ok());
+    number.ok_or_else(|| TemplateError::Exec(format!("{name} needs a number of characters")))
+}
+
+/// As Go's, but that what a map does not have is empty: the maps in objects are of strings.
+fn index(args: &[Value]) -> Result<Value> {
+    let mut value = argument("index", args, 0)?.clone();
+    for key in args.iter().skip(1) {
+        let is_map = matches!(value, Value::Map(_));
+        value = match value.index(key)? {
+            Value::Nil if is_map => string(""),
+            found => found,
+        };
     }
+    Ok(value)
 }
 
-fn json(args: &[Value]) -> FuncResult {
-    let json = to_json(argument("json", args, 0)?);
-    serde_json::to_string(&json).map(Value::String).map_err(|e| FuncError::Generic(e.to_string()))
-}
-
-fn join(args: &[Value]) -> FuncResult {
-    let separator = string("join", args, 1)?;
+fn join(args: &[Value]) -> Result<Value> {
+    let separator = text_of("join", args, 1)?;
     match argument("join", args, 0)? {
-        Value::Array(items) => {
+        Value::List(items) => {
             let texts: Vec<String> = items.iter().map(ToString::to_string).collect();
-            Ok(Value::String(texts.join(&separator)))
+            Ok(string(texts.join(&separator)))
         }
-        _ => Err(FuncError::Generic("join needs a list".into())),
+        // A list that is not there.
+        Value::Nil => Ok(string("")),
+        _ => Err(TemplateError::Exec("join needs a list".into())),
     }
 }
 
-fn lower(args: &[Value]) -> FuncResult {
-    Ok(Value::String(string("lower", args, 0)?.to_lowercase()))
-}
-
-fn upper(args: &[Value]) -> FuncResult {
-    Ok(Value::String(string("upper", args, 0)?.to_uppercase()))
-}
-
-fn title(args: &[Value]) -> FuncResult {
-    let text = string("title", args, 0)?;
+fn title(args: &[Value]) -> Result<Value> {
+    let text = text_of("title", args, 0)?;
     let mut out = String::with_capacity(text.len());
     let mut first = true;
     for c in text.chars() {
@@ -145,26 +235,29 @@ fn title(args: &[Value]) -> FuncResult {
         }
         first = c.is_whitespace();
     }
-    Ok(Value::String(out))
+    Ok(string(out))
 }
 
-fn split(args: &[Value]) -> FuncResult {
-    let (text, separator) = (string("split", args, 0)?, string("split", args, 1)?);
-    Ok(Value::Array(text.split(separator.as_str()).map(|part| Value::String(part.to_owned())).collect()))
+fn split(args: &[Value]) -> Result<Value> {
+    let (text, separator) = (text_of("split", args, 0)?, text_of("split", args, 1)?);
+    Ok(Value::List(text.split(separator.as_str()).map(string).collect()))
 }
 
-fn pad(args: &[Value]) -> FuncResult {
-    let text = string("pad", args, 0)?;
+fn pad(args: &[Value]) -> Result<Value> {
+    let text = text_of("pad", args, 0)?;
     if text.is_empty() {
-        return Ok(Value::String(text));
+        return Ok(string(text));
     }
     let (before, after) = (number("pad", args, 1)?, number("pad", args, 2)?);
-    Ok(Value::String(format!("{}{text}{}", " ".repeat(before), " ".repeat(after))))
+    Ok(string(format!("{}{text}{}", " ".repeat(before.min(MAX_PAD)), " ".repeat(after.min(MAX_PAD)))))
 }
 
-fn truncate(args: &[Value]) -> FuncResult {
-    let (text, length) = (string("truncate", args, 0)?, number("truncate", args, 1)?);
-    Ok(Value::String(text.chars().take(length).collect()))
+/// The most blanks that `pad` puts on one side.
+const MAX_PAD: usize = 10_000;
+
+fn truncate(args: &[Value]) -> Result<Value> {
+    let (text, length) = (text_of("truncate", args, 0)?, number("truncate", args, 1)?);
+    Ok(string(text.chars().take(length).collect::<String>()))
 }
 
 #[cfg(test)]
@@ -173,7 +266,7 @@ mod tests {
 
     use super::*;
 
-    fn render(format: &str) -> Result<String, Failure> {
+    fn render(format: &str) -> std::result::Result<String, Failure> {
         let object = json!({
             "Name": "web",
             "Replicas": 3,
@@ -181,7 +274,11 @@ mod tests {
             "Ports": ["80/tcp", "443/tcp"],
             "Spec": {"Mode": {"Replicated": {"Replicas": 3}}},
         });
-        let Json::Object(map) = object else { unreachable!() };
+        let Json::Object(mut map) = object else { unreachable!() };
+        map.insert("\0Hidden".into(), "".into());
+        let empty = json!({"\0Count": 0, "\0Names": [], "Kept": 1});
+        map.insert("Empty".into(), empty);
+        map.insert("Items".into(), json!([{"\0Name": "", "ID": 1}]));
         Format::parse(format)?.render(&map)
     }
 
@@ -203,6 +300,24 @@ mod tests {
             ),
             ("{{printf \"%s-%d\" .Name .Replicas}}", "web-3"),
             ("{{len .Ports}}", "2"),
+            ("{{.Labels}}", "map[a.b:c tier:front]"),
+            ("{{.Ports}} {{.Spec}}", "[80/tcp 443/tcp] map[Mode:map[Replicated:map[Replicas:3]]]"),
+            (r#"{{range .Ports}}{{.}}{{"\n"}}{{end}}"#, "80/tcp\n443/tcp\n"),
+            (r#"{{join .Ports "\n"}}\n"#, "80/tcp\n443/tcp\n"),
+            (r#"{{"a\tb"}}{{`\n`}}{{println .Name}}"#, "a\tb\\nweb\n"),
+            (r#"{{index .Labels "none"}}|{{index .Ports 1}}"#, "|443/tcp"),
+            ("{{slice .Name 1 2}}{{slice .Ports 1}}", "e[443/tcp]"),
+            (r#"{{range split "a,b" ","}}<{{.}}>{{end}}"#, "<a><b>"),
+            (r#"{{with .Labels.tier}}{{.}}{{else}}none{{end}}"#, "front"),
+            (r#"{{if and .Name (not .Hidden)}}seen{{end}}"#, "seen"),
+            ("{{$n := .Name}}{{range .Ports}}{{$n}}{{$.Replicas}}{{end}}", "web3web3"),
+            (r#"{{"{{"}}.Name}}"#, "{{.Name}}"),
+            (r#"{{.Labels.none}}"#, "<no value>"),
+            // Fields that are left out of the JSON are there, empty.
+            ("<{{.Hidden}}> {{.Empty.Count}} {{.Empty.Names}} {{len .Empty.Names}}", "<> 0 [] 0"),
+            ("{{json .Empty}} {{json .Hidden}}", r#"{"Kept":1} """#),
+            (r#"{{join .Empty.Names ","}}"#, ""),
+            ("{{json .Ports}}{{range .Items}}{{json .}}{{.ID}}{{end}}", r#"["80/tcp","443/tcp"]{"ID":1}1"#),
         ];
         for (format, want) in table {
             assert_eq!(render(format).map_err(|e| e.to_string()), Ok(want.to_owned()), "{format}");
@@ -222,5 +337,22 @@ mod tests {
             "{error}"
         );
         assert!(render("{{.Name").is_err());
+        assert!(render("{{.Name}}{{end}}").is_err() && render("{{if .Name}}x").is_err());
+        for (format, unknown) in
+            [("{{if .Name}}{{.Nope}}{{end}}", "Nope"), ("{{range .Ports}}{{$.Nope}}{{end}}", "Nope")]
+        {
+            let error = render(format).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(error.starts_with(&format!("template error: no field {unknown}")), "{format}: {error}");
+        }
+        assert_eq!(
+            render("{{range .Empty.Names}}{{.Nope}}{{end}}").ok().as_deref(),
+            Some(""),
+            "of each, if there is one"
+        );
+        assert!(
+            render("{{with .Labels}}{{.tier}}{{else}}{{.Nope}}{{end}}").is_err(),
+            "dot is the object again"
+        );
+        assert!(render(r#"{{.Name}}{{".Nope"}}{{`.Nope`}}"#).is_ok(), "text is no field");
     }
 }

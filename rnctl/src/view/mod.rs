@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use proto::model::{Condition, Meta, Millis};
 use serde_json::{Map, Value, json};
 
-use crate::output::{listing::Row, time};
+use crate::output::{listing::Row, omitted, time};
 
 /// A JSON object under construction, in the order in which it prints.
 #[derive(Default)]
@@ -31,18 +31,14 @@ impl Object {
         self
     }
 
-    /// Sets a field unless it is empty, zero, false or null: Go's `omitempty`.
+    /// Sets a field which is not printed while it is empty, zero, false or null (Go's `omitempty`); templates may name it.
     pub fn some(self, key: &str, value: impl Into<Value>) -> Self {
         let value = value.into();
-        let empty = match &value {
-            Value::Null => true,
-            Value::Bool(b) => !b,
-            Value::Number(n) => n.as_f64() == Some(0.0),
-            Value::String(s) => s.is_empty(),
-            Value::Array(a) => a.is_empty(),
-            Value::Object(o) => o.is_empty(),
-        };
-        if empty { self } else { self.with(key, value) }
+        if omitted::is_empty(&value) {
+            self.with(&omitted::marked(key), value)
+        } else {
+            self.with(key, value)
+        }
     }
 
     /// The finished fields.

@@ -18,6 +18,11 @@ use serde_json::json;
 use super::*;
 use crate::output::listing::ListFlags;
 
+/// As `inspect` prints it.
+fn printed(row: Row) -> Value {
+    Value::Object(omitted::printed(&row))
+}
+
 const NOW: Timestamp = Timestamp(1_795_550_400_000);
 
 fn meta(version: u64) -> Meta {
@@ -240,7 +245,7 @@ fn service_in_dockers_shape() {
             ],
         },
     });
-    assert_eq!(Value::Object(service::inspect(&web(), &networks())), want);
+    assert_eq!(printed(service::inspect(&web(), &networks())), want);
 }
 
 #[test]
@@ -286,7 +291,7 @@ fn network_in_dockers_shape() {
                 .to_string(),
         ..Default::default()
     };
-    let object = Value::Object(network::inspect(&app(), Some(&local)));
+    let object = printed(network::inspect(&app(), Some(&local)));
     assert_eq!(object["Id"], "net0000000000000000000000");
     assert_eq!(object["IPAM"]["Config"][0], json!({"Subnet": "10.0.1.0/24", "Gateway": "10.0.1.1"}));
     assert_eq!(object["IPAM"]["Config"][1], json!({"Subnet": "fd00:1::/64", "Gateway": "fd00:1::1"}));
@@ -312,7 +317,7 @@ fn task_in_dockers_shape() {
         ingress_addrs: vec!["10.0.0.5".parse().unwrap()],
         ports: vec![],
     });
-    let object = Value::Object(task::inspect(&t));
+    let object = printed(task::inspect(&t));
     assert_eq!(object["Status"]["State"], "running");
     assert_eq!(object["Status"]["ContainerStatus"], json!({"ContainerID": "c0ffee", "PID": 42}));
     assert_eq!(object["DesiredState"], "running");
@@ -334,7 +339,7 @@ fn a_node_has_a_certificate_of_the_root_or_needs_one() {
 
 #[test]
 fn node_in_dockers_shape_and_for_people() {
-    let object = Value::Object(node::inspect(&node(), Some("PEM")));
+    let object = printed(node::inspect(&node(), Some("PEM")));
     assert_eq!(object["Spec"], json!({"Labels": {}, "Role": "manager", "Availability": "drain"}));
     assert_eq!(object["Status"], json!({"State": "ready", "Addr": "10.9.0.1"}));
     assert_eq!(
