@@ -5,10 +5,12 @@
 //! is simple enough for a deadline: a node that nobody has heard of for [`Limits::dead_after`] is dead, and alive again at
 //! the next sign of life.
 //!
-//! Signs that others pass on come late, and say nothing of the way between that node and this one. So a node that has not been
-//! heard itself for [`Limits::ask_after`] is asked, and is dead to this node if it does not answer by the deadline, whatever
-//! others say. In a large cluster some are asked at a time, those unheard for longest first, and what others say counts for the
-//! rest.
+//! Signs that others pass on come late, and say nothing of the way between that node and this one. Nor does what the node says
+//! itself prove that it hears this one: a line may fail in one direction only, and connections that are sent that way are lost.
+//! So every node is asked, [`Limits::ask_after`] after its last answer, and is dead to this node if it does not answer by the
+//! deadline, whatever else is heard; its answer shows that both directions work, and its own question, answered or not, makes it
+//! notice as well. In a large cluster some are asked at a time, those without an answer for longest first, and what is heard
+//! otherwise counts for the rest.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +24,7 @@ use proto::model::NodeId;
 pub(super) struct Limits {
     /// Silence that makes a node dead.
     pub(super) dead_after: Duration,
-    /// Silence of the node itself after which it is asked; shorter than `dead_after`.
+    /// Time since its last answer after which a node is asked; shorter than `dead_after`.
     pub(super) ask_after: Duration,
     /// Nodes asked in one tick, at most.
     pub(super) asked_per_tick: usize,
@@ -45,13 +47,22 @@ pub(super) struct Verdicts {
 struct Seen {
     /// Last sign, by whichever way.
     last: Instant,
-    /// Last sign that came from the node itself; at first when it became known.
-    direct: Instant,
+    /// When it last answered a question; at first when it became known.
+    answered: Instant,
     /// When it was asked, since that.
     asked: Option<Instant>,
     alive: bool,
-    /// It has not answered: others' word does not revive it.
+    /// It has not answered: nothing but an answer revives it.
     unreachable: bool,
+    /// It has been heard itself since it did not answer: it may be back.
+    calls: bool,
+}
+
+impl Seen {
+    fn revive(&mut self, now: Instant) -> bool {
+        self.last = now;
+        !self.unreachable && !std::mem::replace(&mut self.alive, true)
+    }
 }
 
 /// When each node was last heard.
@@ -67,17 +78,24 @@ impl Liveness {
         Self { limits, seen: BTreeMap::new(), last_tick: now }
     }
 
-    /// A sign of life from the node itself. True when it was dead or unknown until now.
-    pub(super) fn heard(&mut self, node: &NodeId, now: Instant) -> bool {
-        let fresh = Seen { last: now, direct: now, asked: None, alive: true, unreachable: false };
+    /// The node has answered: it lives, and hears this one. True when it was dead or unknown until now.
+    pub(super) fn answered(&mut self, node: &NodeId, now: Instant) -> bool {
+        let fresh =
+            Seen { last: now, answered: now, asked: None, alive: true, unreachable: false, calls: false };
         self.seen.insert(node.clone(), fresh).is_none_or(|before| !before.alive)
+    }
+
+    /// A sign of life from the node itself. True when it was dead or unknown until now, and need not answer first.
+    pub(super) fn heard(&mut self, node: &NodeId, now: Instant) -> bool {
+        let Some(seen) = self.seen.get_mut(node) else { return self.answered(node, now) };
+        seen.calls |= seen.unreachable;
+        seen.revive(now)
     }
 
     /// A sign of life that another node passed on. True when the node was dead or unknown until now.
     pub(super) fn told(&mut self, node: &NodeId, now: Instant) -> bool {
-        let Some(seen) = self.seen.get_mut(node) else { return self.heard(node, now) };
-        seen.last = now;
-        !seen.unreachable && !std::mem::replace(&mut seen.alive, true)
+        let Some(seen) = self.seen.get_mut(node) else { return self.answered(node, now) };
+        seen.revive(now)
     }
 
     /// Judges all nodes.
@@ -89,7 +107,7 @@ impl Liveness {
             if seen.alive && !overslept.is_zero() {
                 // While this process did not run it could not hear anybody: that silence accuses no one.
                 seen.last = (seen.last + overslept).min(now);
-                seen.direct = (seen.direct + overslept).min(now);
+                seen.answered = (seen.answered + overslept).min(now);
                 seen.asked = seen.asked.map(|at| (at + overslept).min(now));
             }
             let silence = now.duration_since(seen.last);
@@ -97,7 +115,7 @@ impl Liveness {
             let unanswered = seen.asked.is_some_and(|at| now.duration_since(at) >= patience);
             if unanswered {
                 // To be asked again, when it is its turn.
-                (seen.unreachable, seen.asked, seen.direct) = (true, None, now);
+                (seen.unreachable, seen.asked, seen.answered, seen.calls) = (true, None, now, false);
             }
             if seen.alive && (unanswered || silence >= self.limits.dead_after) {
                 seen.alive = false;
@@ -109,11 +127,13 @@ impl Liveness {
         for node in &verdicts.forgotten {
             self.seen.remove(node);
         }
-        let quiet = |s: &Seen| s.asked.is_none() && now.duration_since(s.direct) >= self.limits.ask_after;
-        let mut ask: Vec<_> = self.seen.iter_mut().filter(|(_, seen)| quiet(seen)).collect();
-        ask.sort_by_key(|(_, seen)| seen.direct);
+        let due = |s: &Seen| {
+            s.asked.is_none() && (s.calls || now.duration_since(s.answered) >= self.limits.ask_after)
+        };
+        let mut ask: Vec<_> = self.seen.iter_mut().filter(|(_, seen)| due(seen)).collect();
+        ask.sort_by_key(|(_, seen)| (!seen.calls, seen.answered));
         for (node, seen) in ask.into_iter().take(self.limits.asked_per_tick) {
-            seen.asked = Some(now);
+            (seen.asked, seen.calls) = (Some(now), false);
             verdicts.ask.push(node.clone());
         }
         verdicts
@@ -170,13 +190,37 @@ mod tests {
     }
 
     #[test]
-    fn silence_kills_once_and_a_word_revives() {
+    fn silence_kills_once_and_an_answer_revives() {
         let (mut liveness, t0, node) = start();
         assert!(liveness.heard(&node, t0));
         assert!(!liveness.heard(&node, t0));
         assert_eq!(run(&mut liveness, t0, 10_000), (vec![3000], vec![]));
         assert!(!liveness.is_alive(&node));
-        assert!(liveness.heard(&node, t0 + 10_000 * MS));
+        assert!(liveness.answered(&node, t0 + 10_000 * MS));
+        assert!(liveness.is_alive(&node));
+    }
+
+    #[test]
+    fn a_node_that_speaks_and_does_not_hear_is_dead_until_it_answers() {
+        let (mut liveness, t0, node) = start();
+        liveness.heard(&node, t0);
+        // It is heard four times a second, as by its own questions, and answers none.
+        let speak = |liveness: &mut Liveness, now, _: &Verdicts| {
+            assert!(!liveness.heard(&"a".parse().unwrap(), now));
+        };
+        assert_eq!(run_with(&mut liveness, t0, 20_000, speak).0, [3000]);
+        assert!(!liveness.is_alive(&node));
+        // One that is heard again after it was gone is asked at once, and back with its answer.
+        let later = t0 + 20_250 * MS;
+        run(&mut liveness, t0 + 20_000 * MS, 5000);
+        let back = later + 5000 * MS;
+        liveness.heard(&node, back);
+        let mut asked = false;
+        for n in 0..12 {
+            asked |= liveness.tick(back + n * 250 * MS).ask == [node.clone()];
+        }
+        assert!(asked);
+        assert!(liveness.answered(&node, back + 3000 * MS));
         assert!(liveness.is_alive(&node));
     }
 
@@ -192,7 +236,7 @@ mod tests {
         let later = t0 + 20_000 * MS;
         let answer = |liveness: &mut Liveness, now, verdicts: &Verdicts| {
             if let [asked] = &verdicts.ask[..] {
-                liveness.heard(asked, now);
+                liveness.answered(asked, now);
             }
         };
         assert!(run_with(&mut liveness, later, 20_000, answer).0.is_empty());
@@ -214,7 +258,7 @@ mod tests {
             }
             for node in &verdicts.ask {
                 *asked.entry(node.clone()).or_insert(0) += 1;
-                liveness.heard(node, now);
+                liveness.answered(node, now);
             }
         };
         assert!(run_with(&mut liveness, t0, 26_000, each).0.is_empty());

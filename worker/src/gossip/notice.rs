@@ -104,14 +104,14 @@ impl Outbox {
         rx
     }
 
-    /// A node has answered.
-    pub(super) fn acked(&mut self, node: &NodeId, id: NoticeId) {
-        if let Some(pending) = self.pending.get_mut(&id) {
-            pending.settle(node);
-            if pending.waiting.is_empty() {
-                self.pending.remove(&id);
-            }
+    /// A node has answered. Whether that was waited for.
+    pub(super) fn acked(&mut self, node: &NodeId, id: NoticeId) -> bool {
+        let Some(pending) = self.pending.get_mut(&id) else { return false };
+        let waited = pending.settle(node);
+        if pending.waiting.is_empty() {
+            self.pending.remove(&id);
         }
+        waited
     }
 
     /// Nobody waits for a node that is dead or gone.
@@ -149,12 +149,15 @@ impl Outbox {
 }
 
 impl Pending {
-    fn settle(&mut self, node: &NodeId) {
-        if self.waiting.remove(node).is_some() {
+    /// Whether the node was waited for.
+    fn settle(&mut self, node: &NodeId) -> bool {
+        let waited = self.waiting.remove(node).is_some();
+        if waited {
             self.missing.send_modify(|missing| {
                 missing.remove(node);
             });
         }
+        waited
     }
 }
 

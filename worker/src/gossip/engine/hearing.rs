@@ -31,8 +31,12 @@ impl Engine {
         };
         match message {
             Message::Ack { id } => {
-                self.heard(&direct.node);
-                self.outbox.acked(&direct.node, id);
+                // Only an answer to what was asked proves that it was heard.
+                if self.outbox.acked(&direct.node, id) {
+                    self.answered(&direct.node);
+                } else {
+                    self.heard(&direct.node);
+                }
             }
             Message::Notice { id, fact, network, changes } => {
                 // The seal names the sender; what it says must be about itself.
@@ -58,6 +62,14 @@ impl Engine {
     pub(super) fn heard(&mut self, node: &NodeId) {
         if *node != self.config.node && self.liveness.heard(node, Instant::now()) {
             tracing::info!(%node, "node is alive");
+            self.book.set_alive(node, true);
+        }
+    }
+
+    /// The node has answered this one: both directions between them work.
+    fn answered(&mut self, node: &NodeId) {
+        if *node != self.config.node && self.liveness.answered(node, Instant::now()) {
+            tracing::info!(%node, "node is alive, and hears this one");
             self.book.set_alive(node, true);
         }
     }
@@ -179,7 +191,7 @@ impl Engine {
             self.post(id, None, Vec::new(), vec![node]);
         }
         for node in verdicts.died {
-            tracing::warn!(%node, "node is silent: no new connections to its endpoints");
+            tracing::warn!(%node, "node does not answer: no new connections to its endpoints");
             self.book.set_alive(&node, false);
             self.outbox.drop_node(&node);
         }
