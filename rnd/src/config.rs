@@ -65,6 +65,9 @@ pub struct Flags {
     /// counts as ready all the same; 0s = it is ready once started [default: 10s]
     #[arg(long, value_name = "DURATION")]
     pub listen_timeout: Option<String>,
+    /// Tasks of the swarm that this node prepares and starts at once; the others wait their turn [default: two for each core]
+    #[arg(long, value_name = "NUMBER")]
+    pub max_concurrent_starts: Option<usize>,
     /// Let traffic of tasks through forward chains of other firewalls (ufw, firewalld, dockerd) that drop what they do not know
     /// [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -103,6 +106,7 @@ struct File {
     unpack_limit: Option<String>,
     metrics_addr: Option<SocketAddr>,
     listen_timeout: Option<String>,
+    max_concurrent_starts: Option<usize>,
     firewall_compat: Option<bool>,
     vxlan_members_only: Option<bool>,
 }
@@ -138,6 +142,8 @@ pub struct Config {
     pub metrics_addr: Option<SocketAddr>,
     /// How long a task without a health check may take to listen; zero = no time.
     pub listen_timeout: Millis,
+    /// Tasks that are started at once; none: by the machine's cores.
+    pub max_concurrent_starts: Option<usize>,
     /// Other firewalls' forward chains are opened for tasks.
     pub firewall_compat: bool,
     /// VXLAN is taken from members only.
@@ -185,6 +191,8 @@ impl Config {
         one("unpack-limit", flags.unpack_limit.is_some(), file.unpack_limit.is_some());
         one("metrics-addr", flags.metrics_addr.is_some(), file.metrics_addr.is_some());
         one("listen-timeout", flags.listen_timeout.is_some(), file.listen_timeout.is_some());
+        let starts = file.max_concurrent_starts.is_some();
+        one("max-concurrent-starts", flags.max_concurrent_starts.is_some(), starts);
         one("firewall-compat", flags.firewall_compat.is_some(), file.firewall_compat.is_some());
         one("vxlan-members-only", flags.vxlan_members_only.is_some(), file.vxlan_members_only.is_some());
         if !twice.is_empty() {
@@ -236,6 +244,12 @@ impl Config {
                 Some("0" | "0s") => Millis(0),
                 Some(text) => duration("listen-timeout", text)?,
                 None => Millis(LISTEN_TIMEOUT.as_millis().try_into()?),
+            },
+            max_concurrent_starts: match flags.max_concurrent_starts.or(file.max_concurrent_starts) {
+                Some(0) => bail!(
+                    "max-concurrent-starts 0: no task would ever start; give 1 or more, or leave it out"
+                ),
+                starts => starts,
             },
             firewall_compat: flags.firewall_compat.or(file.firewall_compat).unwrap_or(true),
             vxlan_members_only: flags.vxlan_members_only.or(file.vxlan_members_only).unwrap_or(true),
@@ -308,6 +322,8 @@ mod tests {
         let rotation =
             |text: &str| merge(Flags::default(), &format!(r#"{{"network-key-rotation": "{text}"}}"#));
         assert_eq!(rotation("90s").unwrap().network_key_rotation, Millis::secs(90));
+        let starts = merge(Flags::default(), r#"{"max-concurrent-starts": 0}"#).unwrap_err();
+        assert!(starts.to_string().contains("1 or more"), "{starts}");
         assert!(rotation("0s").is_err() && rotation("soon").is_err());
         let listen = |text: &str| merge(Flags::default(), &format!(r#"{{"listen-timeout": "{text}"}}"#));
         assert_eq!(merge(Flags::default(), "{}").unwrap().listen_timeout, Millis::secs(10));

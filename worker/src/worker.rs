@@ -31,7 +31,7 @@ use crate::{
     plan::names::{Marks, Names},
     reconciler::{self, Reconciler},
     runtime::Runtime,
-    tasks::{Network, NodeName, RuntimeLogs, Supervisor, SupervisorConfig},
+    tasks::{Network, NodeName, RuntimeLogs, Supervisor, SupervisorConfig, Turns},
 };
 
 /// How long `swarm leave` waits for tasks to end, beyond the longest grace period among them.
@@ -68,6 +68,8 @@ pub struct WorkerConfig {
     pub firewall_compat: bool,
     /// Take VXLAN from members' data-path addresses only.
     pub vxlan_members_only: bool,
+    /// How many tasks are started at once.
+    pub turns: Turns,
     /// Search domains of the host.
     pub search: Vec<String>,
     /// How long a task without a health check may take to listen before it counts as ready all the same; zero = no time.
@@ -223,6 +225,7 @@ impl Worker {
             node: name,
             search: config.search,
             listen_timeout: config.listen_timeout,
+            turns: config.turns,
             runtime: config.runtime.clone(),
             network,
             gossip: gossip.clone(),

@@ -41,6 +41,7 @@ use worker::{
     agent::WorkerDir,
     containers::Containers,
     runtime::{Events, Runtime},
+    tasks::Turns,
     worker::{Worker, WorkerConfig},
 };
 
@@ -417,6 +418,7 @@ impl Grounds {
             shared_namespace: false,
             firewall_compat: self.config.firewall_compat,
             vxlan_members_only: self.config.vxlan_members_only,
+            turns: self.config.max_concurrent_starts.map_or_else(Turns::by_cores, Turns::new),
             search: machine::search_domains(),
             listen_timeout: self.config.listen_timeout.into(),
             runtime: self.runtime.clone(),

@@ -14,6 +14,7 @@ use super::{
     health::{Finding, Monitor},
     lifecycle::{self, Action, Announced, Held, Observed, Wish},
     supervisor::Deps,
+    turn::Turn,
 };
 use crate::{
     gossip::EndpointState,
@@ -245,10 +246,11 @@ impl Actor {
     async fn prepare(&mut self) -> Step {
         self.report(TaskState::Accepted, "accepted");
         self.report(TaskState::Preparing, "preparing");
+        let Turn::Mine(_turn) = self.turn(TaskState::Preparing).await else {
+            return Err(Failure::Ends(TaskState::Shutdown, String::new()));
+        };
         let _image = self.image().await?;
-        // Bounded: a node that gets a hundred tasks at once makes some of them at a time.
         let deps = self.deps.clone();
-        let Ok(_permit) = deps.making.acquire().await else { return Ok(()) };
         let rejected = |why: String| Failure::Ends(TaskState::Rejected, why);
         let spec = self.expanded().map_err(rejected)?;
         // One that a user runs has its id already, and what it wrote when it ran before.
@@ -335,6 +337,8 @@ impl Actor {
     async fn start(&mut self) -> Step {
         let Some(container) = &self.container else { return Ok(()) };
         let id = container.id.clone();
+        // Not wanted any more: what is to be done instead is the next thing to find out.
+        let Turn::Mine(_turn) = self.turn(TaskState::Starting).await else { return Ok(()) };
         self.report(TaskState::Starting, "starting");
         let failed =
             |e: RuntimeError| Failure::Ends(TaskState::Failed, format!("starting container failed: {e}"));

@@ -63,7 +63,7 @@ impl Actor {
 }
 
 /// Waits until the task is not to run any more; false if nobody is left to say so.
-async fn unwanted(wish: &mut watch::Receiver<Option<Arc<Task>>>) -> bool {
+pub(super) async fn unwanted(wish: &mut watch::Receiver<Option<Arc<Task>>>) -> bool {
     wish.wait_for(|wish| wish.as_ref().is_none_or(|task| task.desired > TaskState::Running)).await.is_ok()
 }
 

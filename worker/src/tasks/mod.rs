@@ -1,6 +1,7 @@
 //! The tasks of this node: one supervisor each, from assignment to the end.
 //!
 //! * [`lifecycle`]: pure: what to do next. `actor`: does it, and reports. [`Supervisor`]: one actor per task.
+//! * [`Turns`]: how many are started at once.
 //! * `image`: a task's image, pulled if need be. `health`, [`listening`]: when it is ready. `announce`: a task's endpoints in the
 //!   gossip. [`logs`]: the output of tasks.
 
@@ -14,6 +15,7 @@ pub mod logs;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::{
     net::IpAddr,
@@ -28,6 +30,7 @@ pub use listening::{LISTEN_TIMEOUT, Sockets};
 pub use logs::RuntimeLogs;
 pub(crate) use supervisor::{Deps, supervise};
 pub use supervisor::{Supervisor, SupervisorConfig};
+pub use turn::Turns;
 
 /// A task's network, as its container needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]

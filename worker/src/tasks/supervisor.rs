@@ -8,20 +8,18 @@ use std::{
 
 use proto::model::{NetworkId, Task, TaskId};
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
     time::timeout,
 };
 
-use super::{Network, NodeName, actor::Actor};
+use super::{Network, NodeName, actor::Actor, turn::Turns};
 use crate::{
     agent::{AgentStatus, Assigned, Reports},
     gossip::Gossip,
     runtime::{Container, ContainerState, Runtime},
 };
 
-/// Containers made at the same time.
-const MAKING: usize = 8;
 /// Less than peers wait by themselves ([`crate::gossip::Timing::settle`]).
 const SETTLE: Duration = Duration::from_secs(4);
 
@@ -33,6 +31,8 @@ pub struct SupervisorConfig {
     pub search: Vec<String>,
     /// How long a task without a health check may take to listen before it counts as ready all the same; zero = no time.
     pub listen_timeout: Duration,
+    /// How many tasks are started at once.
+    pub turns: Turns,
     /// Containers.
     pub runtime: Arc<dyn Runtime>,
     /// Sandboxes.
@@ -59,11 +59,11 @@ pub(crate) struct Deps {
     pub(super) gossip: Gossip,
     pub(super) reports: Reports,
     pub(super) assigned: watch::Receiver<Arc<Assigned>>,
-    pub(super) making: Semaphore,
+    pub(super) turns: Turns,
 }
 
 impl Deps {
-    /// For tasks of `node` that nobody waits for to listen.
+    /// For tasks of `node` that nobody waits for: neither to listen, nor for their turn.
     pub(crate) fn new(
         node: NodeName,
         search: Vec<String>,
@@ -73,8 +73,8 @@ impl Deps {
         reports: Reports,
         assigned: watch::Receiver<Arc<Assigned>>,
     ) -> Self {
-        let (listen_timeout, making) = (Duration::ZERO, Semaphore::new(MAKING));
-        Self { node, search, listen_timeout, runtime, network, gossip, reports, assigned, making }
+        let (listen_timeout, turns) = (Duration::ZERO, Turns::unlimited());
+        Self { node, search, listen_timeout, runtime, network, gossip, reports, assigned, turns }
     }
 }
 
@@ -108,6 +108,7 @@ impl Supervisor {
             node,
             search,
             listen_timeout,
+            turns,
             runtime,
             network,
             gossip,
@@ -117,7 +118,7 @@ impl Supervisor {
             settling,
         } = config;
         let deps = Deps::new(node, search, runtime, network, gossip, reports, assigned.clone());
-        let deps = Deps { listen_timeout, ..deps };
+        let deps = Deps { listen_timeout, turns, ..deps };
         Self {
             deps: Arc::new(deps),
             assigned,

@@ -11,7 +11,7 @@ use std::{
 use futures::stream::BoxStream;
 use proto::model::{Attachment, NetworkId, Port, Protocol, TaskAllocation, TaskSpec, TaskState};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -89,6 +89,7 @@ impl Host {
             node: NodeName { id: id("a"), hostname: "alpha".into() },
             search: Vec::new(),
             listen_timeout: LISTEN,
+            turns: Turns::new(2),
             runtime: runtime.clone(),
             network: network.clone(),
             gossip: gossip.clone(),
@@ -209,6 +210,29 @@ async fn a_task_that_is_only_to_be_ready_waits() {
     assert_eq!(host.runtime.log(), ["create"]);
     host.wish(TaskState::Running);
     host.state("t1", TaskState::Running).await;
+}
+
+#[tokio::test]
+async fn a_node_starts_some_tasks_at_a_time_and_the_others_say_that_they_wait() {
+    let creating = Arc::new(Semaphore::new(0));
+    let runtime = FakeRuntime { creating: Some(creating.clone()), ..FakeRuntime::default() };
+    let names = ["t1", "t2", "t3", "t4", "t5"];
+    let host = Host::start(with(&names.map(|n| task(n, "web"))), true, runtime).await;
+    let waits =
+        |h: &Host, n: &str| h.reported(n).message.starts_with("waiting for its turn: this node starts 2");
+    host.until("three wait", |h| names.iter().filter(|n| waits(h, n)).count() == 3).await;
+    assert_eq!(host.runtime.log(), ["create", "create"]);
+    // One that is not wanted any more does not wait to be told so.
+    let waiting = names.into_iter().find(|n| waits(&host, n)).unwrap();
+    host.change(|a| Arc::make_mut(a.tasks.get_mut(waiting).unwrap()).desired = TaskState::Shutdown);
+    host.state(waiting, TaskState::Shutdown).await;
+    creating.add_permits(10);
+    for name in names.iter().filter(|n| **n != waiting) {
+        host.state(name, TaskState::Running).await;
+    }
+    // What runs holds no turn.
+    host.change(|a| drop(a.tasks.insert(id("t6"), Arc::new(task("t6", "web")))));
+    host.state("t6", TaskState::Running).await;
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@ pub(super) struct FakeRuntime {
     pub(super) containers: Mutex<BTreeMap<ContainerId, (ContainerRecord, watch::Sender<ContainerState>)>>,
     pub(super) log: Mutex<Vec<String>>,
     pub(super) ignores_term: bool,
+    /// How many containers may be created; none: any number.
+    pub(super) creating: Option<Arc<Semaphore>>,
     /// Exit code of what is exec'd.
     pub(super) check: Mutex<i32>,
 }
@@ -87,6 +89,9 @@ impl Runtime for FakeRuntime {
 
     async fn create(&self, config: ContainerConfig) -> RuntimeResult<Container> {
         self.note("create");
+        if let Some(creating) = &self.creating {
+            creating.acquire().await.unwrap().forget();
+        }
         Ok(self.insert(config, ContainerState::Created { pid: 7 }))
     }
 
