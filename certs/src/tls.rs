@@ -18,7 +18,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::{CertError, root::certificates};
+use crate::{CertError, root::certificates, transport::Lane};
 
 /// How long after its end a certificate still admits to asking for a new one: a machine that was off comes back by itself.
 pub const RENEWAL_GRACE: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
@@ -53,7 +53,8 @@ pub(crate) fn server_config(
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(MemberVerifier { inner }))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols =
+        [Lane::Pulse.alpn(), Lane::Entries.alpn(), ALPN].into_iter().map(<[u8]>::to_vec).collect();
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
@@ -88,6 +89,13 @@ pub fn unverified_client_config() -> Result<ClientConfig, CertError> {
         .with_custom_certificate_verifier(Arc::new(BelieveAnyServer))
         .with_no_client_auth();
     Ok(finished(config))
+}
+
+/// The same, for a connection of this lane; a server that knows no lanes takes it for any other.
+pub(crate) fn on_lane(config: &ClientConfig, lane: Lane) -> ClientConfig {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![lane.alpn().to_vec(), ALPN.to_vec()];
+    config
 }
 
 fn finished(mut config: ClientConfig) -> ClientConfig {

@@ -9,10 +9,7 @@ use proto::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    run::ManagerError,
-    store::{Leadership, Store},
-};
+use crate::{run::ManagerError, store::Store};
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -49,15 +46,16 @@ pub(crate) async fn run(
 }
 
 async fn tell(store: &Store, addr: SocketAddr, identity: &SharedIdentity) -> Result<(), ApiError> {
-    let leadership = store.leadership().borrow().clone();
-    match leadership {
-        Leadership::Leader { .. } => store.add_member(store.node_id(), addr).await.map(drop),
-        Leadership::Follower { leader: Some((leader, at)) } => {
+    if store.leadership().borrow().is_leader() {
+        return store.add_member(store.node_id(), addr).await.map(drop);
+    }
+    match store.way_to_leader() {
+        Some((leader, at)) => {
             let channel = Connector::member(identity.clone()).channel(Target::manager_node(at, leader));
             let request = pb::JoinRaftRequest { addr: addr.to_string() };
             let reply = MembershipClient::new(channel).join(request).await;
             reply.map(drop).map_err(|status| transport::explain(&status))
         }
-        Leadership::Follower { leader: None } | Leadership::None => Err(crate::api::forward::no_leader()),
+        None => Err(crate::api::forward::no_leader()),
     }
 }

@@ -24,6 +24,7 @@ pub mod events;
 pub mod fuzzing;
 pub mod ipam;
 pub mod keys;
+mod lanes;
 pub mod leader;
 pub mod logs;
 pub mod loops;

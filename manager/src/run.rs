@@ -2,7 +2,10 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use certs::{Connector, Listener, SharedIdentity, Target, UnlockKey, transport};
+use certs::{
+    Connector, Listener, SharedIdentity, Target, UnlockKey,
+    transport::{self, Lane},
+};
 use proto::{
     error::{ApiError, with_causes},
     model::Cluster,
@@ -28,12 +31,12 @@ use crate::{
     bootstrap::Bootstrap,
     ca::Ca,
     dispatcher::Dispatcher,
-    leader,
+    lanes, leader,
     logs::LogBroker,
     loops::LoopSettings,
     peers::Peers,
-    raft::{Hints, MAX_MESSAGE, PeerTransport},
-    store::{CommandError, Leadership, OpenDatabase, OpenError, Store, StoreConfig},
+    raft::{Hints, MAX_MESSAGE, PeerServer, PeerTransport, Threads},
+    store::{CommandError, OpenDatabase, OpenError, Store, StoreConfig},
 };
 
 /// How long a stopping manager waits for its connections to end (swarm-behaviour 3.1: a manager stops within 8 s).
@@ -95,6 +98,9 @@ pub enum ManagerError {
     /// The port is taken, or the address is not this machine's.
     #[error("{0}")]
     Listen(#[source] io::Error),
+    /// No threads for raft.
+    #[error("raft's threads cannot be started: {0}")]
+    Threads(#[source] io::Error),
     /// The store.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -126,9 +132,10 @@ impl From<ManagerError> for ApiError {
                      back from a backup",
                 )
             }
-            ManagerError::Store(_) | ManagerError::Serve(_) | ManagerError::Ended(_) => {
-                ApiError::internal(error.to_string())
-            }
+            ManagerError::Threads(_)
+            | ManagerError::Store(_)
+            | ManagerError::Serve(_)
+            | ManagerError::Ended(_) => ApiError::internal(error.to_string()),
         }
     }
 }
@@ -181,7 +188,9 @@ impl Manager {
         store_config.unlock = unlock;
         store_config.database = ground.database;
         store_config.alone = matches!(start, Start::Alone);
-        let peers = ground.peers.unwrap_or_else(|| Arc::new(Peers::new(identity.clone())));
+        let threads = Threads::start().map_err(ManagerError::Threads)?;
+        store_config.threads = Some(threads.clone());
+        let peers = ground.peers.unwrap_or_else(|| Arc::new(Peers::new(identity.clone(), threads.clone())));
         let store = Store::open_over(store_config, peers, hints).await?;
         let begun = match &start {
             Start::First(bootstrap) => store.initialise(bootstrap.commands()).await,
@@ -209,21 +218,30 @@ impl Manager {
             .add_service(DispatcherServer::new(dispatcher.clone()))
             .add_service(LogBrokerServer::new(logs.clone()))
             .add_service(MembershipServer::new(Members::new(store.clone())))
-            .add_service(
-                RaftServer::new(store.peer_server())
-                    .max_decoding_message_size(MAX_MESSAGE)
-                    .max_encoding_message_size(MAX_MESSAGE),
-            );
+            // For managers of versions that dial one connection for everything.
+            .add_service(raft_server(&store));
         let mut work = JoinSet::new();
         work.spawn(announce::run(store.clone(), addr, identity.clone(), stop.clone()));
         let (gated, gate_identity) = (store.clone(), identity);
         let gate =
             layer_fn(move |routes| Gate::new(Door::Network, routes, gated.clone(), gate_identity.clone()));
-        let server =
-            transport::server_builder().layer(gate).add_routes(network).serve_with_incoming_shutdown(
-                listener.incoming_until(cut.clone()),
-                stop.clone().cancelled_owned(),
-            );
+        let sorted = lanes::sort(listener.incoming_until(cut.clone()));
+        for (lane, connections) in sorted.lanes {
+            let raft = Routes::new(raft_server(&store));
+            let server = transport::server_builder()
+                .layer(gate.clone())
+                .add_routes(raft)
+                .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
+            let runtime = match lane {
+                Lane::Pulse => threads.pulse(),
+                Lane::Entries => threads.core(),
+            };
+            work.spawn_on(async move { Ok(server.await?) }, runtime);
+        }
+        let server = transport::server_builder()
+            .layer(gate)
+            .add_routes(network)
+            .serve_with_incoming_shutdown(sorted.others, stop.clone().cancelled_owned());
         work.spawn(async move { Ok(server.await?) });
         let leading = leader::run(store.clone(), dispatcher, logs, loops, stop.clone());
         work.spawn(async move {
@@ -273,17 +291,18 @@ impl Manager {
     /// # Errors
     /// The others could not decide without it, or nobody answers.
     pub async fn leave(&self, identity: &SharedIdentity) -> Result<(), ApiError> {
-        let leadership = self.store.leadership().borrow().clone();
-        match leadership {
-            Leadership::Leader { .. } => self.store.remove_member(self.store.node_id()).await,
-            Leadership::Follower { leader: Some((node, addr)) } => {
+        if self.store.leadership().borrow().is_leader() {
+            return self.store.remove_member(self.store.node_id()).await;
+        }
+        match self.store.way_to_leader() {
+            Some((node, addr)) => {
                 let connector = Connector::member(identity.clone());
                 let channel = connector.channel(Target::manager_node(addr, node));
                 let request = pb::LeaveRaftRequest { node_id: self.store.node_id().to_string() };
                 let reply = MembershipClient::new(channel).leave(request).await;
                 reply.map(|_| ()).map_err(|status| transport::explain(&status))
             }
-            Leadership::Follower { leader: None } | Leadership::None => Err(crate::api::forward::no_leader()),
+            None => Err(crate::api::forward::no_leader()),
         }
     }
 
@@ -300,6 +319,13 @@ impl Manager {
         self.cut.cancel();
         self.store.shutdown().await;
     }
+}
+
+/// Raft's messages, as a service.
+fn raft_server(store: &Store) -> RaftServer<PeerServer> {
+    RaftServer::new(store.peer_server())
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE)
 }
 
 /// The address to tell others: with the port that was bound when 0 was asked for.

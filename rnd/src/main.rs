@@ -32,6 +32,17 @@ fn one_heap() {
     unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1) };
 }
 
+/// The filter for what an operator asked for. Raft's library reports each message that fails, at every level: those are counted
+/// (`docs/metrics.md`), and what they mean is said in lines of our own. Who debugs, or names the library, gets them all.
+fn operators(level: &str) -> String {
+    let debugs = |l: &str| matches!(l.trim().to_ascii_lowercase().as_str(), "debug" | "trace" | "4" | "5");
+    if level.contains("openraft") || level.split(',').any(debugs) {
+        level.to_owned()
+    } else {
+        format!("openraft=off,{level}")
+    }
+}
+
 fn main() -> ExitCode {
     one_heap();
     let config = match Config::load(Flags::parse()) {
@@ -41,7 +52,8 @@ fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let filter = EnvFilter::try_new(&config.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let level = operators(&config.log_level);
+    let filter = EnvFilter::try_new(&level).unwrap_or_else(|_| EnvFilter::new(operators("info")));
     let log = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     match config.log_format {
         LogFormat::Text => log.with_target(false).init(),
@@ -67,4 +79,22 @@ fn main() -> ExitCode {
     // on disk by now, as it would have to be after a kill.
     // SAFETY: `_exit` ends the process and touches nothing of it.
     unsafe { nix::libc::_exit(code) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::operators;
+
+    #[test]
+    fn the_librarys_own_lines_are_for_who_debugs() {
+        for (asked, filter) in [
+            ("info", "openraft=off,info"),
+            ("warn,manager=debug", "openraft=off,warn,manager=debug"),
+            ("debug", "debug"),
+            ("TRACE", "TRACE"),
+            ("info,openraft=warn", "info,openraft=warn"),
+        ] {
+            assert_eq!(operators(asked), filter);
+        }
+    }
 }

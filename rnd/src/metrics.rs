@@ -224,6 +224,15 @@ fn manager_part(numbers: &mut Numbers, store: &Store) {
     numbers.one("raft_last_log_index", "The last entry in the log", raft.last_log);
     numbers.one("raft_applied_index", "The last entry applied", raft.applied);
     numbers.one("raft_snapshot_index", "The last entry in the newest snapshot", raft.snapshot);
+    numbers.one(
+        "raft_election_time_milliseconds",
+        "For how long this manager bears its leader's silence just now",
+        store.election_time().as_millis(),
+    );
+    let failures = store.message_failures().into_iter();
+    let failures = failures
+        .map(|(peer, kind, n)| (vec![("peer", peer.to_string()), ("kind", kind.as_str().to_owned())], n));
+    numbers.many("raft_rpc_failures", "Messages to other managers that failed", failures);
     let state = store.read();
     numbers.one("swarm_services", "Services", state.services.len());
     numbers.one("swarm_networks", "Networks of the swarm", state.networks.len());

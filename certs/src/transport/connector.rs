@@ -13,7 +13,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use super::{ConnectError, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Refusal, stack::Socket};
+use super::{ConnectError, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Lane, Refusal, stack::Socket};
 use crate::{CertError, Peer, SharedIdentity, issue::role_name, tls};
 
 /// Whom to reach. The address is only where to look: the certificate found there must have the role, and be the node if one is named.
@@ -79,29 +79,36 @@ enum Credentials {
 pub struct Connector {
     credentials: Credentials,
     options: DialOptions,
+    lane: Option<Lane>,
 }
 
 impl Connector {
     /// Dials as a member, with the identity in use at each (re)connection.
     pub fn member(identity: SharedIdentity) -> Self {
-        Self { credentials: Credentials::Member(identity), options: DialOptions::default() }
+        Self { credentials: Credentials::Member(identity), options: DialOptions::default(), lane: None }
     }
 
     /// Dials without a certificate; the server must be of the cluster whose root this is.
     pub fn joiner(root_pem: &str) -> Result<Self, CertError> {
         let config = Arc::new(tls::joiner_client_config(root_pem)?);
-        Ok(Self { credentials: Credentials::Joiner(config), options: DialOptions::default() })
+        Ok(Self { credentials: Credentials::Joiner(config), options: DialOptions::default(), lane: None })
     }
 
     /// Dials anyone. For `GetRootCa` only: the answer is worth what the token's digest says of it.
     pub fn unverified() -> Result<Self, CertError> {
         let config = Arc::new(tls::unverified_client_config()?);
-        Ok(Self { credentials: Credentials::Unverified(config), options: DialOptions::default() })
+        Ok(Self { credentials: Credentials::Unverified(config), options: DialOptions::default(), lane: None })
     }
 
     /// The same with other times.
     pub fn with_options(mut self, options: DialOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// The same for connections of a lane.
+    pub fn with_lane(mut self, lane: Lane) -> Self {
+        self.lane = Some(lane);
         self
     }
 
@@ -170,6 +177,14 @@ impl Connector {
             }
             Credentials::Joiner(config) | Credentials::Unverified(config) => (config.clone(), None),
         };
+        let config = match self.lane {
+            Some(lane) => {
+                // What is sent and not acknowledged must not keep a lost peer's connection: one that is back is dialled anew.
+                tcp.set_user_timeout(UNACKNOWLEDGED).map_err(|e| ConnectError::from_tcp(addr, e))?;
+                Arc::new(tls::on_lane(&config, lane))
+            }
+            None => config,
+        };
         let name = ServerName::try_from(role_name(target.role))
             .map_err(|e| ConnectError::Io { addr, source: io::Error::other(e) })?;
         let tls = TlsConnector::from(config)
@@ -189,6 +204,9 @@ impl Connector {
         }
     }
 }
+
+/// For how long the kernel sends data of a lane again before it gives the connection up.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
 
 /// Small, so that later reads go straight through.
 const FIRST_WORD: usize = 64;

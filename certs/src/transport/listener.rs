@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::{Server, server::Connected};
 
 use super::{
-    KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
+    KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Lane,
     admission::{Known, Place, Places, Rate, Source},
     stack::{Acceptor, Socket},
 };
@@ -288,6 +288,36 @@ pub struct Conn {
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// A stranger's place, free again with the connection.
     _place: Option<Place>,
+}
+
+impl Conn {
+    /// Who is at the other end.
+    pub fn info(&self) -> &ConnInfo {
+        &self.info
+    }
+
+    /// The lane that its dialler asked for.
+    pub fn lane(&self) -> Option<Lane> {
+        Lane::of(self.io.get_ref().1.alpn_protocol())
+    }
+
+    /// Takes it from the runtime that accepted it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn detach(mut self) -> io::Result<Self> {
+        self.io.get_mut().0.detach()?;
+        Ok(self)
+    }
+
+    /// Gives it to the runtime that is current.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn attach(mut self) -> io::Result<Self> {
+        self.io.get_mut().0.attach()?;
+        Ok(self)
+    }
 }
 
 impl Connected for Conn {

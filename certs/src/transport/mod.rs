@@ -12,6 +12,32 @@ pub use listener::{Conn, ConnInfo, HANDSHAKE_TIMEOUT, HangUp, Incoming, Listener
 
 use std::time::Duration;
 
+/// A connection for raft's messages alone. Both sides agree on it by ALPN; an older version on either side takes it for any
+/// other connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Heartbeats and votes.
+    Pulse,
+    /// Entries and snapshots.
+    Entries,
+}
+
+impl Lane {
+    const ALL: [Self; 2] = [Self::Pulse, Self::Entries];
+
+    /// Its protocol name.
+    pub(crate) const fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Pulse => b"rn-raft-pulse",
+            Self::Entries => b"rn-raft-entries",
+        }
+    }
+
+    fn of(alpn: Option<&[u8]>) -> Option<Self> {
+        Self::ALL.into_iter().find(|lane| Some(lane.alpn()) == alpn)
+    }
+}
+
 /// How often an idle HTTP/2 connection is probed, on both sides.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the answer to a probe may take before the connection is given up.

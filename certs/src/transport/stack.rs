@@ -10,6 +10,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
@@ -66,7 +67,11 @@ pub async fn can_connect(addr: SocketAddr) -> io::Result<()> {
 /// A connection.
 pub(super) enum Socket {
     Tcp(TcpStream),
+    /// Between two runtimes.
+    Detached(std::net::TcpStream),
     Other(Box<dyn Pipe>),
+    /// Lost on the way between two runtimes.
+    Gone,
 }
 
 impl Socket {
@@ -81,8 +86,34 @@ impl Socket {
     pub(super) fn set_nodelay(&self) -> io::Result<()> {
         match self {
             Socket::Tcp(tcp) => tcp.set_nodelay(true),
-            Socket::Other(_) => Ok(()),
+            Socket::Detached(_) | Socket::Other(_) | Socket::Gone => Ok(()),
         }
+    }
+
+    /// After how long without an acknowledgement the kernel gives the connection up.
+    pub(super) fn set_user_timeout(&self, limit: Duration) -> io::Result<()> {
+        match self {
+            Socket::Tcp(tcp) => socket2::SockRef::from(tcp).set_tcp_user_timeout(Some(limit)),
+            Socket::Detached(_) | Socket::Other(_) | Socket::Gone => Ok(()),
+        }
+    }
+
+    /// Leaves the runtime whose events it waits for.
+    pub(super) fn detach(&mut self) -> io::Result<()> {
+        *self = match std::mem::replace(self, Socket::Gone) {
+            Socket::Tcp(tcp) => Socket::Detached(tcp.into_std()?),
+            other => other,
+        };
+        Ok(())
+    }
+
+    /// Waits for the events of the current runtime.
+    pub(super) fn attach(&mut self) -> io::Result<()> {
+        *self = match std::mem::replace(self, Socket::Gone) {
+            Socket::Detached(tcp) => Socket::Tcp(TcpStream::from_std(tcp)?),
+            other => other,
+        };
+        Ok(())
     }
 }
 
@@ -90,6 +121,8 @@ impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Socket::Tcp(tcp) => tcp.fmt(f),
+            Socket::Detached(tcp) => tcp.fmt(f),
+            Socket::Gone => f.write_str("no connection"),
             Socket::Other(_) => f.write_str("a connection of another stack"),
         }
     }
@@ -104,6 +137,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Socket::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buffer),
             Socket::Other(other) => Pin::new(other).poll_read(cx, buffer),
+            Socket::Detached(_) | Socket::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 }
@@ -113,6 +147,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Tcp(tcp) => Pin::new(tcp).poll_write(cx, data),
             Socket::Other(other) => Pin::new(other).poll_write(cx, data),
+            Socket::Detached(_) | Socket::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -124,6 +159,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, data),
             Socket::Other(other) => Pin::new(other).poll_write_vectored(cx, data),
+            Socket::Detached(_) | Socket::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -131,6 +167,7 @@ impl AsyncWrite for Socket {
         match self {
             Socket::Tcp(tcp) => tcp.is_write_vectored(),
             Socket::Other(other) => other.is_write_vectored(),
+            Socket::Detached(_) | Socket::Gone => false,
         }
     }
 
@@ -138,6 +175,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
             Socket::Other(other) => Pin::new(other).poll_flush(cx),
+            Socket::Detached(_) | Socket::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
@@ -145,6 +183,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Socket::Other(other) => Pin::new(other).poll_shutdown(cx),
+            Socket::Detached(_) | Socket::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 }

@@ -35,6 +35,15 @@ const UNAVAILABLE: &str = "14";
 /// Header of an answer that was given without a leader: for how many milliseconds none has been heard of.
 pub const STALE: &str = "rn-stale";
 
+/// Header: how many managers have passed a request on.
+const HOPS: &str = "rn-forwarded-hops";
+/// Managers that pass a request on, at most: one that does not reach the leader asks one that does. More would be a circle.
+const MOST_HOPS: u8 = 2;
+
+/// How many managers have passed this request on; in its extensions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Hops(u8);
+
 /// How long a request waits for a leader to be elected: about three elections of the default settings.
 const ELECTION: Duration = Duration::from_secs(3);
 /// How often a waiting request looks whether the leader is heard of again.
@@ -147,7 +156,7 @@ impl Gate {
     async fn insist(self, mut leader: Channel, request: Request<Body>) -> Response<Body> {
         let deadline = Instant::now() + ELECTION;
         let (parts, body) = request.into_parts();
-        let caller = parts.extensions.get::<Caller>().cloned().unwrap_or(Caller::LOCAL);
+        let hops = parts.extensions.get::<Hops>().copied().unwrap_or_default();
         let body = match body.collect().await {
             Ok(body) => body.to_bytes(),
             Err(status) => return status.into_http(),
@@ -163,7 +172,7 @@ impl Gate {
                 return unanswered(&error);
             }
             tokio::time::sleep(LOOK_AGAIN).await;
-            leader = match self.shared.leader(&caller).await {
+            leader = match self.shared.leader(hops).await {
                 Ok(Some(leader)) => leader,
                 // It is this manager now.
                 Ok(None) => {
@@ -189,33 +198,44 @@ impl Gate {
                 auth::authorize(&store.read(), &|id| store.counts_on(id), conn, path, request.headers())?
             }
         };
+        let hops = if caller.forwarded { hops(request.headers()) } else { Hops(0) };
         let rpc = auth::rpc(path).unwrap_or_default();
         let leader = match auth::is_leaders(rpc) {
-            true => self.shared.leader(&caller).await?,
+            true => self.shared.leader(hops).await?,
             false => None,
         };
         if leader.is_some() {
             auth::stamp(&caller, request.headers_mut())?;
+            request.headers_mut().insert(HOPS, http::HeaderValue::from(u16::from(hops.0) + 1));
         }
+        request.extensions_mut().insert(hops);
         request.extensions_mut().insert(caller);
         Ok(leader)
     }
 }
 
 impl Shared {
-    /// The channel to the leader, or `None` where this manager leads.
-    async fn leader(&self, caller: &Caller) -> Result<Option<Channel>, ApiError> {
+    /// The channel to the leader, or `None` where this manager leads. One that does not hear the leader, and knows another
+    /// manager that does, goes round by that one.
+    async fn leader(&self, hops: Hops) -> Result<Option<Channel>, ApiError> {
         let mut leadership = self.store.leadership();
         let deadline = Instant::now() + ELECTION;
         let (id, addr) = loop {
+            let guide = if hops == Hops(0) { self.store.guides().into_iter().next() } else { None };
             // Who has been without one for long does not get one by waiting a little longer.
             let over = Instant::now() >= deadline || self.store.leader_silence() > ELECTION * 2;
             match leadership.borrow_and_update().clone() {
                 Leadership::Leader { .. } => return Ok(None),
                 // One that has fallen silent may be about to be replaced: what is sent to it now would be lost.
-                Leadership::Follower { leader: Some(leader) } if over || !self.store.leader_is_late() => {
+                Leadership::Follower { leader: Some(leader) } if !self.store.leader_is_late() => {
                     break leader;
                 }
+                Leadership::Follower { .. } | Leadership::None if guide.is_some() => {
+                    if let Some(guide) = guide {
+                        break guide;
+                    }
+                }
+                Leadership::Follower { leader: Some(leader) } if over => break leader,
                 Leadership::Follower { .. } | Leadership::None if over => return Err(no_leader()),
                 Leadership::Follower { .. } | Leadership::None => {}
             }
@@ -223,7 +243,7 @@ impl Shared {
                 return Err(no_leader());
             }
         };
-        if caller.forwarded {
+        if hops.0 >= MOST_HOPS {
             // Two managers that take each other for the leader would pass it to and fro.
             return Err(
                 ApiError::unavailable("the leader of the swarm is changing").help("try again in a second")
@@ -268,6 +288,12 @@ async fn answer(routes: Routes, request: Request<Body>) -> Response<Body> {
         Ok(Ok(response)) => response,
         Err(panic) => tonic::Status::from(ApiError::internal(panic.to_string())).into_http(),
     }
+}
+
+/// How often a request that comes from another manager was passed on: at least by that one.
+fn hops(headers: &http::HeaderMap) -> Hops {
+    let said = headers.get(HOPS).and_then(|v| v.to_str().ok()?.parse().ok());
+    Hops(said.unwrap_or(1).max(1))
 }
 
 /// Whether a request of this path changes nothing.

@@ -4,15 +4,23 @@
 //! * `wire`: the bytes of log entries, votes and peer messages (prost; append-only, frozen by `tests/frozen`).
 //! * `log_store`: the log on disk, with one flush for all appends that wait for one.
 //! * `network`, [`PeerTransport`]: messages to peers; [`PeerServer`]: messages from them.
-//! * `election`: stands for election only while a majority would vote for this manager.
+//! * `heartbeat`: the leader's, beside everything else. `contact`: what is heard of it. `pace`: for how long silence is borne.
+//! * `election`: stands for election only when a majority would vote for this manager. `threads`: where all this runs.
+//! * `reach`: failures of messages, counted; peers that become unreachable, named.
 //! * `membership`: how members come and go. `whereabouts`: at which address each is.
 
 pub(crate) mod compaction;
+pub(crate) mod contact;
 pub(crate) mod election;
+pub(crate) mod heartbeat;
 pub(crate) mod log_store;
 pub(crate) mod membership;
+pub(crate) mod pace;
 pub(crate) mod peer;
+pub(crate) mod reach;
+mod runtime;
 pub(crate) mod server;
+pub(crate) mod threads;
 pub(crate) mod whereabouts;
 pub(crate) mod wire;
 
@@ -22,7 +30,9 @@ use proto::model::NodeId;
 
 pub(crate) use peer::Network;
 pub use peer::{MAX_MESSAGE, NoPeers, Peer, PeerCall, PeerError, PeerTransport};
+pub use reach::Failure;
 pub use server::PeerServer;
+pub use threads::Threads;
 pub use whereabouts::{Hints, no_hints};
 
 use crate::store::command::Outcome;
@@ -35,6 +45,7 @@ openraft::declare_raft_types!(
         NodeId = u64,
         Node = Member,
         SnapshotData = Cursor<Vec<u8>>,
+        AsyncRuntime = runtime::Patient,
 );
 
 /// A proposal as it is replicated and stored: the bytes of `rn.v1.Proposal`. Encoded once, by the proposer.

@@ -33,6 +33,8 @@ use proto::{
 
 use super::{
     Member, PeerServer, TypeConfig,
+    pace::Pace,
+    reach::{Failure, Reach},
     whereabouts::Whereabouts,
     wire::{Ballot, SnapshotReply, Wire},
 };
@@ -54,8 +56,10 @@ pub struct Peer {
 /// The calls of the service `rn.v1.Raft`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PeerCall {
-    /// Entries, or a heartbeat.
+    /// Entries.
     AppendEntries,
+    /// Nothing but that the leader is there; `rn.v1.Raft/AppendEntries` too.
+    Heartbeat,
     /// A vote.
     Vote,
     /// A part of a snapshot.
@@ -131,6 +135,9 @@ pub(crate) struct Network {
     /// Where this manager listens.
     pub(crate) own_addr: SocketAddr,
     pub(crate) heard: Heard,
+    pub(crate) reach: Reach,
+    /// How long answers are waited for.
+    pub(crate) pace: Pace,
     pub(crate) whereabouts: Whereabouts,
     /// A peer has said that there is a newer cluster, without this manager.
     pub(crate) superseded: Arc<AtomicBool>,
@@ -166,30 +173,56 @@ impl Network {
         let addr_of_own = self.own_addr.to_string();
         let message =
             pb::RaftMessage { from: self.own_id, target: raft_id, body, cluster_id, addr: addr_of_own };
+        let peer = Peer { raft_id, node_id, addr };
         // Counts as silence unless an answer comes: the caller may give up first, and drop this.
-        let unanswered = Unanswered { whereabouts: &self.whereabouts, raft_id };
-        let reply = self.transport.call(&Peer { raft_id, node_id, addr }, call, message).await;
-        if reply == Err(PeerError::Superseded) {
-            self.superseded.store(true, Ordering::Relaxed);
-        }
-        let reply = reply?;
-        std::mem::forget(unanswered);
+        let mut unanswered = Unanswered { network: self, peer: &peer, failure: Some(Failure::Timeout) };
+        let reply = self.transport.call(&peer, call, message).await;
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(error) => {
+                unanswered.failed(&error);
+                return Err(error);
+            }
+        };
+        unanswered.failure = None;
         self.whereabouts.answered(raft_id);
         let reply = A::from_bytes(&reply.body).map_err(|e| PeerError::Refused(e.to_string()))?;
         self.heard.now(raft_id);
+        self.reach.answered(&peer);
         Ok(reply)
     }
 }
 
 /// A message on its way; dropped without an answer, it was silence.
 struct Unanswered<'a> {
-    whereabouts: &'a Whereabouts,
-    raft_id: u64,
+    network: &'a Network,
+    peer: &'a Peer,
+    /// None once there is an answer, or the failure has been counted.
+    failure: Option<Failure>,
+}
+
+impl Unanswered<'_> {
+    fn failed(&mut self, error: &PeerError) {
+        self.failure = None;
+        self.network.whereabouts.silent(self.peer.raft_id);
+        let failure = match error {
+            PeerError::Unreachable(_) => Failure::Unreachable,
+            PeerError::Refused(_) => Failure::Refused,
+            PeerError::Superseded => {
+                self.network.superseded.store(true, Ordering::Relaxed);
+                Failure::Refused
+            }
+        };
+        self.network.reach.failed(self.peer, failure, &error.to_string());
+    }
 }
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
-        self.whereabouts.silent(self.raft_id);
+        if let Some(failure) = self.failure {
+            self.network.whereabouts.silent(self.peer.raft_id);
+            self.network.reach.failed(self.peer, failure, "no answer in time");
+        }
     }
 }
 
@@ -230,17 +263,24 @@ impl PeerClient {
     }
 }
 
+/// An append without entries only confirms the leader: it does not queue behind those with some.
+fn call_of(request: &AppendEntriesRequest<TypeConfig>) -> PeerCall {
+    if request.entries.is_empty() { PeerCall::Heartbeat } else { PeerCall::AppendEntries }
+}
+
 impl RaftNetwork<TypeConfig> for PeerClient {
     async fn append_entries(
         &mut self,
         request: AppendEntriesRequest<TypeConfig>,
-        option: RPCOption,
+        _: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError> {
         let entries = u64::try_from(request.entries.len()).unwrap_or(u64::MAX);
         if entries > 1 && request.to_message().encoded_len() > MAX_MESSAGE {
             return Err(PayloadTooLarge::new_entries_hint(entries / 2).into());
         }
-        self.ask(PeerCall::AppendEntries, RPCTypes::AppendEntries, &request, option.hard_ttl()).await
+        // As long as the election may, not the one heartbeat that openraft gives it.
+        let limit = self.network.pace.limit();
+        self.ask(call_of(&request), RPCTypes::AppendEntries, &request, limit).await
     }
 
     async fn install_snapshot(
@@ -254,13 +294,9 @@ impl RaftNetwork<TypeConfig> for PeerClient {
         reply.map_err(|e| RemoteError::new(self.raft_id, RaftError::APIError(e)).into())
     }
 
-    async fn vote(
-        &mut self,
-        request: VoteRequest<u64>,
-        option: RPCOption,
-    ) -> Result<VoteResponse<u64>, RpcError> {
+    async fn vote(&mut self, request: VoteRequest<u64>, _: RPCOption) -> Result<VoteResponse<u64>, RpcError> {
         let ballot = Ballot { request, pre_vote: false };
-        self.ask(PeerCall::Vote, RPCTypes::Vote, &ballot, option.hard_ttl()).await
+        self.ask(PeerCall::Vote, RPCTypes::Vote, &ballot, self.network.pace.limit()).await
     }
 
     // A manager that comes back should be caught up at once: half a second of openraft's default is too long.

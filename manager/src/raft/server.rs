@@ -1,16 +1,11 @@
 //! Messages from peers.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use openraft::{
+    ServerState,
     error::RaftError,
-    raft::{AppendEntriesRequest, InstallSnapshotRequest, VoteResponse},
+    raft::{AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, VoteRequest, VoteResponse},
 };
 use proto::{
     error::ApiError,
@@ -21,38 +16,15 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::{
     Raft, TypeConfig,
+    contact::{Core, LeaderContact},
+    heartbeat::{self, Acknowledged},
     log_store::LogStore,
+    pace::Pace,
     peer::{PeerCall, PeerError},
     whereabouts::Whereabouts,
-    wire::{Ballot, SnapshotReply, Wire},
+    wire::{Ballot, Knows, Opinion, SnapshotReply, Wire},
 };
 use crate::api::auth::Caller;
-
-/// When this manager last heard from a leader.
-#[derive(Debug, Clone)]
-pub(crate) struct LeaderContact {
-    start: Instant,
-    /// Milliseconds after `start`.
-    last: Arc<AtomicU64>,
-}
-
-impl LeaderContact {
-    /// As if a leader had spoken just now: a manager that starts gives the others time to be heard.
-    pub(crate) fn new() -> Self {
-        Self { start: Instant::now(), last: Arc::default() }
-    }
-
-    /// A leader has spoken, or this manager leads with a majority behind it.
-    pub(crate) fn now(&self) {
-        let ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.fetch_max(ms, Ordering::Relaxed);
-    }
-
-    /// How long no leader has spoken.
-    pub(crate) fn silence(&self) -> Duration {
-        self.start.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
-    }
-}
 
 /// Answers the messages of peers: `rn.v1.Raft`. Whoever serves it has made sure that the caller is a manager.
 #[derive(Clone)]
@@ -63,8 +35,9 @@ pub struct PeerServer {
     pub(crate) own_addr: std::net::SocketAddr,
     pub(crate) whereabouts: Whereabouts,
     pub(crate) contact: LeaderContact,
-    /// For how long after a leader's word this manager votes for nobody else.
-    pub(crate) lease: Duration,
+    pub(crate) core: Core,
+    pub(crate) acknowledged: Acknowledged,
+    pub(crate) pace: Pace,
     pub(crate) cluster: Arc<dyn Fn() -> Option<ClusterId> + Send + Sync>,
     /// Whether this manager is a member by its own state, and the one with this raft id is not.
     pub(crate) left_behind: Arc<dyn Fn(u64) -> bool + Send + Sync>,
@@ -86,12 +59,17 @@ impl PeerServer {
         }
         let refused = |e: &dyn std::fmt::Display| PeerError::Refused(e.to_string());
         let body = match call {
-            PeerCall::AppendEntries => {
+            PeerCall::AppendEntries | PeerCall::Heartbeat => {
                 let request =
                     AppendEntriesRequest::<TypeConfig>::from_bytes(&message.body).map_err(|e| refused(&e))?;
-                let reply = self.raft.append_entries(request).await.map_err(|e| refused(&e))?;
+                let vote = request.vote;
+                let reply = if heartbeat::is_heartbeat(&request) {
+                    self.heartbeat(request).await?
+                } else {
+                    self.raft.append_entries(request).await.map_err(|e| refused(&e))?
+                };
                 if reply.is_success() || reply.is_conflict() {
-                    self.contact.now();
+                    self.contact.heard(&vote);
                 }
                 reply.to_bytes()
             }
@@ -99,6 +77,8 @@ impl PeerServer {
                 let ballot = Ballot::from_bytes(&message.body).map_err(|e| refused(&e))?;
                 if ballot.pre_vote {
                     self.pre_vote(ballot).await?.to_bytes()
+                } else if let Some(refusal) = self.believes(&ballot.request) {
+                    refusal.to_bytes()
                 } else {
                     self.raft.vote(ballot.request).await.map_err(|e| refused(&e))?.to_bytes()
                 }
@@ -106,7 +86,7 @@ impl PeerServer {
             PeerCall::InstallSnapshot => {
                 let request = InstallSnapshotRequest::<TypeConfig>::from_bytes(&message.body)
                     .map_err(|e| refused(&e))?;
-                self.contact.now();
+                self.contact.heard(&request.vote);
                 let reply: SnapshotReply = match self.raft.install_snapshot(request).await {
                     Ok(reply) => Ok(reply),
                     Err(RaftError::APIError(mismatch)) => Err(mismatch),
@@ -159,15 +139,66 @@ impl PeerServer {
         }
     }
 
-    /// Whether a vote would be granted: no leader has been heard within its lease, and the asker's log is not behind.
-    async fn pre_vote(&self, ballot: Ballot) -> Result<VoteResponse<u64>, PeerError> {
+    /// Answers a heartbeat. That of the leader that is followed already is answered at once, and put to the core beside: what
+    /// keeps the core busy is no reason to replace the leader.
+    async fn heartbeat(
+        &self,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> Result<AppendEntriesResponse<u64>, PeerError> {
+        let known = self.raft.server_metrics().borrow().vote;
+        let raft = self.raft.clone();
+        if request.vote != known || !known.committed {
+            let asked = raft.append_entries(request).await;
+            return asked.map_err(|e| PeerError::Refused(e.to_string()));
+        }
+        if self.core.is_stuck() {
+            return Err(PeerError::Refused("raft of this manager does not answer".into()));
+        }
+        self.core.ask(async move { raft.append_entries(request).await.is_ok() });
+        Ok(AppendEntriesResponse::Success)
+    }
+
+    /// The refusal of a vote while another leader is believed to be there. Openraft knows of a lease too, but counts it from
+    /// what its core has seen, and at rest.
+    fn believes(&self, request: &VoteRequest<u64>) -> Option<VoteResponse<u64>> {
+        let candidate = request.vote.leader_id.node_id;
+        let leader = self.contact.leader().filter(|leader| *leader != candidate);
+        let believed = leader.is_some() && self.contact.silence() <= self.pace.lease();
+        let vote = self.raft.server_metrics().borrow().vote;
+        believed.then_some(VoteResponse { vote, vote_granted: false, last_log_id: None })
+    }
+
+    /// Whether a vote would be granted: no leader has been heard within its lease, and the asker's log is not behind. The
+    /// leader that was followed last may lead again at once: no other log is as whole as its.
+    async fn pre_vote(&self, ballot: Ballot) -> Result<Opinion, PeerError> {
         let refused = |e: &dyn std::fmt::Display| PeerError::Refused(e.to_string());
-        let quiet = self.contact.silence() > self.lease;
-        let state = self.raft.with_raft_state(|state| (*state.vote_ref(), state.server_state.is_leader()));
-        let (vote, leads) = state.await.map_err(|e| refused(&e))?;
+        let candidate = ballot.request.vote.leader_id.node_id;
+        let silent = self.contact.silence() > self.pace.lease();
+        let state = self.raft.with_raft_state(|state| (*state.vote_ref(), state.server_state));
+        let (vote, state) = state.await.map_err(|e| refused(&e))?;
+        let leads = state == ServerState::Leader;
         let last_log_id = self.log.last_log_id().map_err(|e| refused(&e))?;
+        let quiet = silent || self.contact.leader() == Some(candidate);
         let vote_granted = quiet && !leads && ballot.request.last_log_id >= last_log_id;
-        Ok(VoteResponse { vote, vote_granted, last_log_id })
+        let knows = if leads && self.has_majority(&vote) {
+            Knows::Leads
+        } else if !leads
+            && !silent
+            && self.contact.leader().is_some_and(|l| l != candidate && l != self.own_id)
+        {
+            Knows::Follows
+        } else {
+            Knows::Unspecified
+        };
+        Ok(Opinion { response: VoteResponse { vote, vote_granted, last_log_id }, knows })
+    }
+
+    /// Whether a majority answers this leader.
+    fn has_majority(&self, vote: &super::Vote) -> bool {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow();
+        let age = self.acknowledged.age(vote, metrics.membership_config.membership(), self.own_id);
+        age.is_some_and(|age| age <= self.pace.election())
     }
 
     async fn serve(

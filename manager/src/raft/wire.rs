@@ -12,7 +12,7 @@ use prost::Message;
 pub(crate) use self::fuzzing::one_of_each;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::fuzzing::read_any;
-pub(crate) use self::message::{Ballot, SnapshotReply};
+pub(crate) use self::message::{Ballot, Knows, Opinion, SnapshotReply};
 use super::{Encoded, Member};
 
 /// Bytes that are not what they should be: written by a newer version, or damaged.

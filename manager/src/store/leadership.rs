@@ -10,7 +10,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::raft::{Member, Raft, server::LeaderContact, whereabouts::Whereabouts};
+use crate::raft::{
+    Member, Raft, contact::LeaderContact, heartbeat::Acknowledged, pace::Pace, whereabouts::Whereabouts,
+};
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,7 +41,12 @@ impl Leadership {
 
 pub(crate) type Metrics = openraft::RaftMetrics<u64, Member>;
 
-fn read(metrics: &Metrics, whereabouts: &Whereabouts, patience: Duration) -> Leadership {
+fn read(
+    metrics: &Metrics,
+    whereabouts: &Whereabouts,
+    acknowledged: &Acknowledged,
+    patience: Duration,
+) -> Leadership {
     if metrics.running_state.is_err() {
         return Leadership::None;
     }
@@ -48,9 +55,11 @@ fn read(metrics: &Metrics, whereabouts: &Whereabouts, patience: Duration) -> Lea
     if metrics.state == ServerState::Leader && leader == metrics.id {
         // Openraft's leader goes on without a majority; ours must not think that it still decides anything.
         let alone = metrics.membership_config.membership().voter_ids().count() == 1;
-        let acknowledged =
-            metrics.millis_since_quorum_ack.is_none_or(|ms| Duration::from_millis(ms) <= patience);
-        return if alone || acknowledged {
+        let entries = metrics.millis_since_quorum_ack.map(Duration::from_millis);
+        let heartbeats = acknowledged.age(&metrics.vote, metrics.membership_config.membership(), metrics.id);
+        // None yet: it has only just been elected.
+        let age = [entries, heartbeats].into_iter().flatten().min();
+        return if alone || age.is_none_or(|age| age <= patience) {
             Leadership::Leader { term: metrics.current_term }
         } else {
             Leadership::None
@@ -63,26 +72,39 @@ fn read(metrics: &Metrics, whereabouts: &Whereabouts, patience: Duration) -> Lea
     Leadership::Follower { leader }
 }
 
-/// Keeps `leadership` up to date until `stop`. A leader whom no majority has answered for `patience` is none.
+/// Keeps `leadership` up to date until `stop`. A leader whom no majority has answered for long is none.
 pub(crate) async fn run(
     raft: Raft,
     leadership: watch::Sender<Leadership>,
     whereabouts: Whereabouts,
     contact: LeaderContact,
-    patience: Duration,
+    acknowledged: Acknowledged,
+    pace: Pace,
     stop: CancellationToken,
 ) {
     let mut metrics = raft.metrics();
-    let mut tick = interval(patience.div_f32(4.0));
+    let mut tick = interval(pace.patience().div_f32(4.0));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stopped = false;
     loop {
-        let mut now = read(&metrics.borrow_and_update(), &whereabouts, patience);
+        let patience = pace.patience();
+        let (mut now, vote, running) = {
+            let metrics = metrics.borrow_and_update();
+            let now = read(&metrics, &whereabouts, &acknowledged, patience);
+            (now, metrics.vote, metrics.running_state.clone())
+        };
+        if let Err(error) = running
+            && !std::mem::replace(&mut stopped, true)
+            && !stop.is_cancelled()
+        {
+            tracing::error!(%error, "raft has stopped: this manager takes no part until its daemon is restarted");
+        }
         // Openraft's follower remembers its leader until somebody else stands for election.
         if matches!(now, Leadership::Follower { .. }) && contact.silence() > patience {
             now = Leadership::None;
         }
         if now.is_leader() {
-            contact.now();
+            contact.leads(&vote);
         }
         let before = leadership.borrow().clone();
         if before != now {

@@ -61,7 +61,7 @@ pub use self::{
     status::{MemberStatus, RaftStatus},
 };
 use self::{propose::Pending, published::Published};
-use crate::raft::{Network, PeerServer, Raft, server::LeaderContact};
+use crate::raft::{Network, PeerServer, Raft, Threads, contact::LeaderContact, election::Guides};
 
 /// Longest wait for a majority to answer a proposal (swarmkit: 5 s and two elections).
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(25);
@@ -83,6 +83,8 @@ pub struct StoreConfig {
     pub unlock: Option<certs::UnlockKey>,
     /// What opens the database in `dir`.
     pub database: OpenDatabase,
+    /// Where raft runs. None: on the runtime that opens the store.
+    pub threads: Option<Threads>,
     /// Instead of the cluster's setting.
     pub heartbeat_tick: Option<Millis>,
     /// Instead of the cluster's setting.
@@ -100,6 +102,7 @@ impl StoreConfig {
             alone: false,
             unlock: None,
             database: OpenDatabase::default(),
+            threads: None,
             heartbeat_tick: None,
             election_tick: None,
         }
@@ -125,10 +128,10 @@ struct Inner {
     proposals: mpsc::Sender<Pending>,
     leadership: watch::Receiver<Leadership>,
     contact: LeaderContact,
-    heartbeat: Duration,
-    election: Duration,
     /// The term in which this manager was last certain to lead, with all that earlier leaders committed applied.
     confirmed: AtomicU64,
+    guides: Guides,
+    threads: Threads,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -201,7 +204,8 @@ impl Store {
 
     /// Whether the leader has missed heartbeats: it may be gone, and another about to follow it.
     pub fn leader_is_late(&self) -> bool {
-        self.inner.contact.silence() > self.inner.heartbeat * 3
+        let pace = &self.inner.network.pace;
+        self.inner.contact.silence() > (pace.heartbeat() * 3).max(pace.election() / 2)
     }
 
     /// Whether the managers have formed a new cluster without this one, which has to join it.
@@ -219,6 +223,27 @@ impl Store {
     pub fn is_confirmed(&self) -> bool {
         let confirmed = self.inner.confirmed.load(Ordering::Relaxed);
         matches!(*self.inner.leadership.borrow(), Leadership::Leader { term } if term == confirmed)
+    }
+
+    /// Managers that said lately, when they were asked, that they hear a leader: the way round for one that does not.
+    pub fn guides(&self) -> Vec<(NodeId, SocketAddr)> {
+        let ids = self.inner.guides.within(self.inner.network.pace.patience());
+        let metrics = self.inner.raft.server_metrics();
+        let membership = metrics.borrow().membership_config.membership().clone();
+        let of = |id: u64| {
+            let member = membership.get_node(&id)?;
+            Some((member.node_id.clone()?, self.inner.network.whereabouts.of(id, member)?))
+        };
+        ids.into_iter().filter_map(of).collect()
+    }
+
+    /// Whom to ask for what only the leader does: the leader, or a manager that passes it on. None: nobody, or this one leads.
+    pub(crate) fn way_to_leader(&self) -> Option<(NodeId, SocketAddr)> {
+        match self.inner.leadership.borrow().clone() {
+            Leadership::Leader { .. } => None,
+            Leadership::Follower { leader: Some(leader) } => Some(leader),
+            Leadership::Follower { leader: None } | Leadership::None => self.guides().into_iter().next(),
+        }
     }
 
     /// Waits until this manager is certain to lead and has applied everything that was committed before the call, and returns
@@ -282,5 +307,6 @@ impl Store {
         }
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+        self.inner.threads.shutdown().await;
     }
 }

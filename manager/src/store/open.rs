@@ -26,8 +26,16 @@ use super::{
 use crate::{
     blocking,
     raft::{
-        Hints, Member, Network, PeerServer, PeerTransport, Raft, compaction, election, log_store::LogStore,
-        membership, no_hints, peer::Heard, server::LeaderContact, whereabouts::Whereabouts,
+        Hints, Member, Network, PeerServer, PeerTransport, Raft, Threads, compaction,
+        contact::{Core, LeaderContact},
+        election::{self, Booth, Guides},
+        heartbeat::{self, Acknowledged},
+        log_store::LogStore,
+        membership, no_hints,
+        pace::Pace,
+        peer::Heard,
+        reach::Reach,
+        whereabouts::Whereabouts,
     },
 };
 
@@ -50,30 +58,23 @@ impl Timing {
         Self { heartbeat, election: election.max(heartbeat * 3) }
     }
 
-    /// For how long after its last word a leader is believed: openraft waits for this and then for a random election
-    /// timeout, so that both together are the election time and up to a quarter more.
-    fn lease(self) -> Duration {
-        self.election.mul_f32(0.65)
-    }
-
-    fn shortest_timeout(self) -> Duration {
-        self.election.mul_f32(0.4)
-    }
-
     fn raft(self) -> Result<Config, OpenError> {
         let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        // What the time limits of messages and of silence are is `Pace`'s to say, and who stands for election `election`'s.
+        // These heartbeats carry what is committed to members that get no entries; that the leader is there, ours say.
+        // The longest of these times is for how long a voter refuses all others whatever we say: less than the shortest lease.
+        let heartbeat = ms(self.heartbeat);
         let config = Config {
             cluster_name: "rn".into(),
-            heartbeat_interval: ms(self.heartbeat),
-            election_timeout_min: ms(self.shortest_timeout()).max(ms(self.heartbeat) + 1),
-            election_timeout_max: ms(self.lease()),
+            heartbeat_interval: heartbeat,
+            election_timeout_min: heartbeat + 1,
+            election_timeout_max: ms(self.election.mul_f32(0.6)).max(heartbeat + 2),
             install_snapshot_timeout: 10_000,
             snapshot_max_chunk_size: 1 << 20,
             // `compaction` does both, by the cluster's settings of the moment.
             snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: u64::MAX,
             replication_lag_threshold: 5_000,
-            // `election` opens the way.
             enable_elect: false,
             ..Config::default()
         };
@@ -117,6 +118,8 @@ impl Store {
 
         let spec = state.cluster.as_ref().map(|c| c.spec.clone()).unwrap_or_default();
         let timing = Timing::new(&config, &spec);
+        let pace = Pace::new(timing.heartbeat, timing.election);
+        let threads = config.threads.unwrap_or_else(Threads::current);
         let published = Arc::new(Published::new(state.clone()));
         let cluster = {
             let published = published.clone();
@@ -135,17 +138,23 @@ impl Store {
             own_id: raft_id,
             own_addr: config.addr,
             heard: Heard::default(),
+            reach: Reach::default(),
+            pace: pace.clone(),
             whereabouts: Whereabouts::new(hints),
             superseded: Arc::default(),
             cluster: cluster.clone(),
         };
         let log = LogStore::new(disk.clone(), raft_id);
         let machine = StateMachine::new(disk, published.clone(), state, applied, members);
-        let raft = Raft::new(raft_id, Arc::new(timing.raft()?), network.clone(), log.clone(), machine)
+        let settings = Arc::new(timing.raft()?);
+        let raft = threads.core().spawn(Raft::new(raft_id, settings, network.clone(), log.clone(), machine));
+        let raft = raft
             .await
+            .map_err(|e| OpenError::Raft(e.to_string()))?
             .map_err(|e| OpenError::Raft(e.to_string()))?;
 
-        let contact = LeaderContact::new();
+        let contact = LeaderContact::new(pace.clone());
+        let (core, acknowledged, guides) = (Core::default(), Acknowledged::default(), Guides::default());
         let (proposals, queue) = mpsc::channel(QUEUE);
         let (lead, leadership) = watch::channel(Leadership::None);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -156,32 +165,40 @@ impl Store {
             own_addr: config.addr,
             whereabouts: network.whereabouts.clone(),
             contact: contact.clone(),
-            lease: timing.lease(),
+            core: core.clone(),
+            acknowledged: acknowledged.clone(),
+            pace: pace.clone(),
             cluster,
             left_behind,
         };
         network.transport.answered_by(server.clone());
-        let patience = timing.election * 2;
         let whereabouts = network.whereabouts.clone();
-        tasks.spawn(leadership::run(
-            raft.clone(),
-            lead,
-            whereabouts,
-            contact.clone(),
-            patience,
-            stop.clone(),
-        ));
-        tasks.spawn(propose::run(raft.clone(), queue, leadership.clone(), patience, stop.clone()));
-        tasks.spawn(election::run(
-            raft.clone(),
+        tasks.spawn_on(
+            leadership::run(
+                raft.clone(),
+                lead,
+                whereabouts,
+                contact.clone(),
+                acknowledged.clone(),
+                pace.clone(),
+                stop.clone(),
+            ),
+            threads.pulse(),
+        );
+        let heartbeats =
+            heartbeat::run(raft.clone(), network.clone(), contact.clone(), core, acknowledged, stop.clone());
+        tasks.spawn_on(heartbeats, threads.pulse());
+        let booth = Booth {
+            raft: raft.clone(),
             log,
-            network.clone(),
-            contact.clone(),
-            timing.heartbeat,
-            timing.lease(),
-            stop.clone(),
-        ));
-        tasks.spawn(compaction::run(raft.clone(), published.clone(), stop.clone()));
+            network: network.clone(),
+            contact: contact.clone(),
+            guides: guides.clone(),
+        };
+        tasks.spawn_on(election::run(booth, stop.clone()), threads.pulse());
+        let proposing = propose::run(raft.clone(), queue, leadership.clone(), pace, stop.clone());
+        tasks.spawn_on(proposing, threads.core());
+        tasks.spawn_on(compaction::run(raft.clone(), published.clone(), stop.clone()), threads.core());
         let inner = Inner {
             node_id: config.node_id,
             raft_id,
@@ -193,14 +210,14 @@ impl Store {
             proposals: proposals.clone(),
             leadership: leadership.clone(),
             contact,
-            heartbeat: timing.heartbeat,
-            election: timing.election,
             confirmed: AtomicU64::new(u64::MAX),
+            guides,
+            threads: threads.clone(),
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
         let store = Self { inner: Arc::new(inner), term: None };
-        tasks.spawn(membership::run(raft.clone(), published, leadership, stop));
+        tasks.spawn_on(membership::run(raft.clone(), published, leadership, stop), threads.core());
         // Alone, there is nobody to wait for. Raft itself is asked: its metrics may not have come yet.
         let alone = raft.with_raft_state(move |s| s.membership_state.effective().voter_ids().eq([raft_id]));
         if alone.await.map_err(|e| OpenError::Raft(e.to_string()))? {

@@ -17,7 +17,7 @@ use super::{
     command::{Command, Outcome, RULES},
     error::ProposeError,
 };
-use crate::raft::{Encoded, Raft};
+use crate::raft::{Encoded, Raft, pace::Pace};
 
 /// Bytes of commands from which on an entry takes no more (swarmkit: 1.5 MiB a transaction).
 const ENTRY_BYTES: usize = 3 << 19;
@@ -47,7 +47,7 @@ pub(crate) async fn run(
     raft: Raft,
     mut queue: mpsc::Receiver<Pending>,
     mut leadership: watch::Receiver<Leadership>,
-    patience: Duration,
+    pace: Pace,
     stop: CancellationToken,
 ) {
     let mut held_back: Option<Pending> = None;
@@ -70,7 +70,7 @@ pub(crate) async fn run(
             batch.push(next);
         }
         let led = stop
-            .run_until_cancelled(term(&mut leadership, patience))
+            .run_until_cancelled(term(&mut leadership, pace.patience()))
             .await
             .unwrap_or_else(|| Err(stopping()));
         let another = |p: &Pending| led.as_ref().is_ok_and(|led| p.term.is_some_and(|term| term != *led));

@@ -9,7 +9,7 @@ use proto::{
 };
 
 use super::{Leadership, Store, command::Command, error::ProposeError};
-use crate::raft::Member;
+use crate::raft::{Failure, Member};
 
 /// Raft on this manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Store {
         let metrics = metrics.borrow();
         let leader = metrics.current_leader.filter(|_| leadership != Leadership::None);
         let membership = metrics.membership_config.membership();
-        let window = self.inner.election * 2;
+        let window = self.inner.network.pace.patience();
         let members = membership.nodes().map(|(id, member)| {
             let own = *id == self.inner.raft_id;
             let voter = membership.voter_ids().any(|v| v == *id);
@@ -130,6 +130,16 @@ impl Store {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow();
         metrics.membership_config.membership().nodes().any(|(_, m)| m.node_id.as_ref() == Some(node))
+    }
+
+    /// How many messages to each of the other managers have failed since this one started, and how.
+    pub fn message_failures(&self) -> Vec<(NodeId, Failure, u64)> {
+        self.inner.network.reach.counts()
+    }
+
+    /// For how long this manager bears its leader's silence just now.
+    pub fn election_time(&self) -> Duration {
+        self.inner.network.pace.election()
     }
 
     /// Waits until this manager votes, which it does once it has caught up; for `limit` at most.

@@ -2,7 +2,7 @@
 
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, VoteResponse};
 
-use super::{Ballot, SnapshotReply, Wire};
+use super::{Ballot, Opinion, SnapshotReply, Wire};
 use crate::raft::{Entry, SnapshotMeta, TypeConfig, Vote};
 
 /// What has been read is written as it was.
@@ -15,7 +15,7 @@ fn both<T: Wire>(bytes: &[u8]) {
 
 /// Reads bytes as a message of one of the kinds.
 pub(crate) fn read_any(which: u8, bytes: &[u8]) {
-    const KINDS: [fn(&[u8]); 9] = [
+    const KINDS: [fn(&[u8]); 10] = [
         both::<AppendEntriesRequest<TypeConfig>>,
         both::<AppendEntriesResponse<u64>>,
         both::<Ballot>,
@@ -25,6 +25,7 @@ pub(crate) fn read_any(which: u8, bytes: &[u8]) {
         both::<SnapshotMeta>,
         both::<Entry>,
         both::<Vote>,
+        both::<Opinion>,
     ];
     KINDS[usize::from(which) % KINDS.len()](bytes)
 }

@@ -147,6 +147,42 @@ pub(crate) struct VoteReplyMessage {
     granted: bool,
     #[prost(message, optional, tag = "3")]
     last_log: Option<LogIdMessage>,
+    /// In the answer to a question: what its author knows of a leader.
+    #[prost(enumeration = "Knows", tag = "4")]
+    knows: i32,
+}
+
+/// What a manager that is asked for its vote knows of a leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub(crate) enum Knows {
+    /// Nothing.
+    Unspecified = 0,
+    /// It hears one.
+    Follows = 1,
+    /// It is one, and a majority answers it.
+    Leads = 2,
+}
+
+/// The answer to the question whether a vote would be granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Opinion {
+    pub(crate) response: VoteResponse<u64>,
+    pub(crate) knows: Knows,
+}
+
+impl Wire for Opinion {
+    type Message = VoteReplyMessage;
+    const NAME: &'static str = "opinion before a vote";
+
+    fn to_message(&self) -> VoteReplyMessage {
+        VoteReplyMessage { knows: self.knows.into(), ..self.response.to_message() }
+    }
+
+    fn from_message(m: VoteReplyMessage) -> Result<Self, Malformed> {
+        let knows = m.knows();
+        Ok(Self { response: VoteResponse::from_message(m)?, knows })
+    }
 }
 
 impl Wire for VoteResponse<u64> {
@@ -158,6 +194,7 @@ impl Wire for VoteResponse<u64> {
             vote: Some(self.vote.to_message()),
             granted: self.vote_granted,
             last_log: optional(&self.last_log_id),
+            knows: Knows::Unspecified.into(),
         }
     }
 
