@@ -157,6 +157,22 @@ impl Lan {
         ip(&format!("-n {} link set {} down", self.ns.name(), port.device)).map(drop)
     }
 
+    /// What the first sends does not reach the second any more; the other way it does. Neighbours still find each other, as where a
+    /// firewall or a router's fault is the cause.
+    pub fn deafen(&self, from: &Port, to: &Port) -> Result<()> {
+        let nft = |words: &str| run(self.ns.command("nft").args(words.split(' ')));
+        nft("add table bridge oneway")?;
+        nft("add chain bridge oneway forward { type filter hook forward priority 0 ; }")?;
+        let way = format!("add rule bridge oneway forward iifname {} oifname {}", from.device, to.device);
+        nft(&format!("{way} ether type ip drop"))?;
+        nft(&format!("{way} ether type ip6 meta l4proto != ipv6-icmp drop")).map(drop)
+    }
+
+    /// Everything reaches everybody again.
+    pub fn hear(&self) -> Result<()> {
+        run(self.ns.command("nft").args(["delete", "table", "bridge", "oneway"])).map(drop)
+    }
+
     /// Plugs it back.
     pub fn heal(&self, port: &Port) -> Result<()> {
         ip(&format!("-n {} link set {} up", self.ns.name(), port.device)).map(drop)

@@ -2,6 +2,7 @@
 //!
 //! * [`lan`]: an Ethernet segment and the hosts on it, each a network namespace with one interface.
 //! * [`host`]: one host with its daemon: start, stop, kill, `rnctl`.
+//! * [`cgroup`]: hosts that are short of processor time. [`reigns`]: who led when, by the daemons' own word.
 //! * [`cluster`]: several hosts that have met.
 //! * [`image`]: the images that tasks run, made from Debian packages and this build's own test server.
 //! * [`probe`]: connections and queries from inside a namespace, without a fork for each.
@@ -18,6 +19,7 @@
 //! Nothing here reads rn's own structures: only what a user or a peer could see.
 
 pub mod bench;
+pub mod cgroup;
 pub mod cluster;
 pub mod flood;
 pub mod host;
@@ -29,6 +31,7 @@ pub mod lan;
 pub mod probe;
 pub mod pty;
 pub mod registry;
+pub mod reigns;
 pub mod storm;
 pub mod updates;
 pub mod wait;

@@ -1,0 +1,81 @@
+//! Managers that are short of processor time: three hosts held to a quarter of a core each, eight busy loops beside them, and
+//! many tasks created at once. Who leads meanwhile, for how long nobody does, how long it takes until all tasks run, and whether
+//! any was replaced.
+//!
+//! `cargo bench -p cluster-tests --profile dev --bench starved -- 90`
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use cluster_tests::{
+    Cluster, bench,
+    cgroup::{BusyLoops, Share},
+    reigns, wait,
+};
+
+const TASKS: usize = 90;
+const LOOPS: usize = 8;
+/// Percent of a core for each host.
+const SHARE: u64 = 25;
+/// Then it is given up.
+const LIMIT: Duration = Duration::from_secs(1200);
+
+fn main() -> ExitCode {
+    bench::run("Starved managers", run)
+}
+
+fn run() -> Result<()> {
+    let tasks = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(TASKS);
+    let cluster = Cluster::managed(3, 3)?;
+    cluster.import()?;
+    let mut shares = Vec::new();
+    for host in &cluster.hosts {
+        let share = Share::new(SHARE)?;
+        share.take(host.pid().unwrap_or_default())?;
+        shares.push(share);
+    }
+    let loops = BusyLoops::start(LOOPS)?;
+    let (mark, lines) = (reigns::mark(&cluster.hosts)?, reigns::lines(&cluster.hosts)?);
+    let began = Instant::now();
+    // A client of a starved daemon may give up before the daemon does.
+    wait::until("the service is created", LIMIT, || {
+        let all = ["--name", "web", "--replicas", &tasks.to_string()];
+        cluster
+            .service(&all)
+            .map(drop)
+            .or_else(|e| cluster.inspect("web", "{{.ID}}").map(drop).map_err(|_| e))
+    })?;
+    println!("  created after {:.1?}", began.elapsed());
+    let all = wait::until("all tasks run", LIMIT, || {
+        let (running, list) = cluster.running("web")?;
+        ensure!(running.len() >= tasks, "{} of {tasks} run", running.len());
+        Ok(list)
+    });
+    let took = began.elapsed();
+    drop(loops);
+    drop(shares);
+    let reigns = reigns::since(&cluster.hosts, mark)?;
+    println!("  {tasks} tasks run: {}, after {took:.1?}", if all.is_ok() { "yes" } else { "no" });
+    println!("  leaders that began meanwhile: {}", reigns.began.len());
+    println!("  longest time without a leader: {:.1?}", reigns.without);
+    let list = match all {
+        Ok(list) => list,
+        Err(error) => {
+            println!("  {error:#}");
+            cluster.running("web").map(|(_, list)| list).unwrap_or_default()
+        }
+    };
+    println!("  tasks that were replaced: {}", list.lines().count().saturating_sub(tasks));
+    println!("  log lines of the three daemons: {}", reigns::lines(&cluster.hosts)? - lines);
+    let nodes = cluster.manager().rnctl(&[
+        "node",
+        "ls",
+        "--format",
+        "{{.Hostname}} {{.Status}} {{.ManagerStatus}}",
+    ])?;
+    println!("  {}", nodes.replace('\n', "; "));
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Holding a host to a share of the machine's cores, by a control group of its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+/// The kernel's period of a quota, in microseconds.
+const PERIOD: u64 = 100_000;
+
+/// A group with a quota of processor time. Deleted with the value; what still runs in it goes back to where this process is.
+#[derive(Debug)]
+pub struct Share {
+    path: PathBuf,
+}
+
+/// Where the cpu controller is: its mount, and whether it is version 2.
+fn controller() -> Result<(PathBuf, bool)> {
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    for line in mounts.lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [_, mount, kind, options, ..] = fields[..] else { continue };
+        if kind == "cgroup" && options.split(',').any(|o| o == "cpu") {
+            return Ok((mount.into(), false));
+        }
+        let controllers = Path::new(mount).join("cgroup.controllers");
+        if kind == "cgroup2" && fs::read_to_string(controllers)?.split_whitespace().any(|c| c == "cpu") {
+            return Ok((mount.into(), true));
+        }
+    }
+    bail!("no cgroup hierarchy of this machine has the cpu controller")
+}
+
+impl Share {
+    /// `percent` of one core.
+    pub fn new(percent: u64) -> Result<Self> {
+        let (mount, unified) = controller()?;
+        let name = format!("rnt{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = mount.join(name);
+        if unified {
+            let file = mount.join("cgroup.subtree_control");
+            fs::write(&file, "+cpu").with_context(|| file.display().to_string())?;
+        }
+        fs::create_dir(&path).with_context(|| path.display().to_string())?;
+        let share = Self { path };
+        let quota = PERIOD * percent / 100;
+        if unified {
+            share.write("cpu.max", &format!("{quota} {PERIOD}"))?;
+        } else {
+            share.write("cpu.cfs_period_us", &PERIOD.to_string())?;
+            share.write("cpu.cfs_quota_us", &quota.to_string())?;
+        }
+        Ok(share)
+    }
+
+    fn write(&self, file: &str, text: &str) -> Result<()> {
+        let file = self.path.join(file);
+        fs::write(&file, text).with_context(|| format!("{text} > {}", file.display()))
+    }
+
+    /// Takes a process in, with all its threads; what it starts from now on is in too.
+    pub fn take(&self, pid: i32) -> Result<()> {
+        self.write("cgroup.procs", &pid.to_string())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let parent = self.path.parent().map(|p| p.join("cgroup.procs")).unwrap_or_default();
+        for _ in 0..50 {
+            for pid in fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default().lines() {
+                // One that has just ended is gone by itself.
+                let _ = fs::write(&parent, pid);
+            }
+            if fs::remove_dir(&self.path).is_ok() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!("cannot delete {}", self.path.display());
+    }
+}
+
+/// Programs that compute for nothing, until dropped.
+#[derive(Debug)]
+pub struct BusyLoops(Vec<Child>);
+
+impl BusyLoops {
+    /// So many.
+    pub fn start(n: usize) -> Result<Self> {
+        let mut loops = Self(Vec::new());
+        for _ in 0..n {
+            let mut command = Command::new("sh");
+            command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
+            loops.0.push(command.spawn().context("sh")?);
+        }
+        Ok(loops)
+    }
+}
+
+impl Drop for BusyLoops {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
