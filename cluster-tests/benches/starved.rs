@@ -29,14 +29,16 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let tasks = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(TASKS);
-    let cluster = Cluster::managed(3, 3)?;
+    let mut cluster = Cluster::managed(3, 3)?;
     cluster.import()?;
     let mut shares = Vec::new();
-    for host in &cluster.hosts {
+    for host in &mut cluster.hosts {
         let share = Share::new(SHARE)?;
-        share.take(host.pid().unwrap_or_default())?;
+        share.hold(host)?;
         shares.push(share);
     }
+    cluster.wait_managers(3)?;
+    cluster.wait_ready(3)?;
     let loops = BusyLoops::start(LOOPS)?;
     let (mark, lines) = (reigns::mark(&cluster.hosts)?, reigns::lines(&cluster.hosts)?);
     let began = Instant::now();

@@ -10,6 +10,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+
+use crate::Host;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 /// The kernel's period of a quota, in microseconds.
@@ -65,9 +68,12 @@ impl Share {
         fs::write(&file, text).with_context(|| format!("{text} > {}", file.display()))
     }
 
-    /// Takes a process in, with all its threads; what it starts from now on is in too.
-    pub fn take(&self, pid: i32) -> Result<()> {
-        self.write("cgroup.procs", &pid.to_string())
+    /// Lets a host's daemon, which is started anew for it, and what it starts live in the group. From its start: a group of version
+    /// 1 has no real time to give, and takes nobody who has some.
+    pub fn hold(&self, host: &mut Host) -> Result<()> {
+        host.stop(Signal::SIGTERM)?;
+        host.group = Some(self.path.join("cgroup.procs"));
+        host.start()
     }
 }
 

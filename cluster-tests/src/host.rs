@@ -44,6 +44,8 @@ pub struct Host {
     pub port: Port,
     /// Further flags of the daemon.
     pub flags: Vec<String>,
+    /// The control group's file that the daemon enters by.
+    pub group: Option<PathBuf>,
     /// How many seconds its clock is ahead of this machine's.
     pub clock: i64,
     dir: PathBuf,
@@ -57,7 +59,7 @@ impl Host {
         let port = lan.plug(&ns)?;
         let dir = root.join(name);
         fs::create_dir_all(&dir)?;
-        Ok(Self { name: name.into(), ns, port, flags: Vec::new(), clock: 0, dir, daemon: None })
+        Ok(Self { name: name.into(), ns, port, flags: Vec::new(), group: None, clock: 0, dir, daemon: None })
     }
 
     /// Its IPv4 address.
@@ -123,7 +125,8 @@ impl Host {
         ensure!(self.daemon.is_none(), "the daemon of {} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(self.log())?;
         // A host name of its own, as a real host has: a UTS namespace around the daemon.
-        let script = format!("hostname {} && exec \"$@\"", self.name);
+        let group = self.group.as_ref().map(|file| format!("echo $$ > {} && ", file.display()));
+        let script = format!("{}hostname {} && exec \"$@\"", group.unwrap_or_default(), self.name);
         let mut command = self.ns.command("unshare");
         command
             .args(["--uts", "sh", "-c", &script, "sh"])

@@ -118,14 +118,16 @@ fn a_manager_that_is_cut_off_or_frozen_is_a_few_lines_in_the_log() -> Result<()>
 #[test]
 fn tasks_that_start_at_once_cost_no_leader() -> Result<()> {
     const TASKS: usize = 30;
-    let cluster = Cluster::managed_with(3, 3, &["--max-concurrent-starts", "2"])?;
+    let mut cluster = Cluster::managed_with(3, 3, &["--max-concurrent-starts", "2"])?;
     cluster.import()?;
     let mut shares = Vec::new();
-    for host in &cluster.hosts {
+    for host in &mut cluster.hosts {
         let share = Share::new(25)?;
-        share.take(host.pid().context("it runs")?)?;
+        share.hold(host)?;
         shares.push(share);
     }
+    cluster.wait_managers(3)?;
+    cluster.wait_ready(3)?;
     let loops = BusyLoops::start(8)?;
     let mark = reigns::mark(&cluster.hosts)?;
     let patience = 10 * wait::LONG;
