@@ -1,6 +1,6 @@
-//! Managers that are short of processor time: three hosts held to a quarter of a core each, eight busy loops beside them, and
-//! many tasks created at once. Who leads meanwhile, for how long nobody does, how long it takes until all tasks run, and whether
-//! any was replaced.
+//! Managers that are short of processor time: three hosts whose daemons are held to a quarter of a core each, then to a hundredth,
+//! eight busy loops beside them, and many tasks created at once. Who leads meanwhile, for how long nobody does, how long it takes
+//! until all tasks run, and whether any was replaced.
 //!
 //! `cargo bench -p cluster-tests --profile dev --bench starved -- 90`
 
@@ -18,8 +18,8 @@ use cluster_tests::{
 
 const TASKS: usize = 90;
 const LOOPS: usize = 8;
-/// Percent of a core for each host.
-const SHARE: u64 = 25;
+/// Percent of a core for each daemon.
+const SHARES: [u64; 2] = [25, 1];
 /// Then it is given up.
 const LIMIT: Duration = Duration::from_secs(1200);
 
@@ -29,16 +29,24 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let tasks = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(TASKS);
+    SHARES.into_iter().try_for_each(|share| starve(tasks, share))
+}
+
+fn starve(tasks: usize, percent: u64) -> Result<()> {
+    println!("  {percent} % of a core for each daemon");
     let mut cluster = Cluster::managed(3, 3)?;
     cluster.import()?;
     let mut shares = Vec::new();
     for host in &mut cluster.hosts {
-        let share = Share::new(SHARE)?;
+        let share = Share::new()?;
         share.hold(host)?;
         shares.push(share);
     }
     cluster.wait_managers(3)?;
     cluster.wait_ready(3)?;
+    for share in &shares {
+        share.limit(percent)?;
+    }
     let loops = BusyLoops::start(LOOPS)?;
     let (mark, lines) = (reigns::mark(&cluster.hosts)?, reigns::lines(&cluster.hosts)?);
     let began = Instant::now();

@@ -22,6 +22,7 @@ const PERIOD: u64 = 100_000;
 #[derive(Debug)]
 pub struct Share {
     path: PathBuf,
+    unified: bool,
 }
 
 /// Where the cpu controller is: its mount, and whether it is version 2.
@@ -42,8 +43,8 @@ fn controller() -> Result<(PathBuf, bool)> {
 }
 
 impl Share {
-    /// `percent` of one core.
-    pub fn new(percent: u64) -> Result<Self> {
+    /// A group that takes what it gets; see [`Self::limit`].
+    pub fn new() -> Result<Self> {
         let (mount, unified) = controller()?;
         let name = format!("rnt{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = mount.join(name);
@@ -52,15 +53,18 @@ impl Share {
             fs::write(&file, "+cpu").with_context(|| file.display().to_string())?;
         }
         fs::create_dir(&path).with_context(|| path.display().to_string())?;
-        let share = Self { path };
+        Ok(Self { path, unified })
+    }
+
+    /// From now on `percent` of one core.
+    pub fn limit(&self, percent: u64) -> Result<()> {
         let quota = PERIOD * percent / 100;
-        if unified {
-            share.write("cpu.max", &format!("{quota} {PERIOD}"))?;
+        if self.unified {
+            self.write("cpu.max", &format!("{quota} {PERIOD}"))
         } else {
-            share.write("cpu.cfs_period_us", &PERIOD.to_string())?;
-            share.write("cpu.cfs_quota_us", &quota.to_string())?;
+            self.write("cpu.cfs_period_us", &PERIOD.to_string())?;
+            self.write("cpu.cfs_quota_us", &quota.to_string())
         }
-        Ok(share)
     }
 
     fn write(&self, file: &str, text: &str) -> Result<()> {
