@@ -98,10 +98,11 @@ impl Pace {
         self.election() * 2
     }
 
-    /// How long an answer to a question before an election is waited for, after so many in a row that too few have answered.
+    /// How long an answer to a question before an election is waited for, after so many in a row that too few have answered: longer
+    /// and longer, but first the peers' other addresses get their turn.
     pub(crate) fn asking(&self, unanswered: u32) -> Duration {
         let first = (self.election() / 3).max(self.heartbeat * 2);
-        (first * (unanswered + 1)).min(self.limit())
+        (first * (1 + unanswered / 8)).min(self.limit())
     }
 }
 
