@@ -54,8 +54,12 @@ struct Seen {
     alive: bool,
     /// It has not answered: nothing but an answer revives it.
     unreachable: bool,
-    /// It has been heard itself since it did not answer: it may be back.
+    /// When it was last heard itself.
+    voice: Instant,
+    /// It did not answer, fell silent, and is heard again: it is to be asked at once.
     calls: bool,
+    /// The same, until it has answered or has not.
+    returning: bool,
 }
 
 impl Seen {
@@ -88,7 +92,11 @@ impl Liveness {
     /// A sign of life from the node itself. True when it was dead or unknown until now, and need not answer first.
     pub(super) fn heard(&mut self, node: &NodeId, now: Instant) -> bool {
         let Some(seen) = self.seen.get_mut(node) else { return self.answered(node, now) };
-        seen.calls |= seen.unreachable;
+        // One that never fell silent does not hear this node: nothing new.
+        let again = seen.unreachable && now.duration_since(seen.voice) >= self.limits.ask_after;
+        seen.voice = now;
+        seen.calls |= again;
+        seen.returning |= again;
         seen.revive(now)
     }
 
@@ -96,6 +104,11 @@ impl Liveness {
     pub(super) fn told(&mut self, node: &NodeId, now: Instant) -> bool {
         let Some(seen) = self.seen.get_mut(node) else { return self.answered(node, now) };
         seen.revive(now)
+    }
+
+    /// Whether the node is just coming back: it may have heard this one, and trust it, before this one has its answer.
+    pub(super) fn is_returning(&self, node: &NodeId) -> bool {
+        self.seen.get(node).is_some_and(|seen| seen.returning)
     }
 
     /// Judges all nodes.
@@ -115,7 +128,8 @@ impl Liveness {
             let unanswered = seen.asked.is_some_and(|at| now.duration_since(at) >= patience);
             if unanswered {
                 // To be asked again, when it is its turn.
-                (seen.unreachable, seen.asked, seen.answered, seen.calls) = (true, None, now, false);
+                (seen.unreachable, seen.asked, seen.answered) = (true, None, now);
+                (seen.calls, seen.returning) = (false, false);
             }
             if seen.alive && (unanswered || silence >= self.limits.dead_after) {
                 seen.alive = false;
@@ -215,13 +229,14 @@ mod tests {
         run(&mut liveness, t0 + 20_000 * MS, 5000);
         let back = later + 5000 * MS;
         liveness.heard(&node, back);
+        assert!(liveness.is_returning(&node));
         let mut asked = false;
         for n in 0..12 {
             asked |= liveness.tick(back + n * 250 * MS).ask == [node.clone()];
         }
         assert!(asked);
         assert!(liveness.answered(&node, back + 3000 * MS));
-        assert!(liveness.is_alive(&node));
+        assert!(liveness.is_alive(&node) && !liveness.is_returning(&node));
     }
 
     #[test]

@@ -56,7 +56,10 @@ impl Engine {
             .await;
         self.book.change(&self.config.node.clone(), network, &change.task, seq, change.record.clone());
         let mut to: Vec<NodeId> = self.book.members(network).map(|f| f.node.clone()).collect();
-        let silent: Vec<NodeId> = self.book.silent(network).map(|f| f.node.clone()).collect();
+        let silent = self.book.silent(network).map(|f| f.node.clone());
+        let (back, silent): (Vec<NodeId>, Vec<NodeId>) = silent.partition(|n| self.liveness.is_returning(n));
+        // They may send connections here again before their answer to this node's question is here.
+        to.extend(back);
         // Who hears nobody is the one that is cut off, and may be heard again before it hears: it waits for them all. Others do
         // not wait for the silent, and tell them all the same.
         if to.is_empty() {
