@@ -84,8 +84,16 @@ impl Liveness {
 
     /// The node has answered: it lives, and hears this one. True when it was dead or unknown until now.
     pub(super) fn answered(&mut self, node: &NodeId, now: Instant) -> bool {
-        let fresh =
-            Seen { last: now, answered: now, asked: None, alive: true, unreachable: false, calls: false };
+        let fresh = Seen {
+            last: now,
+            answered: now,
+            asked: None,
+            alive: true,
+            unreachable: false,
+            voice: now,
+            calls: false,
+            returning: false,
+        };
         self.seen.insert(node.clone(), fresh).is_none_or(|before| !before.alive)
     }
 
