@@ -140,7 +140,8 @@ fn states_times_and_exit_codes_are_dockers() -> Result<()> {
         Ok(())
     })?;
     host.rnctl(&["stop", "again"])?;
-    shows(host, "again", "Exited (1) ")?;
+    // It may have been about to run again.
+    shows(host, "again", "Exited (")?;
     host.rnctl(&["rm", "made", "again"]).map(drop)
 }
 

@@ -208,8 +208,14 @@ fn to_pb(
     };
     let shown = match (&state, by_hand) {
         (ContainerState::Exited(_), Some(seen)) if seen.restarting => "restarting",
-        // Made, and lost before its program was started.
-        (ContainerState::Exited(status), _) if status.started_at == 0 && status.error.is_empty() => "created",
+        // Made, and stopped before its program was started. One that starts again by itself has run before.
+        (ContainerState::Exited(status), seen)
+            if status.started_at == 0
+                && status.error.is_empty()
+                && seen.is_none_or(|seen| seen.definition.restarts == 0) =>
+        {
+            "created"
+        }
         (state, _) => state.as_str(),
     };
     let place = by_hand.and_then(|s| s.task.as_deref());
