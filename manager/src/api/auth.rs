@@ -94,6 +94,7 @@ pub const ROLES: &[(&str, Access)] = {
         ("Local/WaitContainer", LocalOnly),
         ("Local/ContainerLogs", LocalOnly),
         ("Local/Exec", LocalOnly),
+        ("Local/AttachContainer", LocalOnly),
         ("Local/ListLocalNetworks", LocalOnly),
         ("Local/Load", LocalOnly),
         ("Local/TagImage", LocalOnly),
