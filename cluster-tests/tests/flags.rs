@@ -50,7 +50,7 @@ fn what_cannot_be_is_refused_where_it_is_typed() -> Result<()> {
         (vec!["--label", "=x"], vec!["empty name", "KEY=VALUE"]),
     ] {
         let network: &[&str] = if flags.contains(&"--network") { &[] } else { &["--network", "app"] };
-        for command in [&["service", "create", "-d", "--name", "x"][..], &["run", "-d", "--name", "x"]] {
+        for command in [&["service", "create", "-d", "--name", "xx"][..], &["run", "-d", "--name", "xx"]] {
             host.says(&[command, network, &flags, &[IMAGE]].concat(), &words)?;
         }
     }

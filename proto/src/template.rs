@@ -170,10 +170,10 @@ pub fn keyword(action: &str) -> &str {
     inner.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default()
 }
 
-/// Checks that no `{{end}}` and no `{{else}}` stands alone: the library takes it for the end of the template.
+/// Checks that what is opened is closed, and that no `{{end}}` and no `{{else}}` stands alone, neither of which the library does.
 ///
 /// # Errors
-/// The first that does.
+/// What stands alone, or is missing.
 pub fn balanced(text: &str) -> Result<(), String> {
     let mut depth = 0u32;
     for (_, action) in pieces(text).into_iter().filter(|(action, _)| *action) {
@@ -184,7 +184,7 @@ pub fn balanced(text: &str) -> Result<(), String> {
             _ => {}
         }
     }
-    Ok(())
+    if depth > 0 { Err("an {{end}} is missing".to_owned()) } else { Ok(()) }
 }
 
 fn string(text: &str) -> Value {

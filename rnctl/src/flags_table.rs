@@ -161,7 +161,7 @@ const ROWS: &[(&str, Does)] = &[
     ("--pids-limit", Reads("9", "x")),
     ("--placement-pref", Reads("spread=node.labels.z", "zone")),
     ("--placement-pref-add", Reads("spread=node.labels.z", "spread=")),
-    ("--placement-pref-rm", Reads("spread=node.labels.z", "zone")),
+    ("--placement-pref-rm", Text),
     ("--platform", Checked("worker::runtime::image::manifest")),
     ("--pretty", Switch),
     ("--publish", Reads("8080-8082:80-82/udp", "80/icmp")),
@@ -253,7 +253,9 @@ fn needs(path: &str, command: &Command, flag: &str) -> Vec<String> {
     }
     let mut words = Vec::new();
     for arg in command.get_arguments().filter(|a| a.is_required_set()) {
-        let value = arg.get_possible_values().first().map_or("x".to_owned(), |v| v.get_name().to_owned());
+        let is_pair = arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.contains('=')));
+        let usual = if is_pair { "x=1" } else { "x" };
+        let value = arg.get_possible_values().first().map_or(usual.to_owned(), |v| v.get_name().to_owned());
         match arg.get_long() {
             Some(long) if long == flag => {}
             Some(long) => words.push(format!("--{long}={value}")),

@@ -49,14 +49,30 @@ impl Originals {
             Json::String(s) => Value::String(s.as_str().into()),
             Json::Array(items) => Value::List(items.iter().map(|item| self.value(item)).collect()),
             Json::Object(map) => {
-                let name = |key: &str| Arc::from(omitted::name(key).unwrap_or(key));
-                let fields = map.iter().map(|(key, value)| (name(key), self.value(value)));
+                let fields = map.iter().map(|(key, value)| match omitted::name(key) {
+                    Some(name) => (Arc::from(name), self.absent(value)),
+                    None => (Arc::from(key.as_str()), self.value(value)),
+                });
                 let fields = Arc::new(fields.collect());
                 let printed = Json::Object(omitted::printed(map));
                 self.with(|all| all.insert(Arc::as_ptr(&fields) as usize, printed));
                 Value::Map(fields)
             }
         }
+    }
+
+    /// The value of a field that JSON leaves out: a list or a map that is not there prints as an empty one, and is null in JSON.
+    fn absent(&self, json: &Json) -> Value {
+        let value = self.value(json);
+        let address = match &value {
+            Value::List(items) => Some(items.as_ptr() as usize),
+            Value::Map(map) => Some(Arc::as_ptr(map) as usize),
+            _ => None,
+        };
+        if let Some(address) = address {
+            self.with(|all| all.insert(address, Json::Null));
+        }
+        value
     }
 
     fn json(&self, value: &Value) -> Json {
@@ -66,7 +82,10 @@ impl Originals {
             Value::Int(n) => Json::from(*n),
             Value::Uint(n) => Json::from(*n),
             Value::Float(n) => Json::from(*n),
-            Value::List(items) => items.iter().map(|item| self.json(item)).collect(),
+            Value::List(items) => self
+                .find(items.as_ptr() as usize)
+                .filter(|_| items.is_empty())
+                .unwrap_or_else(|| items.iter().map(|item| self.json(item)).collect()),
             Value::Map(map) => self.find(Arc::as_ptr(map) as usize).unwrap_or_else(|| {
                 Json::Object(map.iter().map(|(key, value)| (key.to_string(), self.json(value))).collect())
             }),
@@ -270,7 +289,7 @@ mod tests {
         let object = json!({
             "Name": "web",
             "Replicas": 3,
-            "Labels": {"tier": "front", "a.b": "c"},
+            "Labels": {"a.b": "c", "tier": "front"},
             "Ports": ["80/tcp", "443/tcp"],
             "Spec": {"Mode": {"Replicated": {"Replicas": 3}}},
         });
@@ -278,6 +297,7 @@ mod tests {
         map.insert("\0Hidden".into(), "".into());
         let empty = json!({"\0Count": 0, "\0Names": [], "Kept": 1});
         map.insert("Empty".into(), empty);
+        map.insert("\0Absent".into(), json!({}));
         map.insert("Items".into(), json!([{"\0Name": "", "ID": 1}]));
         Format::parse(format)?.render(&map)
     }
@@ -317,6 +337,7 @@ mod tests {
             ("<{{.Hidden}}> {{.Empty.Count}} {{.Empty.Names}} {{len .Empty.Names}}", "<> 0 [] 0"),
             ("{{json .Empty}} {{json .Hidden}}", r#"{"Kept":1} """#),
             (r#"{{join .Empty.Names ","}}"#, ""),
+            ("{{json .Empty.Names}} {{.Absent}} {{json .Absent}}", "null map[] null"),
             ("{{json .Ports}}{{range .Items}}{{json .}}{{.ID}}{{end}}", r#"["80/tcp","443/tcp"]{"ID":1}1"#),
         ];
         for (format, want) in table {
