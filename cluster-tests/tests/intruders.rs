@@ -283,7 +283,7 @@ fn strangers_in_thousands_hold_up_no_member() -> Result<()> {
     let flood = Flood::start(cluster.client.path(), targets, &kinds, 600)?;
     wait::until("the flood is there", wait::LONG, || {
         let (connections, handshakes, tokens) = flood.counts();
-        ensure!(connections > 3000 && handshakes > 200 && tokens > 20, "{:?}", flood.counts());
+        ensure!(connections > 3000 && handshakes > 200 && tokens > 0, "{:?}", flood.counts());
         Ok(())
     })?;
     let before = flood.counts();
