@@ -12,7 +12,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     os::fd::OwnedFd,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,7 +19,7 @@ use std::{
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt};
 use proto::model::ContainerId;
-use shim_wire::{LOG_FILE, LogLimits, Reply, Request, Status};
+use shim_wire::{LOG_FILE, Reply, Request, Status};
 use tokio::{
     sync::{RwLock, mpsc, watch},
     task::spawn_blocking,
@@ -30,12 +29,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{
     Container, ContainerConfig, ContainerDetail, ContainerRecord, ContainerState, Credentials, Event, Events,
     ExecConfig, ExecSession, HealthReport, Image, ImageHold, ImageStore, LogLine, LogOptions, Progress,
-    Registries, RegistryConfig, Result, Runtime, RuntimeError, UnpackLimit, bundle, logs, private_dir,
+    Registries, Result, Runtime, RuntimeError, bundle, logs, private_dir,
 };
 
 mod attach;
 mod binary;
 mod client;
+mod config;
 mod exec;
 mod images;
 mod making;
@@ -43,62 +43,12 @@ mod prepare;
 
 pub use attach::{AttachOptions, Attached, AttachedInput, AttachedOutput, Output};
 use binary::ShimBinary;
+pub use config::ShimConfig;
 
 /// The file that says what a container is.
 const RECORD_FILE: &str = "record.json";
 /// After SIGKILL a container is gone in milliseconds, unless the kernel is stuck.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
-
-/// Where the driver lives.
-#[derive(Debug, Clone)]
-pub struct ShimConfig {
-    /// What must survive a restart of the machine.
-    pub data_root: PathBuf,
-    /// What must not; a tmpfs.
-    pub exec_root: PathBuf,
-    /// The daemon's id; cgroups are named by it.
-    pub daemon_id: String,
-    /// The `rn-shim` program.
-    pub shim: PathBuf,
-    /// Limits of each container's log.
-    pub log: LogLimits,
-    /// How registries are spoken to.
-    pub registries: RegistryConfig,
-    /// The most that one layer, archive or import may unpack to.
-    pub unpack_limit: UnpackLimit,
-}
-
-impl ShimConfig {
-    /// The shim beside the running program, else the one in the search path.
-    pub fn find_shim() -> PathBuf {
-        let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("rn-shim")));
-        match beside.filter(|path| path.exists()) {
-            Some(path) => path,
-            None => {
-                let path = std::env::var_os("PATH").unwrap_or_default();
-                let found =
-                    std::env::split_paths(&path).map(|dir| dir.join("rn-shim")).find(|path| path.exists());
-                found.unwrap_or_else(|| PathBuf::from("/usr/libexec/rn/rn-shim"))
-            }
-        }
-    }
-
-    fn dir(&self, id: &str) -> PathBuf {
-        self.data_root.join("containers").join(id)
-    }
-
-    fn run_dir(&self, id: &str) -> PathBuf {
-        self.exec_root.join("containers").join(id)
-    }
-
-    fn volumes(&self) -> PathBuf {
-        self.data_root.join("volumes")
-    }
-
-    fn cgroup(&self, id: &str) -> String {
-        format!("/rn/{}/{id}", self.daemon_id)
-    }
-}
 
 #[derive(Debug)]
 struct Entry {
