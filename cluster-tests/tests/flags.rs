@@ -69,7 +69,7 @@ fn what_cannot_be_is_refused_where_it_is_typed() -> Result<()> {
         (vec!["network", "inspect", "--verbose", "app"], vec!["--verbose"]),
         (vec!["service", "create", "--network", "name=app,driver-opt=a=b", IMAGE], vec!["driver-opt"]),
         (vec!["swarm", "update", "--max-snapshots", "3"], vec!["old snapshots"]),
-        (vec!["wait", "--timeout", "5s", "x"], vec!["--converged"]),
+        (vec!["wait", "--timeout", "5s", "x"], vec!["--timeout", "cannot be used"]),
     ] {
         host.says(&args, &words)?;
     }

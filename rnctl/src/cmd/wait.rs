@@ -20,10 +20,10 @@ pub struct WaitArgs {
     #[arg(long, required_unless_present = "containers", conflicts_with = "containers")]
     converged: bool,
     /// Give up after this long, and say what is missing (for instance 30s; 0 = never)
-    #[arg(long, value_name = "DURATION", default_value = "0", hide_default_value = true, requires = "converged", value_parser = units::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "0", hide_default_value = true, conflicts_with = "containers", value_parser = units::duration)]
     timeout: Millis,
     /// Print nothing while waiting
-    #[arg(short, long, requires = "converged")]
+    #[arg(short, long, conflicts_with = "containers")]
     quiet: bool,
     /// Containers of this machine, by name or id: until they have ended; prints their exit codes
     #[arg(value_name = "CONTAINER")]
