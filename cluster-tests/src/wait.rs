@@ -24,7 +24,7 @@ pub fn until<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Result
     }
 }
 
-/// Ten seconds.
-pub const SHORT: Duration = Duration::from_secs(10);
-/// Forty seconds: for what includes a restart delay or a node's silence.
-pub const LONG: Duration = Duration::from_secs(40);
+/// Only a test that fails waits this long: what takes a second at rest takes many beside a busy machine's other work.
+pub const SHORT: Duration = Duration::from_secs(20);
+/// The same, for what includes a restart delay or a node's silence.
+pub const LONG: Duration = Duration::from_secs(60);

@@ -53,9 +53,11 @@ fn what_has_converged_answers_at_the_first_try() -> Result<()> {
 
     // What cannot be placed is named with the reason.
     cluster.service(&["--name", "nowhere", "--constraint", "node.hostname==host9"])?;
-    let (code, text) = manager.rnctl_fails(&["wait", "--converged", "--timeout", "1s"])?;
-    ensure!(code == 1 && text.contains("service nowhere: 0 of 1 tasks run: one is Pending: "), "{text}");
-    Ok(())
+    wait::until("the reason is told", wait::LONG, || {
+        let (code, text) = manager.rnctl_fails(&["wait", "--converged", "--timeout", "1s"])?;
+        ensure!(code == 1 && text.contains("service nowhere: 0 of 1 tasks run: one is Pending: "), "{text}");
+        Ok(())
+    })
 }
 
 /// A port that another program holds is named, with the node and the program, wherever somebody looks; and it heals.
@@ -69,8 +71,14 @@ fn a_port_that_another_program_holds_is_named_and_taken_once_it_is_free() -> Res
     cluster.wait_running("web", 1)?;
     let holder = format!("(pid {})", std::process::id());
     let named = "port 8080/tcp for web is in use on this node by ".to_owned();
-    let (code, text) = manager.rnctl_fails(&["wait", "--converged", "--timeout", "3s"])?;
-    ensure!(code == 1 && text.contains(&format!("node host2: {named}")) && text.contains(&holder), "{text}");
+    wait::until("the port is told", wait::LONG, || {
+        let (code, text) = manager.rnctl_fails(&["wait", "--converged", "--timeout", "3s"])?;
+        ensure!(
+            code == 1 && text.contains(&format!("node host2: {named}")) && text.contains(&holder),
+            "{text}"
+        );
+        Ok(())
+    })?;
     let shown = |what: &str, name: &str| manager.rnctl(&[what, "inspect", name]);
     for (what, name) in [("node", "host2"), ("service", "web")] {
         wait::until(&format!("the {what} says so"), wait::SHORT, || {
@@ -103,8 +111,15 @@ fn a_port_that_another_program_holds_is_named_and_taken_once_it_is_free() -> Res
         ensure!(list.contains("port 8081/tcp for task direct.1.") && list.contains(&holder), "{list}");
         Ok(())
     })?;
-    let (_, text) = manager.rnctl_fails(&["wait", "--converged", "--timeout", "1s"])?;
-    ensure!(text.contains("service direct: 0 of 1 tasks run") && text.contains("port 8081/tcp"), "{text}");
+    // Between two tries the reason is the delay's.
+    wait::until("the port is told", wait::LONG, || {
+        let (_, text) = manager.rnctl_fails(&["wait", "--converged", "--timeout", "1s"])?;
+        ensure!(
+            text.contains("service direct: 0 of 1 tasks run") && text.contains("port 8081/tcp"),
+            "{text}"
+        );
+        Ok(())
+    })?;
     drop(host_mode);
     manager.rnctl(&WAIT)?;
     probe::get_from(&cluster.client.path(), SocketAddr::new(cluster.hosts[1].v4(), 8081), "/")?;
