@@ -4,8 +4,22 @@ use std::io::Read;
 
 use crate::{Limits, Reader, pax::Pax};
 
-/// A whole archive, entry by entry, within narrow limits.
+/// A whole archive: as it is, and with the checksums of what looks like headers made right, without which little of it is read.
 pub fn tar(bytes: &[u8]) {
+    entries(bytes);
+    let mut right = bytes.to_vec();
+    for block in right.chunks_exact_mut(512).filter(|block| block.get(257..262) == Some(&b"ustar"[..])) {
+        let byte = |(n, byte): (usize, &u8)| u32::from(if (148..156).contains(&n) { b' ' } else { *byte });
+        let sum: u32 = block.iter().enumerate().map(byte).sum();
+        if let Some(field) = block.get_mut(148..156) {
+            field.copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+    }
+    entries(&right);
+}
+
+/// Entry by entry, within narrow limits.
+fn entries(bytes: &[u8]) {
     let limits = Limits { record: 4096, headers: 1000, sparse_parts: 100 };
     let mut tar = Reader::new(bytes, limits);
     let mut buffer = [0; 1000];
@@ -58,24 +72,7 @@ mod tests {
             include_bytes!("../../fuzz/seeds/tar/bsd"),
             include_bytes!("../../fuzz/seeds/tar/python"),
         ];
-        // What is varied is mostly a checksum's to refuse: with it made right again, it is read.
-        smoke::smoke(seeds, 500, |bytes| {
-            tar(bytes);
-            let mut right = bytes.to_vec();
-            for block in right.chunks_exact_mut(512) {
-                if block.get(257..262) == Some(&b"ustar"[..]) {
-                    let sum: u32 = block
-                        .iter()
-                        .enumerate()
-                        .map(|(n, b)| u32::from(if (148..156).contains(&n) { b' ' } else { *b }))
-                        .sum();
-                    if let Some(field) = block.get_mut(148..156) {
-                        field.copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-                    }
-                }
-            }
-            tar(&right);
-        });
+        smoke::smoke(seeds, 500, tar);
     }
 
     #[test]

@@ -108,10 +108,8 @@ impl FromStr for Reference {
             Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
             _ => (named, None),
         };
-        let short = ["docker.io/", "index.docker.io/"]
-            .iter()
-            .find_map(|prefix| name.strip_prefix(prefix))
-            .map_or(name, |rest| rest.strip_prefix("library/").unwrap_or(rest));
+        let hub = ["docker.io/", "index.docker.io/"].iter().find_map(|prefix| name.strip_prefix(prefix));
+        let short = hub.unwrap_or(name);
         let short = match short.strip_prefix("library/") {
             Some(rest) if !rest.contains('/') => rest,
             _ => short,
@@ -142,6 +140,11 @@ impl FromStr for Reference {
                 hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
             })
         });
+        // What is said to be Docker Hub's must not, in its short form, name another registry.
+        if hub.is_some() && short.split_once('/').is_some_and(|(first, _)| is_host(first)) {
+            let why = ": a repository of docker.io does not begin with the name of a host".to_owned();
+            return Err(InvalidReference { text: text.to_owned(), why });
+        }
         if short.len() > 255 || !name_ok || !tag_ok || !digest_ok {
             let repository = match short.split_once('/') {
                 Some((first, rest)) if is_host(first) => rest,
@@ -182,6 +185,10 @@ mod tests {
         for text in
             ["", "Web", "web:", "a//b", "../x", "web:-t", "we b", "-web", "web@sha256:abc", "web@md5:0"]
         {
+            assert!(text.parse::<Reference>().is_err(), "{text}");
+        }
+        // In short they would be taken for images of another registry, and asked for there.
+        for text in ["docker.io/evil.example/x", "index.docker.io/localhost/x", "docker.io/docker.io/x"] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
         let error = "UPPER:1".parse::<Reference>().unwrap_err().to_string();
