@@ -110,6 +110,10 @@ impl Host {
         self.change(|a| a.tasks.values_mut().for_each(|t| Arc::make_mut(t).desired = desired));
     }
 
+    fn wish_of(&self, task: &str, desired: TaskState) {
+        self.change(|a| Arc::make_mut(a.tasks.get_mut(task).unwrap()).desired = desired);
+    }
+
     fn reported(&self, task: &str) -> proto::model::TaskStatus {
         let all = self.reports.pending();
         all.into_iter().find(|(t, _)| t.as_str() == task).map(|(_, s)| s).unwrap_or_default()
@@ -221,11 +225,18 @@ async fn a_node_starts_some_tasks_at_a_time_and_the_others_say_that_they_wait() 
     let waits =
         |h: &Host, n: &str| h.reported(n).message.starts_with("waiting for its turn: this node starts 2");
     host.until("three wait", |h| names.iter().filter(|n| waits(h, n)).count() == 3).await;
-    assert_eq!(host.runtime.log(), ["create", "create"]);
+    host.until("two are made", |h| h.runtime.log() == ["create", "create"]).await;
     // One that is not wanted any more does not wait to be told so.
     let waiting = names.into_iter().find(|n| waits(&host, n)).unwrap();
-    host.change(|a| Arc::make_mut(a.tasks.get_mut(waiting).unwrap()).desired = TaskState::Shutdown);
+    host.wish_of(waiting, TaskState::Shutdown);
     host.state(waiting, TaskState::Shutdown).await;
+    // Nor does one that is made already, and only to be started.
+    let made = task("made", "web");
+    host.runtime.put(&made, ContainerState::Created { pid: 7 });
+    host.change(|a| drop(a.tasks.insert(made.id.clone(), Arc::new(made))));
+    host.until("it waits", |h| waits(h, "made")).await;
+    host.wish_of("made", TaskState::Shutdown);
+    host.state("made", TaskState::Shutdown).await;
     creating.add_permits(10);
     for name in names.iter().filter(|n| **n != waiting) {
         host.state(name, TaskState::Running).await;
