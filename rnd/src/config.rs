@@ -65,7 +65,8 @@ pub struct Flags {
     /// counts as ready all the same; 0s = it is ready once started [default: 10s]
     #[arg(long, value_name = "DURATION")]
     pub listen_timeout: Option<String>,
-    /// Tasks of the swarm that this node prepares and starts at once; the others wait their turn [default: two for each core]
+    /// Tasks of the swarm whose containers this node makes and starts at once; the others wait their turn. Pulling images is not
+    /// counted [default: two for each core]
     #[arg(long, value_name = "NUMBER")]
     pub max_concurrent_starts: Option<usize>,
     /// Let traffic of tasks through forward chains of other firewalls (ufw, firewalld, dockerd) that drop what they do not know

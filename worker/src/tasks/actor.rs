@@ -246,10 +246,11 @@ impl Actor {
     async fn prepare(&mut self) -> Step {
         self.report(TaskState::Accepted, "accepted");
         self.report(TaskState::Preparing, "preparing");
+        // However slow a registry is, others are made and started meanwhile.
+        let _image = self.image().await?;
         let Turn::Mine(_turn) = self.turn(TaskState::Preparing).await else {
             return Err(Failure::Ends(TaskState::Shutdown, String::new()));
         };
-        let _image = self.image().await?;
         let deps = self.deps.clone();
         let rejected = |why: String| Failure::Ends(TaskState::Rejected, why);
         let spec = self.expanded().map_err(rejected)?;

@@ -247,6 +247,19 @@ async fn a_node_starts_some_tasks_at_a_time_and_the_others_say_that_they_wait() 
 }
 
 #[tokio::test]
+async fn a_task_whose_image_is_on_its_way_holds_up_no_other() {
+    let names = ["p1", "p2", "p3"];
+    let host = Host::start(with(&names.map(|n| task(n, "stalled"))), true, FakeRuntime::default()).await;
+    let pulled = |h: &Host, n: &str| h.reported(n).state == TaskState::Preparing;
+    host.until("all are being pulled", |h| names.iter().all(|n| pulled(h, n))).await;
+    host.change(|a| drop(a.tasks.insert(id("t1"), Arc::new(task("t1", "web")))));
+    host.state("t1", TaskState::Running).await;
+    assert!(names.iter().all(|n| pulled(&host, n)));
+    host.wish_of("p1", TaskState::Shutdown);
+    host.state("p1", TaskState::Shutdown).await;
+}
+
+#[tokio::test]
 async fn ends_and_failures_are_told_with_their_reasons() {
     let host = Host::start(with(&[task("t1", "web")]), true, FakeRuntime::default()).await;
     host.state("t1", TaskState::Running).await;

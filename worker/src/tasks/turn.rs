@@ -1,5 +1,6 @@
 //! How many tasks a node starts at once. Making a container costs far more than running most of them: a hundred at once would leave
-//! nothing for the tasks that run, nor for the manager that may live on the same machine.
+//! nothing for the tasks that run, nor for the manager that may live on the same machine. Pulling an image takes no turn: it waits for the
+//! network most of the time, and a registry that hangs would hold up tasks whose image is here.
 
 use std::{sync::Arc, time::Duration};
 

@@ -84,6 +84,10 @@ impl Runtime for FakeRuntime {
         if reference == "missing" {
             return Err(RuntimeError::NoSuchImage { image: reference.into(), why: String::new() });
         }
+        if reference == "stalled" {
+            // Its registry has taken the connection, and says nothing.
+            std::future::pending::<()>().await;
+        }
         Ok(fake_image(reference))
     }
 
