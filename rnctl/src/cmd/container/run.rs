@@ -13,10 +13,7 @@ use crate::{
     cmd::{
         attach::{self, Ended, How, Session},
         get, image,
-        service::{
-            flags::{HealthFlags, variables},
-            log_driver::LogDriverFlags,
-        },
+        service::{flags::variables, health::HealthFlags, log_driver::LogDriverFlags},
     },
     connect::Daemon,
     exit::Failure,

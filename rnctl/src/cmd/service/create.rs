@@ -6,7 +6,7 @@ use proto::{
     pb,
 };
 
-use super::{WaitFlags, flags, image::ImageFlags, log_driver::LogDriverFlags, progress};
+use super::{WaitFlags, flags, health::HealthFlags, image::ImageFlags, log_driver::LogDriverFlags, progress};
 use crate::{connect::Daemon, exit::Failure, output, parse::keyval};
 
 /// Flags of `service create`.
@@ -35,7 +35,7 @@ pub struct CreateArgs {
     #[command(flatten)]
     pub lists: flags::ContainerLists,
     #[command(flatten)]
-    pub health: flags::HealthFlags,
+    pub health: HealthFlags,
     #[command(flatten)]
     pub log: LogDriverFlags,
     #[command(flatten)]

@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod flags;
+pub mod health;
 mod image;
 pub mod list;
 pub mod log_driver;

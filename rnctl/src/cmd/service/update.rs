@@ -13,6 +13,7 @@ use proto::{
 
 use super::{
     Edit, WaitFlags, change, fetch, flags,
+    health::HealthFlags,
     image::{ImageFlags, Pinned},
     log_driver::LogDriverFlags,
     progress,
@@ -60,7 +61,7 @@ pub struct UpdateArgs {
     #[command(flatten)]
     container: flags::ContainerFlags,
     #[command(flatten)]
-    health: flags::HealthFlags,
+    health: HealthFlags,
     #[command(flatten)]
     log: LogDriverFlags,
     #[command(flatten)]
