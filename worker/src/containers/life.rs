@@ -1,11 +1,13 @@
 //! One container, from its definition to its removal: does what users order, starts again what is to run, and follows the node's
 //! membership in a swarm.
 
+mod membership;
+
 use std::{future::pending, sync::Arc, time::Duration};
 
 use proto::{
     error::ApiError,
-    model::{HOST_NETWORK, Millis, Task, TaskId, TaskState, TaskStatus},
+    model::{Millis, Task, TaskId, TaskState, TaskStatus},
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -23,9 +25,6 @@ use crate::runtime::{Container, ContainerState, Runtime, RuntimeError};
 
 /// How long the end of a container may take that is being removed.
 const REMOVAL: Duration = Duration::from_secs(30);
-
-/// How long after the beginning of a membership nothing is started by itself.
-const SETTLE: Duration = Duration::from_millis(200);
 
 type Answer = oneshot::Sender<Result<(), ApiError>>;
 
@@ -440,65 +439,5 @@ impl Life {
             self.again = Some(Instant::now() + self.pause);
         }
         self.keep();
-    }
-
-    /// The node's membership has changed.
-    async fn moved(&mut self) {
-        let ground = self.ground.borrow_and_update().clone();
-        if self.definition.is_on_host_network() {
-            return;
-        }
-        let alive = self.made().filter(|c| is_alive(&c.state));
-        match ground {
-            Ground::Here(fabric) => {
-                self.again = self.again.map(|at| at.max(Instant::now() + SETTLE));
-                if self.arrival.as_ref().is_some_and(|arrival| !Arc::ptr_eq(&arrival.fabric, &fabric)) {
-                    self.call_off("lost this node's membership in the swarm");
-                }
-                if self.run.is_some() || self.arrival.is_some() {
-                    return;
-                }
-                let assigned = fabric.assigned.borrow().clone();
-                let place = self.definition.task.as_ref().and_then(|id| assigned.tasks.get(id)).cloned();
-                match (alive, place) {
-                    (Some(container), Some(place)) => {
-                        let mut task = merged(&self.definition, &place);
-                        task.status.state = TaskState::Running;
-                        self.supervise(Arc::new(task), Some(fabric), Some(container));
-                    }
-                    (Some(container), None) => self.unplug(Some(container)).await,
-                    (None, _) => self.give_back("its container has ended"),
-                }
-            }
-            Ground::Away => {
-                self.call_off("lost this node's membership in the swarm");
-                if self.run.as_ref().is_some_and(|run| run.fabric.is_some()) {
-                    self.run = None;
-                }
-            }
-            Ground::Left => {
-                self.call_off("lost the swarm, which this node has left,");
-                self.unplug(alive).await;
-            }
-        }
-    }
-
-    /// The container goes on without the swarm's networks.
-    async fn unplug(&mut self, alive: Option<Container>) {
-        if let Some(run) = self.run.take()
-            && let Some(fabric) = &run.fabric
-        {
-            let (fabric, id) = (fabric.clone(), run.task.id.clone());
-            drop(run);
-            fabric.network.down(&id).await;
-            fabric.reports.report(id, void("the swarm has been left"));
-        }
-        self.definition.task = None;
-        self.definition.networks.retain(|n| n.network == HOST_NETWORK);
-        self.keep();
-        match alive {
-            Some(container) => self.adopt_here(container),
-            None => self.again = None,
-        }
     }
 }
