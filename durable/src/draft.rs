@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Loaded, ReadError, load_as, load_or_set_aside, record, sync_dir, write};
+use crate::{Loaded, ReadError, load_as, load_or_set_aside, record, rename, write};
 
 /// Newer than the record itself.
 const DRAFT: &str = "draft";
@@ -48,8 +48,7 @@ pub fn settle(path: &Path) -> io::Result<bool> {
     if !there(File::open(&settling).and_then(|file| file.sync_all()))? {
         return Ok(false);
     }
-    fs::rename(&settling, path)?;
-    sync_dir(write::parent(path))?;
+    rename(&settling, path)?;
     Ok(true)
 }
 

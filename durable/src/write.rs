@@ -94,7 +94,7 @@ fn put(path: &Path, parts: &[&[u8]], mode: u32) -> io::Result<()> {
     new.rename(path)
 }
 
-pub(crate) fn parent(path: &Path) -> &Path {
+fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
@@ -104,7 +104,7 @@ pub(crate) fn parent(path: &Path) -> &Path {
 /// A file beside the one that it will be; gone if it is dropped before.
 pub(crate) struct Temporary {
     path: PathBuf,
-    pub(crate) file: File,
+    file: File,
     renamed: bool,
 }
 
