@@ -1,10 +1,8 @@
-//! What GNU tar, BSD tar and Python's library write in each of their formats is read as it was on the disk. A writer that this machine
-//! lacks is skipped, and said so.
+//! What GNU tar, BSD tar and Python's library write in each of their formats is read as it was on the disk.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 use std::{
     collections::BTreeMap,
-    ffi::CString,
     fs::{self, File},
     io::Read,
     os::unix::{
@@ -15,7 +13,12 @@ use std::{
     process::Command,
 };
 
+use skip::Need;
 use tar_reader::{Kind, Limits, Reader};
+
+const GNU_TAR: Need<'_> = Need::Tool { program: "tar", package: "tar" };
+const BSD_TAR: Need<'_> = Need::Tool { program: "bsdtar", package: "libarchive-tools" };
+const PYTHON: Need<'_> = Need::Tool { program: "python3", package: "python3" };
 
 /// What can be known of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,13 +125,8 @@ fn holes(root: &Path) {
 }
 
 fn xattrs_of(path: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let path = CString::new(path.as_os_str().as_bytes()).unwrap();
     let script = "import os,sys\nfor n in sorted(os.listxattr(sys.argv[1], follow_symlinks=False)):\n print(n.encode().hex(), os.getxattr(sys.argv[1], n, follow_symlinks=False).hex())";
-    let output = Command::new("python3")
-        .args(["-c", script])
-        .arg(std::ffi::OsStr::from_bytes(path.as_bytes()))
-        .output()
-        .unwrap();
+    let output = Command::new("python3").args(["-c", script]).arg(path).output().unwrap();
     let hex = |text: &str| {
         (0..text.len() / 2)
             .map(|n| u8::from_str_radix(&text[2 * n..2 * n + 2], 16).unwrap())
@@ -229,14 +227,6 @@ fn compare(what: &str, want: &Tree, archive: &[u8]) {
     }
 }
 
-fn has(program: &str) -> bool {
-    let there = Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success());
-    if !there {
-        eprintln!("SKIPPED: there is no {program}");
-    }
-    there
-}
-
 fn written(program: &str, args: &[&str], root: &Path) -> Vec<u8> {
     let output = Command::new(program).args(args).current_dir(root).env("LC_ALL", "C").output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -251,7 +241,7 @@ fn made(parts: &[fn(&Path)]) -> tempfile::TempDir {
 
 #[test]
 fn gnu_tar_in_all_its_formats() {
-    if !has("tar") {
+    if skip::unless(&[GNU_TAR]) {
         return;
     }
     let small = made(&[plain]);
@@ -284,7 +274,7 @@ fn gnu_tar_in_all_its_formats() {
 
 #[test]
 fn gnu_tar_with_attributes() {
-    if !has("tar") || !has("python3") {
+    if skip::unless(&[GNU_TAR, PYTHON]) {
         return;
     }
     let root = made(&[plain, attributes, bytes, holes]);
@@ -296,7 +286,7 @@ fn gnu_tar_with_attributes() {
 
 #[test]
 fn bsd_tar_in_all_its_formats() {
-    if !has("bsdtar") {
+    if skip::unless(&[BSD_TAR]) {
         return;
     }
     let small = made(&[plain]);
@@ -309,7 +299,7 @@ fn bsd_tar_in_all_its_formats() {
         let archive = written("bsdtar", &["--format", format, "-cf", "-", "."], large.path());
         compare(format, &tree(large.path(), false), &archive);
     }
-    if has("python3") {
+    if !skip::unless(&[PYTHON]) {
         let root = made(&[plain, attributes, holes]);
         let archive = written("bsdtar", &["--format", "pax", "--xattrs", "-cf", "-", "."], root.path());
         compare("pax with attributes", &tree(root.path(), true), &archive);
@@ -318,7 +308,7 @@ fn bsd_tar_in_all_its_formats() {
 
 #[test]
 fn python_in_all_its_formats() {
-    if !has("python3") {
+    if skip::unless(&[PYTHON]) {
         return;
     }
     let script = "import sys, tarfile\n\
