@@ -9,10 +9,7 @@ use std::{
     collections::BTreeSet,
     ffi::OsStr,
     io,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{FileTypeExt, MetadataExt},
-    },
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -71,7 +68,7 @@ fn look(layer: &Path, path: &Path) -> io::Result<There> {
             }
             Err(error) => return Err(error),
         };
-        if !there.is_dir() || (there.file_type().is_char_device() && there.rdev() == 0) {
+        if !there.is_dir() {
             return Ok(There::End);
         }
         merged &= !rootdir::is_opaque(&here);
