@@ -10,6 +10,7 @@ use std::{
 };
 
 use nix::sys::statvfs::{Statvfs, fstatvfs};
+use proto::parse::size;
 
 use crate::runtime::{Result, RuntimeError};
 
@@ -43,7 +44,7 @@ impl fmt::Display for UnpackLimit {
 impl FromStr for UnpackLimit {
     type Err = String;
 
-    /// `90%`; or bytes, with `k`, `m`, `g` or `t` for powers of 1024.
+    /// `90%`, or a [size](size::bytes).
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let bad =
             || format!("{text:?} is neither a size, as 20g, nor a share of the free space from 1% to 100%");
@@ -53,18 +54,8 @@ impl FromStr for UnpackLimit {
                 _ => Err(bad()),
             };
         }
-        let lower = text.to_ascii_lowercase();
-        let plain = lower.strip_suffix("ib").or(lower.strip_suffix('b')).unwrap_or(&lower);
-        let (digits, shift) = match plain.char_indices().last() {
-            Some((at, unit)) if unit.is_ascii_alphabetic() => {
-                let place = "kmgt".find(unit).ok_or_else(bad)?;
-                (plain.get(..at).unwrap_or_default(), 10 * (place + 1))
-            }
-            _ => (plain, 0),
-        };
-        let number: u64 = digits.parse().map_err(|_| bad())?;
-        match number.checked_mul(1 << shift) {
-            Some(bytes) if bytes > 0 => Ok(UnpackLimit::Bytes(bytes)),
+        match size::bytes(text) {
+            Ok(bytes) if bytes > 0 => Ok(UnpackLimit::Bytes(bytes)),
             _ => Err(bad()),
         }
     }
@@ -181,6 +172,7 @@ mod tests {
             ("1KiB", Some(UnpackLimit::Bytes(1024))),
             ("3MB", Some(UnpackLimit::Bytes(3 << 20))),
             ("2T", Some(UnpackLimit::Bytes(2 << 40))),
+            ("1.5g", Some(UnpackLimit::Bytes(3 << 29))),
             ("0", None),
             ("0%", None),
             ("101%", None),
