@@ -11,6 +11,7 @@ use std::{
     process::Command,
 };
 
+use skip::Need;
 use worker::runtime::{ImportOptions, Platform, RuntimeError, UnpackLimit};
 
 use crate::{
@@ -36,6 +37,19 @@ fn header(kind: tar::EntryType, name: &str, size: u64) -> tar::Header {
     header.set_mtime(0);
     header.set_cksum();
     header
+}
+
+/// Brings in an image of two layers.
+async fn load(lab: &Lab, name: &str, base: Vec<u8>, top: Vec<u8>) {
+    let manifest =
+        format!(r#"[{{"Config":"c.json","RepoTags":["{name}"],"Layers":["base.tar","top.tar"]}}]"#);
+    let files = [
+        ("c.json".to_owned(), config(&[&base, &top], "x")),
+        ("base.tar".to_owned(), base),
+        ("top.tar".to_owned(), top),
+        ("manifest.json".to_owned(), manifest.into()),
+    ];
+    lab.runtime.load(chunks(archive(&files, &[])), Platform::own()).await.unwrap();
 }
 
 /// Peak memory of this process, in bytes.
@@ -152,14 +166,7 @@ async fn a_directory_that_a_layer_does_not_list_keeps_its_looks() {
     ]
     .concat();
     let top = [file("tmp/a"), file("opt/app/b"), file("new/c"), vec![0; 1024]].concat();
-    let manifest = r#"[{"Config":"c.json","RepoTags":["looks:1"],"Layers":["base.tar","top.tar"]}]"#;
-    let files = [
-        ("c.json".to_owned(), config(&[&base, &top], "x")),
-        ("base.tar".to_owned(), base),
-        ("top.tar".to_owned(), top),
-        ("manifest.json".to_owned(), manifest.into()),
-    ];
-    lab.runtime.load(chunks(archive(&files, &[])), Platform::own()).await.unwrap();
+    load(&lab, "looks:1", base, top).await;
     let look = "stat -c '%n %a %u %g %Y' /tmp /opt /opt/app | grep -v '^$'; stat -c '%n %a %u' / /new; cat /tmp/a /opt/app/b /new/c";
     let mut container = lab.sh(look);
     container.spec.image = "looks:1".into();
@@ -199,7 +206,7 @@ async fn what_usual_programs_write_is_unpacked_byte_by_byte() {
     std::os::unix::fs::FileExt::write_all_at(&holes, b"end", 8 << 20).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&holes, &[7; 4096], 1 << 20).unwrap();
     holes.set_len(32 << 20).unwrap();
-    let bsd = Command::new("bsdtar").arg("--version").output().is_ok();
+    let no_bsd = skip::unless(&[Need::Tool { program: "bsdtar", package: "libarchive-tools" }]);
     for (program, args) in [
         ("tar", &["--format=gnu", "-S"][..]),
         ("tar", &["--format=gnu"]),
@@ -209,8 +216,7 @@ async fn what_usual_programs_write_is_unpacked_byte_by_byte() {
         ("bsdtar", &["--format=pax"]),
         ("bsdtar", &["--format=gnutar"]),
     ] {
-        if program == "bsdtar" && !bsd {
-            eprintln!("SKIPPED: there is no bsdtar");
+        if program == "bsdtar" && no_bsd {
             continue;
         }
         let layer = imported(&lab, program, args, root.path()).await;
@@ -269,14 +275,7 @@ async fn names_are_bytes_also_of_whiteouts_and_odd_attributes_are_left_out() {
     base.extend(raw(tar::EntryType::Regular, b"attributed", 0));
     base.extend([0; 1024]);
     let top = [raw(tar::EntryType::Regular, b".wh.gone-\xe9", 0), vec![0; 1024]].concat();
-    let manifest = r#"[{"Config":"c.json","RepoTags":["bytes:1"],"Layers":["base.tar","top.tar"]}]"#;
-    let files = [
-        ("c.json".to_owned(), config(&[&base, &top], "x")),
-        ("base.tar".to_owned(), base),
-        ("top.tar".to_owned(), top),
-        ("manifest.json".to_owned(), manifest.into()),
-    ];
-    lab.runtime.load(chunks(archive(&files, &[])), Platform::own()).await.unwrap();
+    load(&lab, "bytes:1", base, top).await;
     let mut container = lab.sh("ls / | grep -c gone; ls / | grep -c stays; stat -c %u /attributed");
     container.spec.image = "bytes:1".into();
     assert_eq!(lab.output(container).await.1, "0\n1\n0\n");
