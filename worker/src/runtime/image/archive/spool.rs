@@ -59,9 +59,11 @@ impl Spool {
     fn fill(&mut self, archive: impl Read, space: &Space) -> io::Result<()> {
         let input = BufReader::with_capacity(64 << 10, space.bound(decompressed_tar(archive)?));
         let mut tar = Reader::new(input, Limits::default());
+        // Of the next file. How many names there are is no such number: one may come twice.
+        let mut number = 0;
         while let Some(entry) = tar.next_entry()? {
             let name = normal(&entry.path, Path::new(""))?;
-            if self.files.len() >= MAX_FILES {
+            if self.files.len().max(number) >= MAX_FILES {
                 return Err(io::Error::other(format!("it has more than {MAX_FILES} files")));
             }
             match entry.kind {
@@ -76,11 +78,11 @@ impl Spool {
                 Kind::File => {
                     // With its holes filled in.
                     space.allow(entry.size)?;
-                    let number = self.files.len();
                     let mut file = File::create(self.path(number))?;
                     let mut content = Digesting::new(tar.content());
                     let size = io::copy(&mut content, &mut file)?;
                     self.files.insert(name, Kept::File { number, digest: content.finish(), size });
+                    number += 1;
                 }
                 _ => {}
             }
@@ -164,4 +166,28 @@ fn normal(path: &[u8], from: &Path) -> io::Result<String> {
         }
     }
     Ok(parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::runtime::image::UnpackLimit;
+
+    #[test]
+    fn a_name_that_comes_twice_is_the_last_and_takes_no_others_place() {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, content) in [("a", "one"), ("b", "two"), ("a", "three"), ("c", "four")] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            tar.append_data(&mut header, name, content.as_bytes()).unwrap();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let space = Space::of(dir.path(), UnpackLimit::default()).unwrap();
+        let spool = Spool::read(dir, tar.into_inner().unwrap().as_slice(), &space).unwrap();
+        for (name, content) in [("a", "three"), ("b", "two"), ("c", "four")] {
+            assert_eq!(spool.text(name).unwrap(), content, "{name}");
+        }
+    }
 }
