@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use worker::runtime::{ImportOptions, Runtime, RuntimeError};
+use worker::runtime::{ExecConfig, ImportOptions, PruneFilter, Runtime, RuntimeError, ShimRuntime};
 
 use crate::{
     lab::{Lab, busybox_tar, chunks, skip},
@@ -70,4 +70,30 @@ async fn images_come_and_go() {
     for name in ["layers", "images", "new"] {
         assert_eq!(fs::read_dir(images.join(name)).unwrap().count(), 0, "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_container_runs_on_stays_though_its_image_is_damaged() {
+    if skip() {
+        return;
+    }
+    let lab = Lab::new().await;
+    let id = lab.run(lab.sh("exec sleep 1000")).await;
+    let image = lab.runtime.resolve_image("busybox").await.unwrap();
+    let hex = image.id.strip_prefix("sha256:").unwrap();
+    fs::write(lab.config.data_root.join(format!("images/images/{hex}.json")), "half of it").unwrap();
+    let layers = || fs::read_dir(lab.runtime.images().layers_dir()).unwrap().count();
+    // The first start sets the file aside; from then on there is nothing that is damaged.
+    for _ in 0..2 {
+        let again = ShimRuntime::open(lab.config.clone()).await.unwrap();
+        assert!(again.images().list().is_empty());
+        again.prune_images(PruneFilter::default()).await.unwrap();
+        assert_eq!(layers(), 1);
+    }
+    let config = ExecConfig { args: words(&["cat", "/data/seed"]), ..Default::default() };
+    assert_eq!(lab.exec(&id, config).await.1, "from the image\n");
+    lab.runtime.stop(&id, 9, std::time::Duration::ZERO).await.unwrap();
+    lab.runtime.delete(&id, false).await.unwrap();
+    ShimRuntime::open(lab.config.clone()).await.unwrap();
+    assert_eq!(layers(), 0, "nobody needs it any more");
 }

@@ -32,9 +32,9 @@ pub struct Index {
 }
 
 impl Index {
-    /// Reads the store's directory; whether all of it could be read. What is damaged is set aside: images can be brought again.
-    pub fn load(root: &Path) -> Result<(Self, bool)> {
-        let (mut index, mut whole) = (Self::default(), true);
+    /// Reads the store's directory. What is damaged is set aside: images can be brought again.
+    pub fn load(root: &Path) -> Result<Self> {
+        let mut index = Self::default();
         let failed = |e: durable::ReadError| RuntimeError::Io {
             what: "open the images".to_owned(),
             cause: e.to_string(),
@@ -51,7 +51,6 @@ impl Index {
                 Loaded::Whole(image) => drop(index.images.insert(id, image)),
                 Loaded::Absent => {}
                 Loaded::Damaged(aside) => {
-                    whole = false;
                     tracing::error!("{aside}; the image is no longer known: pull or load it again");
                 }
             }
@@ -63,7 +62,7 @@ impl Index {
             );
         }
         index.tags.retain(|_, id| index.images.contains_key(id));
-        Ok((index, whole))
+        Ok(index)
     }
 
     /// Writes an image's file and remembers it.

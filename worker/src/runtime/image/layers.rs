@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    ImageStore, Removed, hex_of, implied,
+    ImageStore, Removed, Users, hex_of, implied,
     index::Index,
     space::Space,
     unpack::{self, Layer},
@@ -125,11 +125,15 @@ impl ImageStore {
             .unwrap_or_else(|| bytes_below(&self.layers_dir().join(hex_of(diff_id))))
     }
 
-    /// Deletes the layers that no image has and nothing holds.
-    pub(super) fn remove_unused_layers(&self, removed: &mut Removed) -> Result<()> {
+    /// Deletes the layers that no image has and nothing holds; none of them while a container runs whose image is not known, as
+    /// after its file was damaged: they may be what it runs on.
+    pub fn remove_unused_layers(&self, users: &Users, removed: &mut Removed) -> Result<()> {
         let mut doomed = Vec::new();
         {
             let mut index = self.lock();
+            if users.live.keys().any(|id| !index.images.contains_key(id)) {
+                return Ok(());
+            }
             let used: BTreeSet<&str> = index
                 .images
                 .values()

@@ -78,7 +78,8 @@ pub struct ImageStore {
 }
 
 impl ImageStore {
-    /// Opens the store in a directory, made if it is not there; clears what a crash has left.
+    /// Opens the store in a directory, made if it is not there; clears what a crash has left, but for layers that nobody needs: who
+    /// needs them, containers say.
     pub fn open(root: PathBuf, limit: UnpackLimit) -> Result<Self> {
         private_dir(&root)?;
         for name in ["layers", "implied", "images", "partial"] {
@@ -92,13 +93,8 @@ impl ImageStore {
         for dir in [root.clone(), root.join("images")] {
             durable::sweep(&dir).map_err(RuntimeError::io("read", &dir))?;
         }
-        let (index, whole) = Index::load(&root)?;
-        let store = Self { root, limit, index: Mutex::new(index), held: Held::default() };
-        // An image that cannot be read may be what a container runs on: its layers stay until the next start.
-        if whole {
-            store.remove_unused_layers(&mut Removed::default())?;
-        }
-        Ok(store)
+        let index = Mutex::new(Index::load(&root)?);
+        Ok(Self { root, limit, index, held: Held::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {

@@ -60,7 +60,7 @@ impl ImageStore {
                 None => self.remove_id(&mut index, &id, force, users, &mut removed)?,
             }
         }
-        self.remove_unused_layers(&mut removed)?;
+        self.remove_unused_layers(users, &mut removed)?;
         Ok(removed)
     }
 
@@ -170,7 +170,7 @@ impl ImageStore {
                 removed.deleted.push(id);
             }
         }
-        self.remove_unused_layers(&mut removed)?;
+        self.remove_unused_layers(users, &mut removed)?;
         Ok(removed)
     }
 }

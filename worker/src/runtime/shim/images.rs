@@ -51,7 +51,7 @@ impl ShimRuntime {
         spawn_blocking(move || images.prune(&filter, &users)).await.map_err(panicked)?
     }
 
-    fn users(&self) -> Users {
+    pub(super) fn users(&self) -> Users {
         let mut users = Users::default();
         for (id, entry) in &self.table().containers {
             let map = match *entry.state.borrow() {

@@ -29,7 +29,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{
     Container, ContainerConfig, ContainerDetail, ContainerRecord, ContainerState, Credentials, Event, Events,
     ExecConfig, ExecSession, HealthReport, Image, ImageHold, ImageStore, LogLine, LogOptions, Progress,
-    Registries, Result, Runtime, RuntimeError, bundle, logs, private_dir,
+    Registries, Removed, Result, Runtime, RuntimeError, bundle, logs, private_dir,
 };
 
 mod attach;
@@ -119,6 +119,10 @@ impl ShimRuntime {
             making: RwLock::default(),
         };
         runtime.adopt().await?;
+        let (images, users) = (Arc::clone(&runtime.images), runtime.users());
+        spawn_blocking(move || images.remove_unused_layers(&users, &mut Removed::default()))
+            .await
+            .map_err(panicked)??;
         Ok(runtime)
     }
 
