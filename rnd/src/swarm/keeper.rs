@@ -76,6 +76,8 @@ impl Keeper {
             // To ask for a certificate may be broken off; to sit down or rise may not.
             stop.run_until_cancelled(self.settle_certificate(&mut memory)).await;
             tokio::select! {
+                // Whatever else there is to see to, no seat is taken any more.
+                biased;
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
                 Ok(()) = identity.changed() => {}
