@@ -276,14 +276,16 @@ impl Grounds {
             _ => early,
         };
         let identity = SharedIdentity::new(joined.identity);
-        // What a manager keeps is locked from its first byte, where the swarm wants that.
-        let lock = match identity.current().role() {
-            Role::Manager => keeper::unlock_key(&managers, &identity).await?,
-            Role::Worker => None,
+        let begun = async {
+            // What a manager keeps is locked from its first byte, where the swarm wants that.
+            let lock = match identity.current().role() {
+                Role::Manager => keeper::unlock_key(&managers, &identity).await?,
+                Role::Worker => None,
+            };
+            let files = self.certificates().with_unlock(lock);
+            self.begin(membership, identity.clone(), files, Start::Joining(managers.clone())).await
         };
-        let files = self.certificates().with_unlock(lock);
-        let begun = self.begin(membership, identity.clone(), files, Start::Joining(managers.clone())).await;
-        let member = match begun {
+        let member = match begun.await {
             Ok(member) => member,
             Err(error) => {
                 take_back(&managers, &identity).await;
