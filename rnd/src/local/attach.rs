@@ -41,12 +41,13 @@ impl Local {
             // Not made yet.
             None => self.daemon.containers.watch(&id).is_some_and(|seen| seen.borrow().definition.spec.tty),
         };
-        if !start.next_start {
-            is_running(&runtime, &id)?;
-        }
         let options =
             AttachOptions { stdin: start.stdin, size: size(start.rows, start.cols).filter(|_| tty) };
         let attached = runtime.attach(&id, options).await;
+        // Only now: one that had ended before would be waited for until its next start.
+        if !start.next_start {
+            is_running(&runtime, &id)?;
+        }
         let (out, replies) = mpsc::channel(AHEAD);
         let keys = (tty && start.stdin).then_some(keys);
         tokio::spawn(async move {
