@@ -242,8 +242,8 @@ impl Config {
             },
             metrics_addr: flags.metrics_addr.or(file.metrics_addr),
             listen_timeout: match flags.listen_timeout.or(file.listen_timeout).as_deref() {
-                Some("0" | "0s") => Millis(0),
-                Some(text) => duration("listen-timeout", text)?,
+                Some(text) => proto::parse::duration::millis(text)
+                    .map_err(|why| anyhow::anyhow!("listen-timeout: {why}"))?,
                 None => Millis(LISTEN_TIMEOUT.as_millis().try_into()?),
             },
             max_concurrent_starts: match flags.max_concurrent_starts.or(file.max_concurrent_starts) {
@@ -328,7 +328,9 @@ mod tests {
         assert!(rotation("0s").is_err() && rotation("soon").is_err());
         let listen = |text: &str| merge(Flags::default(), &format!(r#"{{"listen-timeout": "{text}"}}"#));
         assert_eq!(merge(Flags::default(), "{}").unwrap().listen_timeout, Millis::secs(10));
-        assert_eq!(listen("0s").unwrap().listen_timeout, Millis(0));
+        for none in ["0", "0s", "0ms"] {
+            assert_eq!(listen(none).unwrap().listen_timeout, Millis(0));
+        }
         assert_eq!(listen("1m").unwrap().listen_timeout, Millis::secs(60));
         assert!(listen("soon").unwrap_err().to_string().contains("listen-timeout"));
     }
