@@ -25,7 +25,7 @@ pub struct Lock(#[allow(dead_code)] nix::fcntl::Flock<fs::File>);
 
 impl Paths {
     /// Makes them where missing. Nobody but root gets below the data root, where set-uid programs and devices of any image lie (as
-    /// dockerd since CVE-2021-41091): one of an older daemon is closed. The exec root may be passed on the way to the socket,
+    /// dockerd since CVE-2021-41091): one of an older daemon is closed, and one that is closed further stays so. The exec root may be passed on the way to the socket,
     /// which has permissions of its own; whatever else is in it is closed by itself.
     pub fn create(data_root: &Path, exec_root: &Path) -> Result<Self> {
         for (dir, mode) in [(data_root, 0o710), (exec_root, 0o711)] {
@@ -35,8 +35,11 @@ impl Paths {
                 .create(dir)
                 .with_context(|| format!("cannot make {}", dir.display()))?;
         }
-        fs::set_permissions(data_root, fs::Permissions::from_mode(0o710))
-            .with_context(|| format!("cannot close {} to others", data_root.display()))?;
+        let close = || {
+            let mode = fs::metadata(data_root)?.permissions().mode();
+            fs::set_permissions(data_root, fs::Permissions::from_mode(mode & 0o710))
+        };
+        close().with_context(|| format!("cannot close {} to others", data_root.display()))?;
         Ok(Self { data_root: data_root.into(), exec_root: exec_root.into() })
     }
 
@@ -127,6 +130,9 @@ mod tests {
         fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
         Paths::create(&data, &exec).unwrap();
         assert_eq!(mode(&data), 0o710);
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+        Paths::create(&data, &exec).unwrap();
+        assert_eq!(mode(&data), 0o700);
     }
 
     #[test]
