@@ -131,7 +131,9 @@ impl ImageStore {
         let mut doomed = Vec::new();
         {
             let mut index = self.lock();
-            if users.live.keys().any(|id| !index.images.contains_key(id)) {
+            let unknown = users.live.iter().find(|(id, _)| !index.images.contains_key(*id));
+            if let Some((image, containers)) = unknown {
+                tracing::warn!(%image, ?containers, "no layers are removed while containers run whose image is not known");
                 return Ok(());
             }
             let used: BTreeSet<&str> = index
