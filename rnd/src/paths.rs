@@ -1,7 +1,7 @@
 //! Where everything lies. All of it below the daemon's own roots, so that any number of daemons share a machine.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -43,17 +43,30 @@ impl Paths {
         Ok(Self { data_root: data_root.into(), exec_root: exec_root.into() })
     }
 
-    /// Takes the data root for this process.
+    /// Takes the data root for this process, and removes what interrupted writes of an earlier one have left: it may hold keys.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.data_root.join("lock");
         let file = fs::File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
         match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Lock(lock)),
+            Ok(lock) => self.sweep().map(|()| Lock(lock)),
             Err(_) => bail!(
                 "data root {} is in use by another rnd; give this one its own --data-root, --exec-root and -H",
                 self.data_root.display()
             ),
         }
+    }
+
+    fn sweep(&self) -> Result<()> {
+        let swarm = self.swarm();
+        for dir in [&self.data_root, &self.exec_root, &swarm, &swarm.join("certificates"), &self.raft()] {
+            match durable::sweep(dir) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(e).with_context(|| format!("cannot read {}", dir.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The swarm's files.
@@ -133,6 +146,21 @@ mod tests {
         fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
         Paths::create(&data, &exec).unwrap();
         assert_eq!(mode(&data), 0o700);
+    }
+
+    #[test]
+    fn what_an_interrupted_write_has_left_of_a_key_goes_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::create(&dir.path().join("data"), &dir.path().join("exec")).unwrap();
+        drop(paths.lock().unwrap());
+        fs::create_dir_all(paths.swarm().join("certificates")).unwrap();
+        fs::create_dir_all(paths.raft()).unwrap();
+        let left = ["certificates/.node.key.next.7-0.new", "raft/.key.7-1.new", ".membership.json.7-2.new"];
+        let kept = ["certificates/node.key.next", "raft/key", "membership.json"];
+        left.iter().chain(&kept).for_each(|name| fs::write(paths.swarm().join(name), "x").unwrap());
+        let _lock = paths.lock().unwrap();
+        assert!(left.iter().all(|name| !paths.swarm().join(name).exists()));
+        assert!(kept.iter().all(|name| paths.swarm().join(name).exists()));
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl ImageStore {
             fs::remove_dir_all(&new).map_err(RuntimeError::io("remove", &new))?;
         }
         fs::create_dir_all(&new).map_err(RuntimeError::io("create", &new))?;
-        for dir in [root.clone(), root.join("images")] {
+        for dir in [root.clone(), root.join("images"), root.join("implied")] {
             durable::sweep(&dir).map_err(RuntimeError::io("read", &dir))?;
         }
         let index = Mutex::new(Index::load(&root)?);
@@ -165,4 +165,22 @@ fn hex(bytes: &[u8]) -> String {
 /// Replaces a record so that it is there whole, old or new, whenever power is cut.
 pub(crate) fn save_record(path: &Path, content: &[u8]) -> Result<()> {
     durable::save(path, content, durable::PRIVATE).map_err(RuntimeError::io("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+    use super::*;
+
+    #[test]
+    fn interrupted_writes_leave_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || ImageStore::open(dir.path().to_owned(), UnpackLimit::default()).unwrap();
+        drop(open());
+        let left = [".tags.json.7-0.new", "images/.a.json.7-1.new", "implied/.a.7-2.new", "new/layer-x"];
+        left.iter().for_each(|name| fs::write(dir.path().join(name), "x").unwrap());
+        drop(open());
+        assert!(left.iter().all(|name| !dir.path().join(name).exists()));
+    }
 }
