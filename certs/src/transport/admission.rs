@@ -78,7 +78,7 @@ impl Places {
     /// Takes a place, which always succeeds: where there is none left, an older one ends. It ends with `parent` too.
     pub fn take(&self, source: Source, parent: &CancellationToken) -> Place {
         let mut table = self.table();
-        while table.taken.get(&source).is_some_and(|held| held.len() >= table.each) {
+        while table.held(source) >= table.each {
             table.evict(source);
         }
         while table.count >= table.total {
@@ -87,27 +87,30 @@ impl Places {
             let Some(most) = most else { break };
             table.evict(most);
         }
-        table.serial += 1;
-        let (serial, ended) = (table.serial, parent.child_token());
-        table.taken.entry(source).or_default().insert(serial, ended.clone());
-        table.count += 1;
-        Place { places: self.clone(), source, serial, ended }
+        self.seat(&mut table, source, parent.child_token())
     }
 
     /// Takes a place, if one is left.
     pub fn try_take(&self, source: Source) -> Option<Place> {
-        {
-            let table = self.table();
-            let held = table.taken.get(&source).map_or(0, BTreeMap::len);
-            if table.count >= table.total || held >= table.each {
-                return None;
-            }
-        }
-        Some(self.take(source, &CancellationToken::new()))
+        let mut table = self.table();
+        let left = table.count < table.total && table.held(source) < table.each;
+        left.then(|| self.seat(&mut table, source, CancellationToken::new()))
+    }
+
+    fn seat(&self, table: &mut Table, source: Source, ended: CancellationToken) -> Place {
+        table.serial += 1;
+        let serial = table.serial;
+        table.taken.entry(source).or_default().insert(serial, ended.clone());
+        table.count += 1;
+        Place { places: self.clone(), source, serial, ended }
     }
 }
 
 impl Table {
+    fn held(&self, source: Source) -> usize {
+        self.taken.get(&source).map_or(0, BTreeMap::len)
+    }
+
     fn free(&mut self, source: Source, serial: u64) {
         let Some(held) = self.taken.get_mut(&source) else { return };
         if held.remove(&serial).is_some() {
