@@ -1,6 +1,8 @@
 //! What nodes cannot put right by themselves: a port that another program holds, a firewall that blocks. They say it in their
 //! heartbeats; it is named on the node, on the services that it concerns, and keeps the cluster from having converged.
 
+use std::collections::BTreeSet;
+
 use proto::{
     model::{Condition, Node, NodeId, NodeState, PublishMode, Service, Timestamp},
     pb::Fault,
@@ -23,14 +25,17 @@ fn is_own(kind: &str) -> bool {
     kind.starts_with(PORT) || kind == FIREWALL
 }
 
-/// What a node says, as far as it is its own to say.
+/// What a node says, as far as it is its own to say: one fault of each kind, as a node has one condition of each. Two would take
+/// turns for ever.
 pub fn bounded(faults: Vec<Fault>) -> Vec<Fault> {
     let cut = |mut fault: Fault| {
         fault.kind.truncate(fault.kind.floor_char_boundary(TEXT));
         fault.message.truncate(fault.message.floor_char_boundary(TEXT));
         fault
     };
-    faults.into_iter().filter(|f| is_own(&f.kind) && !f.message.is_empty()).take(FAULTS).map(cut).collect()
+    let mut kinds = BTreeSet::new();
+    let own = faults.into_iter().filter(|f| is_own(&f.kind) && !f.message.is_empty()).map(cut);
+    own.filter(|f| kinds.insert(f.kind.clone())).take(FAULTS).collect()
 }
 
 /// The fault that keeps a node from having converged, if any. A firewall that its administrator wants closed does not.
@@ -127,8 +132,13 @@ mod tests {
     fn what_is_not_a_nodes_own_to_say_is_passed_by_and_the_rest_is_bounded() {
         let odd = [fault("allocation", "mine"), fault("port 80/tcp", "")];
         assert_eq!(bounded(odd.into()), []);
-        let long = bounded(vec![fault("port 80/tcp", &"ü".repeat(400)); 100]);
+        let ports = (1..=100).map(|n| fault(&format!("port {n}/tcp"), &"ü".repeat(400)));
+        let long = bounded(ports.collect());
         assert_eq!((long.len(), long[0].message.len()), (FAULTS, TEXT));
+        let twice = bounded(vec![fault("port 80/tcp", "one"), fault("port 80/tcp", "another")]);
+        assert_eq!(twice, [fault("port 80/tcp", "one")]);
+        let long = |end: &str| fault(&format!("port {}{end}", "8".repeat(TEXT)), "in use");
+        assert_eq!(bounded(vec![long("a"), long("b")]).len(), 1, "which differ beyond what is kept");
         let at = |faults| Progress { faults: Some(faults), ..Progress::default() };
         assert_eq!(first(&at(vec![fault("firewall", "drops")])), None);
         assert_eq!(first(&at(vec![fault("port 80/tcp", "in use")])), Some("in use"));
