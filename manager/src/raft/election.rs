@@ -14,7 +14,7 @@ use std::{
 
 use futures::future::join_all;
 use openraft::{ServerState, raft::VoteRequest};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -104,11 +104,9 @@ pub(crate) struct Booth {
 pub(crate) async fn run(booth: Booth, stop: CancellationToken) {
     let Booth { raft, network, contact, .. } = &booth;
     let pace = &network.pace;
-    let mut tick = interval(pace.heartbeat().div_f32(2.0).max(Duration::from_millis(5)));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let period = pace.heartbeat().div_f32(2.0).max(Duration::from_millis(5));
     let (mut isolation, mut patience) = (Isolation::default(), Patience::new(pace.election()));
-    while let Some(planned) = stop.run_until_cancelled(tick.tick()).await {
-        pace.late(tokio::time::Instant::now().saturating_duration_since(planned));
+    while stop.run_until_cancelled(pace.wait(period)).await.is_some() {
         let (membership, state) = {
             let metrics = raft.server_metrics();
             let metrics = metrics.borrow();

@@ -12,7 +12,7 @@ use openraft::{
     ServerState,
     raft::{AppendEntriesRequest, AppendEntriesResponse},
 };
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -95,13 +95,9 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let pace = network.pace.clone();
-    let mut tick = interval(pace.heartbeat());
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut on_the_way: BTreeMap<u64, Arc<()>> = BTreeMap::new();
     let mut silent = false;
-    while let Some(planned) = stop.run_until_cancelled(tick.tick()).await {
-        let late = tokio::time::Instant::now().saturating_duration_since(planned);
-        pace.late(late);
+    while stop.run_until_cancelled(pace.wait(pace.heartbeat())).await.is_some() {
         let Some((vote, membership)) = reign(&raft, network.own_id) else {
             on_the_way.clear();
             continue;

@@ -72,6 +72,14 @@ impl Pace {
         }
     }
 
+    /// Waits for `period`, and learns by how much that was too long. It counts from now: what its caller did before, such as
+    /// waiting for the answers of others, is not this manager's lateness.
+    pub(crate) async fn wait(&self, period: Duration) {
+        let planned = tokio::time::Instant::now() + period;
+        tokio::time::sleep_until(planned).await;
+        self.late(tokio::time::Instant::now().saturating_duration_since(planned));
+    }
+
     /// The longest election time: what takes longer than that is of no use to anybody.
     pub(crate) fn limit(&self) -> Duration {
         self.base.max(LIMIT)
@@ -131,6 +139,22 @@ mod tests {
         let pace = Pace::new(150 * MS, 900 * MS);
         pace.late(10_000 * MS);
         assert_eq!(pace.election(), 900 * MS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_done_between_two_waits_is_no_lateness() {
+        let pace = Pace::new(150 * MS, 900 * MS);
+        pace.wait(75 * MS).await;
+        tokio::time::advance(400 * MS).await;
+        pace.wait(75 * MS).await;
+        // The timer's own grain is a millisecond.
+        assert!(pace.election() < 910 * MS, "{:?}", pace.election());
+        let waiting = pace.wait(75 * MS);
+        tokio::pin!(waiting);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        tokio::time::advance(275 * MS).await;
+        waiting.await;
+        assert!(pace.election() >= 1500 * MS, "{:?}", pace.election());
     }
 
     #[test]
