@@ -1,6 +1,9 @@
 //! Who leads, as this manager knows it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use openraft::ServerState;
 use proto::model::NodeId;
@@ -41,8 +44,10 @@ impl Leadership {
 
 pub(crate) type Metrics = openraft::RaftMetrics<u64, Member>;
 
+/// What raft's `metrics` come to, which were new at `told`.
 fn read(
     metrics: &Metrics,
+    told: Instant,
     whereabouts: &Whereabouts,
     acknowledged: &Acknowledged,
     patience: Duration,
@@ -55,7 +60,8 @@ fn read(
     if metrics.state == ServerState::Leader && leader == metrics.id {
         // Openraft's leader goes on without a majority; ours must not think that it still decides anything.
         let alone = metrics.membership_config.membership().voter_ids().count() == 1;
-        let entries = metrics.millis_since_quorum_ack.map(Duration::from_millis);
+        // A core that hangs says nothing new: what it said last grows old with it.
+        let entries = metrics.millis_since_quorum_ack.map(|ms| Duration::from_millis(ms) + told.elapsed());
         let heartbeats = acknowledged.age(&metrics.vote, metrics.membership_config.membership(), metrics.id);
         // None yet: it has only just been elected.
         let age = [entries, heartbeats].into_iter().flatten().min();
@@ -85,12 +91,15 @@ pub(crate) async fn run(
     let mut metrics = raft.metrics();
     let mut tick = interval(pace.patience().div_f32(4.0));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut stopped = false;
+    let (mut stopped, mut told) = (false, Instant::now());
     loop {
         let patience = pace.patience();
         let (mut now, vote, running) = {
             let metrics = metrics.borrow_and_update();
-            let now = read(&metrics, &whereabouts, &acknowledged, patience);
+            if metrics.has_changed() {
+                told = Instant::now();
+            }
+            let now = read(&metrics, told, &whereabouts, &acknowledged, patience);
             (now, metrics.vote, metrics.running_state.clone())
         };
         if let Err(error) = running
@@ -113,9 +122,49 @@ pub(crate) async fn run(
         }
         tokio::select! {
             () = stop.cancelled() => break,
-            changed = metrics.changed() => if changed.is_err() { break },
+            changed = metrics.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                // By this alone it counts as seen, before it is read.
+                metrics.mark_changed();
+            }
             _ = tick.tick() => {}
         }
     }
     leadership.send_replace(Leadership::None);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        sync::Arc,
+    };
+
+    use openraft::StoredMembership;
+
+    use super::*;
+    use crate::raft::{Membership, Vote, no_hints};
+
+    #[test]
+    fn a_leader_whose_raft_hangs_is_none() {
+        let voters = BTreeSet::from([1, 2, 3]);
+        let nodes: BTreeMap<u64, Member> = voters.iter().map(|id| (*id, Member::default())).collect();
+        let mut metrics = Metrics::new_initial(1);
+        (metrics.state, metrics.current_leader, metrics.current_term) = (ServerState::Leader, Some(1), 3);
+        metrics.vote = Vote::new_committed(3, 1);
+        metrics.membership_config =
+            Arc::new(StoredMembership::new(None, Membership::new(vec![voters], nodes)));
+        metrics.millis_since_quorum_ack = Some(20);
+        let (whereabouts, acknowledged) = (Whereabouts::new(no_hints()), Acknowledged::default());
+        let patience = Duration::from_secs(2);
+        let now = |told| read(&metrics, told, &whereabouts, &acknowledged, patience);
+        assert!(now(Instant::now()).is_leader());
+        // The others answered just before it hung, and have not since.
+        let long_ago = Instant::now().checked_sub(patience * 2).unwrap();
+        assert_eq!(now(long_ago), Leadership::None);
+    }
 }
