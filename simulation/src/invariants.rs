@@ -293,13 +293,14 @@ mod tests {
 
     use manager::{
         bootstrap::{Bootstrap, InitOptions},
+        ca::joined,
         store::{
             apply::apply,
             command::{Command, Proposal, RULES},
         },
     };
     use proto::model::{
-        EndpointSpec, Meta, Node, NodeSpec, NodeStatus, Revision, Role, Service, ServiceId, ServiceMode,
+        Availability, EndpointSpec, Meta, NodeStatus, Revision, Role, Service, ServiceId, ServiceMode,
         ServiceSpec, TaskSpec, TaskStatus, Timestamp,
     };
 
@@ -388,19 +389,7 @@ mod tests {
 
     #[test]
     fn a_node_that_is_given_up_for_nothing_is_seen() {
-        let node = Node {
-            id: NodeId::random(),
-            meta: Meta::default(),
-            spec: NodeSpec::default(),
-            description: None,
-            status: NodeStatus::default(),
-            manager_status: None,
-            role: Role::Worker,
-            ingress_addrs: Vec::new(),
-            raft_id: 0,
-            raft_addr: None,
-            conditions: Vec::new(),
-        };
+        let node = joined(&NodeId::random(), Role::Worker, Availability::Active);
         let begun = Bootstrap::new(InitOptions::default()).unwrap().commands();
         let status = NodeStatus { state: NodeState::Down, message: "heartbeat failure".into(), addr: None };
         let report = Command::ReportNode { id: node.id.clone(), status: Some(status), description: None };

@@ -166,7 +166,7 @@ fn sign(
 }
 
 /// A node as it begins: nothing is known of it until its first session.
-pub(crate) fn joined(id: &NodeId, role: Role, availability: Availability) -> Node {
+pub fn joined(id: &NodeId, role: Role, availability: Availability) -> Node {
     Node {
         id: id.clone(),
         meta: Meta::default(),

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use proto::model::*;
 
 use super::command::{Command, ObjectId};
+use crate::ca::joined;
 
 /// An id made of `prefix` and a number.
 pub(crate) fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(prefix: &str, n: usize) -> T {
@@ -37,19 +38,7 @@ pub(crate) fn cluster() -> Cluster {
 }
 
 pub(crate) fn node(n: usize) -> Node {
-    Node {
-        id: id("node", n),
-        meta: Meta::default(),
-        spec: NodeSpec::default(),
-        description: None,
-        status: NodeStatus::default(),
-        manager_status: None,
-        role: Role::Worker,
-        ingress_addrs: Vec::new(),
-        raft_id: 0,
-        raft_addr: None,
-        conditions: Vec::new(),
-    }
+    joined(&id("node", n), Role::Worker, Availability::Active)
 }
 
 pub(crate) fn network(n: usize) -> Network {
