@@ -67,6 +67,8 @@ fn a_manager_that_does_not_hear_the_leader_passes_writes_on() -> Result<()> {
     cluster.ask(other);
     for (round, (from, to)) in [(leader, deaf), (deaf, leader)].into_iter().enumerate() {
         cluster.lan.deafen(&cluster.hosts[from].port, &cluster.hosts[to].port)?;
+        // Before anybody has noticed: the connection to the leader fails.
+        cluster.hosts[deaf].rnctl(&["network", "create", "-d", "overlay", &format!("early{round}")])?;
         wait::until("the leader has lost it", wait::LONG, || {
             let statuses = cluster.statuses()?;
             ensure!(

@@ -4,6 +4,7 @@
 //! path. The caller's identity goes along in headers, which the leader believes from a manager only.
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     net::SocketAddr,
     pin::Pin,
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use certs::{ConnInfo, Connector, SharedIdentity, Target};
+use certs::{ConnInfo, Connector, SharedIdentity, Target, transport::DialOptions};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use proto::{
@@ -46,6 +47,8 @@ struct Hops(u8);
 
 /// How long a request waits for a leader to be elected: about three elections of the default settings.
 const ELECTION: Duration = Duration::from_secs(3);
+/// For a connection to the leader: one that cannot be had leaves time to go round by another manager.
+const CONNECT: Duration = Duration::from_secs(2);
 /// How often a waiting request looks whether the leader is heard of again.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
@@ -67,6 +70,9 @@ pub struct Gate {
     shared: Arc<Shared>,
 }
 
+/// The manager that a request is passed to, and the channel to it.
+type Way = (NodeId, Channel);
+
 struct Shared {
     store: Store,
     connector: Connector,
@@ -78,7 +84,8 @@ struct Shared {
 impl Gate {
     /// A gate at `door` before `routes`; `identity` is what the manager shows to the leader.
     pub fn new(door: Door, routes: Routes, store: Store, identity: SharedIdentity) -> Self {
-        let connector = Connector::member(identity);
+        let options = DialOptions { connect_timeout: CONNECT, ..DialOptions::default() };
+        let connector = Connector::member(identity).with_options(options);
         let shared =
             Arc::new(Shared { store, connector, strangers: Strangers::default(), leader: Mutex::new(None) });
         Self { door, routes, stale: None, shared }
@@ -115,7 +122,7 @@ impl Gate {
             }
             Ok(None) => answer(self.routes, request).await,
             Ok(Some(leader)) if is_users(request.uri().path()) => self.insist(leader, request).await,
-            Ok(Some(leader)) => forward(leader, request).await,
+            Ok(Some((_, leader))) => forward(leader, request).await,
             Err(error) => self.without_leader(error, request).await,
         }
     }
@@ -151,10 +158,11 @@ impl Gate {
         }
     }
 
-    /// Passes a user's request on, which is short and has one answer. One that did not reach the leader, since that has just gone,
-    /// is kept for the next leader: users need not know of elections.
-    async fn insist(self, mut leader: Channel, request: Request<Body>) -> Response<Body> {
+    /// Passes a user's request on, which is short and has one answer. One that did not reach the leader goes round by another
+    /// manager, as the leader may be out of this one's reach alone, or is kept for the next leader: users need not know of elections.
+    async fn insist(self, (mut to, mut leader): Way, request: Request<Body>) -> Response<Body> {
         let deadline = Instant::now() + ELECTION;
+        let mut unreached = BTreeSet::new();
         let (parts, body) = request.into_parts();
         let hops = parts.extensions.get::<Hops>().copied().unwrap_or_default();
         let body = match body.collect().await {
@@ -171,9 +179,12 @@ impl Gate {
             if !again || Instant::now() >= deadline {
                 return unanswered(&error);
             }
+            if certs::transport::never_sent(&error) {
+                unreached.insert(to);
+            }
             tokio::time::sleep(LOOK_AGAIN).await;
-            leader = match self.shared.leader(hops).await {
-                Ok(Some(leader)) => leader,
+            (to, leader) = match self.shared.leader(hops, &unreached).await {
+                Ok(Some(way)) => way,
                 // It is this manager now.
                 Ok(None) => {
                     let request = Request::from_parts(parts, Body::new(Full::new(body)));
@@ -188,7 +199,7 @@ impl Gate {
     }
 
     /// Checks the caller and decides who answers: this manager (`None`) or the leader.
-    async fn admit(&self, request: &mut Request<Body>) -> Result<Option<Channel>, ApiError> {
+    async fn admit(&self, request: &mut Request<Body>) -> Result<Option<Way>, ApiError> {
         let path = request.uri().path();
         let caller = match self.door {
             Door::Local => Caller::LOCAL,
@@ -201,7 +212,7 @@ impl Gate {
         let hops = if caller.forwarded { hops(request.headers()) } else { Hops(0) };
         let rpc = auth::rpc(path).unwrap_or_default();
         let leader = match auth::is_leaders(rpc) {
-            true => self.shared.leader(hops).await?,
+            true => self.shared.leader(hops, &BTreeSet::new()).await?,
             false => None,
         };
         if leader.is_some() {
@@ -215,19 +226,26 @@ impl Gate {
 }
 
 impl Shared {
-    /// The channel to the leader, or `None` where this manager leads. One that does not hear the leader, and knows another
-    /// manager that does, goes round by that one.
-    async fn leader(&self, hops: Hops) -> Result<Option<Channel>, ApiError> {
+    /// The way to the leader, or `None` where this manager leads. One that does not hear the leader, and knows another manager
+    /// that does, goes round by that one; and by any other where the leader is among `unreached`.
+    async fn leader(&self, hops: Hops, unreached: &BTreeSet<NodeId>) -> Result<Option<Way>, ApiError> {
         let mut leadership = self.store.leadership();
         let deadline = Instant::now() + ELECTION;
         let (id, addr) = loop {
-            let guide = if hops == Hops(0) { self.store.guides().into_iter().next() } else { None };
+            let mut guides = if hops == Hops(0) { self.store.guides() } else { Vec::new() };
+            if hops == Hops(0) && !unreached.is_empty() {
+                guides.extend(self.store.other_managers());
+            }
+            let guide = guides.into_iter().find(|(id, _)| !unreached.contains(id));
             // Who has been without one for long does not get one by waiting a little longer.
             let over = Instant::now() >= deadline || self.store.leader_silence() > ELECTION * 2;
             match leadership.borrow_and_update().clone() {
                 Leadership::Leader { .. } => return Ok(None),
                 // One that has fallen silent may be about to be replaced: what is sent to it now would be lost.
-                Leadership::Follower { leader: Some(leader) } if !self.store.leader_is_late() => {
+                Leadership::Follower { leader: Some(leader) }
+                    if !self.store.leader_is_late()
+                        && (guide.is_none() || !unreached.contains(&leader.0)) =>
+                {
                     break leader;
                 }
                 Leadership::Follower { .. } | Leadership::None if guide.is_some() => {
@@ -249,7 +267,8 @@ impl Shared {
                 ApiError::unavailable("the leader of the swarm is changing").help("try again in a second")
             );
         }
-        Ok(Some(self.channel(&id, addr)))
+        let channel = self.channel(&id, addr);
+        Ok(Some((id, channel)))
     }
 
     fn channel(&self, id: &NodeId, addr: SocketAddr) -> Channel {

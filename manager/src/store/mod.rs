@@ -61,7 +61,7 @@ pub use self::{
     status::{MemberStatus, RaftStatus},
 };
 use self::{propose::Pending, published::Published};
-use crate::raft::{Network, PeerServer, Raft, Threads, contact::LeaderContact, election::Guides};
+use crate::raft::{Membership, Network, PeerServer, Raft, Threads, contact::LeaderContact, election::Guides};
 
 /// Longest wait for a majority to answer a proposal (swarmkit: 5 s and two elections).
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(25);
@@ -227,14 +227,23 @@ impl Store {
 
     /// Managers that said lately, when they were asked, that they hear a leader: the way round for one that does not.
     pub fn guides(&self) -> Vec<(NodeId, SocketAddr)> {
-        let ids = self.inner.guides.within(self.inner.network.pace.patience());
+        self.addresses(|_| self.inner.guides.within(self.inner.network.pace.patience()))
+    }
+
+    /// All managers but this one.
+    pub(crate) fn other_managers(&self) -> Vec<(NodeId, SocketAddr)> {
+        let own = self.inner.network.own_id;
+        self.addresses(|membership| membership.voter_ids().filter(|id| *id != own).collect())
+    }
+
+    fn addresses(&self, of: impl FnOnce(&Membership) -> Vec<u64>) -> Vec<(NodeId, SocketAddr)> {
         let metrics = self.inner.raft.server_metrics();
         let membership = metrics.borrow().membership_config.membership().clone();
-        let of = |id: u64| {
+        let address = |id: u64| {
             let member = membership.get_node(&id)?;
             Some((member.node_id.clone()?, self.inner.network.whereabouts.of(id, member)?))
         };
-        ids.into_iter().filter_map(of).collect()
+        of(&membership).into_iter().filter_map(address).collect()
     }
 
     /// Whom to ask for what only the leader does: the leader, or a manager that passes it on. None: nobody, or this one leads.
