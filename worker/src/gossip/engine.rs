@@ -30,7 +30,7 @@ use super::{
 
 /// How often deaths are looked for and chitchat is asked for what it does not announce.
 const TICK: Duration = Duration::from_millis(250);
-/// Silent nodes asked in one tick, at most: all nodes of a cluster of 64 every second.
+/// Nodes asked in one tick, at most: all nodes of a cluster of 64 every second.
 const ASKED_PER_TICK: usize = 16;
 
 pub(super) enum Command {

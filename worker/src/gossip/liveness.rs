@@ -133,13 +133,15 @@ impl Liveness {
             }
             let silence = now.duration_since(seen.last);
             let patience = self.limits.dead_after.saturating_sub(self.limits.ask_after);
-            let unanswered = seen.asked.is_some_and(|at| now.duration_since(at) >= patience);
+            let silent = seen.alive && silence >= self.limits.dead_after;
+            // The question to one that dies is not repeated, so that no answer will come.
+            let unanswered = seen.asked.is_some_and(|at| silent || now.duration_since(at) >= patience);
             if unanswered {
                 // To be asked again, when it is its turn.
                 (seen.unreachable, seen.asked, seen.answered) = (true, None, now);
                 (seen.calls, seen.returning) = (false, false);
             }
-            if seen.alive && (unanswered || silence >= self.limits.dead_after) {
+            if silent || (seen.alive && unanswered) {
                 seen.alive = false;
                 verdicts.died.push(node.clone());
             } else if !seen.alive && silence >= self.limits.forget_after {
@@ -245,6 +247,30 @@ mod tests {
         assert!(asked);
         assert!(liveness.answered(&node, back + 3000 * MS));
         assert!(liveness.is_alive(&node) && !liveness.is_returning(&node));
+    }
+
+    #[test]
+    fn one_that_died_while_it_was_asked_does_not_die_again_when_it_is_back() {
+        let (mut liveness, t0, node) = start();
+        // Its turn to be asked comes late.
+        for other in ["b", "c", "d", "e"] {
+            liveness.answered(&other.parse().unwrap(), t0 - MS);
+        }
+        liveness.answered(&node, t0);
+        let others = |liveness: &mut Liveness, now, verdicts: &Verdicts| {
+            for other in verdicts.ask.iter().filter(|n| n.as_str() != "a") {
+                liveness.answered(other, now);
+            }
+        };
+        assert_eq!(run_with(&mut liveness, t0, 3000, others).0, [3000]);
+        liveness.heard(&node, t0 + 3100 * MS);
+        let all = |liveness: &mut Liveness, now, verdicts: &Verdicts| {
+            for asked in &verdicts.ask {
+                liveness.answered(asked, now);
+            }
+        };
+        assert!(run_with(&mut liveness, t0 + 3000 * MS, 10_000, all).0.is_empty());
+        assert!(liveness.is_alive(&node));
     }
 
     #[test]

@@ -186,14 +186,15 @@ impl Engine {
         }
         let now = Instant::now();
         let verdicts = self.liveness.tick(now);
-        for node in verdicts.ask {
-            let id = self.outbox.number();
-            self.post(id, None, Vec::new(), vec![node]);
-        }
         for node in verdicts.died {
             tracing::warn!(%node, "node does not answer: no new connections to its endpoints");
             self.book.set_alive(&node, false);
             self.outbox.drop_node(&node);
+        }
+        // Afterwards: who has just died may be asked in the same tick.
+        for node in verdicts.ask {
+            let id = self.outbox.number();
+            self.post(id, None, Vec::new(), vec![node]);
         }
         for node in verdicts.forgotten {
             tracing::info!(%node, "node forgotten");
