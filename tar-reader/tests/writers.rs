@@ -245,8 +245,8 @@ fn gnu_tar_in_all_its_formats() {
         return;
     }
     let small = made(&[plain]);
-    for format in ["v7", "ustar", "oldgnu", "gnu", "pax"] {
-        // v7 knows no devices and pipes.
+    for format in ["ustar", "oldgnu", "gnu", "pax", "v7"] {
+        // v7 knows no devices and pipes, and comes last: they are gone then.
         let archive = match format {
             "v7" => {
                 for special in ["fifo", "null"] {
