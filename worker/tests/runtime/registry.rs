@@ -175,6 +175,15 @@ async fn a_pull_survives_what_registries_do() {
         }
         assert!(matches!(images.resolve(&name.to_string()), Err(RuntimeError::NoSuchImage { .. })));
     }
+    // One blob cannot be two layers: the image would lack one of them.
+    served.lock().unwrap().manifest = serde_json::json!({
+        "schemaVersion": 2, "config": describe(&blobs[0]), "layers": [describe(&blobs[1]), describe(&blobs[1])],
+    })
+    .to_string()
+    .into_bytes();
+    let error = registries.pull(&name, None, &Platform::own(), &hear).await.unwrap_err().to_string();
+    assert!(error.contains("the image's configuration says"), "{error}");
+    assert!(matches!(images.resolve(&name.to_string()), Err(RuntimeError::NoSuchImage { .. })));
     for dir in ["partial", "new"] {
         let left = fs::read_dir(lab.config.data_root.join("images").join(dir)).unwrap().count();
         assert_eq!(left, 0, "{dir}");

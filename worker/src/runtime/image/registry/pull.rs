@@ -161,10 +161,10 @@ impl Registries {
             progress(Progress::Layer { id: short(layer), step: LayerStep::Waiting });
         }
         let session = &session;
-        // A layer that comes twice is fetched once: both would write the same file.
+        // A layer that comes twice is fetched once. One blob that is said to be two layers is a lie, and found out by the second.
         let mut distinct: Vec<(Descriptor, String)> = Vec::new();
         for (layer, diff_id) in layers.into_iter().zip(diff_ids) {
-            if !distinct.iter().any(|(known, _)| known.digest == layer.digest) {
+            if !distinct.iter().any(|(known, id)| known.digest == layer.digest && *id == diff_id) {
                 distinct.push((layer, diff_id));
             }
         }
