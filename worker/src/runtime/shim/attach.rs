@@ -104,7 +104,7 @@ impl AttachedInput {
     }
 
     async fn frame(&mut self, kind: FrameKind, content: &[u8]) -> io::Result<()> {
-        // In one piece: another frame of ours must not come between, should this be dropped half-way.
+        // In one piece. Should this be dropped half-way, nothing more can be sent: who drops it drops the connection.
         let mut bytes = header(kind, content.len()).to_vec();
         bytes.extend_from_slice(content);
         self.0.write_all(&bytes).await
