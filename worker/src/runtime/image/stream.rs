@@ -74,7 +74,9 @@ impl<R: Read> Read for Digesting<R> {
 pub fn decompressed<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut magic = Vec::new();
     input.by_ref().take(4).read_to_end(&mut magic)?;
-    let (gzip, zstd) = (magic.starts_with(&[0x1f, 0x8b]), magic == [0x28, 0xb5, 0x2f, 0xfd]);
+    let gzip = magic.starts_with(&[0x1f, 0x8b]);
+    // pzstd begins with a frame that is to be skipped.
+    let zstd = matches!(magic.as_slice(), [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18]);
     let input = BufReader::with_capacity(64 << 10, io::Cursor::new(magic).chain(input));
     Ok(match (gzip, zstd) {
         (true, _) => Box::new(flate2::read::MultiGzDecoder::new(input)),
@@ -97,4 +99,26 @@ pub fn decompressed_tar<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read + 
         return Err(io::Error::other(format!("not a tar, but {}", super::kind::describe(&head))));
     }
     Ok(Box::new(io::Cursor::new(head).chain(input)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_is_compressed_is_seen_by_its_first_bytes() {
+        let content = b"some content".repeat(1000);
+        let zstd = zstd::encode_all(content.as_slice(), 1).unwrap();
+        // As pzstd writes: a frame of four bytes to be skipped, which say how long the next is.
+        let skipped = [&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0][..], &[9; 4]].concat();
+        let parallel = [skipped.as_slice(), &zstd, &skipped, &zstd].concat();
+        let twice = content.repeat(2);
+        for (bytes, want) in [(&content, &content), (&zstd, &content), (&parallel, &twice)] {
+            let mut got = Vec::new();
+            decompressed(bytes.as_slice()).unwrap().read_to_end(&mut got).unwrap();
+            assert!(got == *want);
+        }
+    }
 }
