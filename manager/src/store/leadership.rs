@@ -44,10 +44,19 @@ impl Leadership {
 
 pub(crate) type Metrics = openraft::RaftMetrics<u64, Member>;
 
-/// What raft's `metrics` come to, which were new at `told`.
+/// When this manager learnt what raft says of itself.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    /// All of it.
+    told: Instant,
+    /// Its vote, and so in which term it leads.
+    vote: Instant,
+}
+
+/// What raft's `metrics` come to, which were heard at `heard`.
 fn read(
     metrics: &Metrics,
-    told: Instant,
+    heard: Heard,
     whereabouts: &Whereabouts,
     acknowledged: &Acknowledged,
     patience: Duration,
@@ -61,11 +70,12 @@ fn read(
         // Openraft's leader goes on without a majority; ours must not think that it still decides anything.
         let alone = metrics.membership_config.membership().voter_ids().count() == 1;
         // A core that hangs says nothing new: what it said last grows old with it.
-        let entries = metrics.millis_since_quorum_ack.map(|ms| Duration::from_millis(ms) + told.elapsed());
+        let entries =
+            metrics.millis_since_quorum_ack.map(|ms| Duration::from_millis(ms) + heard.told.elapsed());
         let heartbeats = acknowledged.age(&metrics.vote, metrics.membership_config.membership(), metrics.id);
-        // None yet: it has only just been elected.
-        let age = [entries, heartbeats].into_iter().flatten().min();
-        return if alone || age.is_none_or(|age| age <= patience) {
+        // None yet: since it was elected it has had the votes of a majority only.
+        let age = [entries, heartbeats].into_iter().flatten().min().unwrap_or_else(|| heard.vote.elapsed());
+        return if alone || age <= patience {
             Leadership::Leader { term: metrics.current_term }
         } else {
             Leadership::None
@@ -91,15 +101,19 @@ pub(crate) async fn run(
     let mut metrics = raft.metrics();
     let mut tick = interval(pace.patience().div_f32(4.0));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut stopped, mut told) = (false, Instant::now());
+    let (mut stopped, start) = (false, Instant::now());
+    let (mut heard, mut last) = (Heard { told: start, vote: start }, None);
     loop {
         let patience = pace.patience();
         let (mut now, vote, running) = {
             let metrics = metrics.borrow_and_update();
             if metrics.has_changed() {
-                told = Instant::now();
+                heard.told = Instant::now();
             }
-            let now = read(&metrics, told, &whereabouts, &acknowledged, patience);
+            if last.replace(metrics.vote) != Some(metrics.vote) {
+                heard.vote = Instant::now();
+            }
+            let now = read(&metrics, heard, &whereabouts, &acknowledged, patience);
             (now, metrics.vote, metrics.running_state.clone())
         };
         if let Err(error) = running
@@ -150,7 +164,7 @@ mod tests {
     use crate::raft::{Membership, Vote, no_hints};
 
     #[test]
-    fn a_leader_whose_raft_hangs_is_none() {
+    fn a_leader_whom_no_majority_answers_is_none_whatever_raft_says() {
         let voters = BTreeSet::from([1, 2, 3]);
         let nodes: BTreeMap<u64, Member> = voters.iter().map(|id| (*id, Member::default())).collect();
         let mut metrics = Metrics::new_initial(1);
@@ -161,10 +175,17 @@ mod tests {
         metrics.millis_since_quorum_ack = Some(20);
         let (whereabouts, acknowledged) = (Whereabouts::new(no_hints()), Acknowledged::default());
         let patience = Duration::from_secs(2);
-        let now = |told| read(&metrics, told, &whereabouts, &acknowledged, patience);
-        assert!(now(Instant::now()).is_leader());
-        // The others answered just before it hung, and have not since.
-        let long_ago = Instant::now().checked_sub(patience * 2).unwrap();
-        assert_eq!(now(long_ago), Leadership::None);
+        let (now, long_ago) = (Instant::now(), Instant::now().checked_sub(patience * 2).unwrap());
+        let leads = |metrics: &Metrics, told, vote| {
+            read(metrics, Heard { told, vote }, &whereabouts, &acknowledged, patience).is_leader()
+        };
+        assert!(leads(&metrics, now, long_ago));
+        assert!(
+            !leads(&metrics, long_ago, long_ago),
+            "they answered just before raft hung, and have not since"
+        );
+        metrics.millis_since_quorum_ack = None;
+        assert!(leads(&metrics, now, now), "only just elected");
+        assert!(!leads(&metrics, now, long_ago), "by those who have not answered since");
     }
 }
