@@ -36,12 +36,7 @@ fn starve(tasks: usize, percent: u64) -> Result<()> {
     println!("  {percent} % of a core for each daemon");
     let mut cluster = Cluster::managed(3, 3)?;
     cluster.import()?;
-    let mut shares = Vec::new();
-    for host in &mut cluster.hosts {
-        let share = Share::new()?;
-        share.hold(host)?;
-        shares.push(share);
-    }
+    let shares = Share::each(&mut cluster.hosts)?;
     cluster.wait_managers(3)?;
     cluster.wait_ready(3)?;
     for share in &shares {

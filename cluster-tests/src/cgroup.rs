@@ -56,6 +56,16 @@ impl Share {
         Ok(Self { path, unified })
     }
 
+    /// One for each of these hosts, whose daemons are started anew in them.
+    pub fn each(hosts: &mut [Host]) -> Result<Vec<Self>> {
+        let held = hosts.iter_mut().map(|host| {
+            let share = Self::new()?;
+            share.hold(host)?;
+            Ok(share)
+        });
+        held.collect()
+    }
+
     /// From now on `percent` of one core.
     pub fn limit(&self, percent: u64) -> Result<()> {
         let quota = PERIOD * percent / 100;
@@ -74,7 +84,7 @@ impl Share {
 
     /// Lets a host's daemon, which is started anew for it, and what it starts live in the group. From its start: a group of version
     /// 1 has no real time to give, and takes nobody who has some.
-    pub fn hold(&self, host: &mut Host) -> Result<()> {
+    fn hold(&self, host: &mut Host) -> Result<()> {
         host.stop(Signal::SIGTERM)?;
         host.group = Some(self.path.join("cgroup.procs"));
         host.start()

@@ -120,12 +120,7 @@ fn tasks_that_start_at_once_cost_no_leader() -> Result<()> {
     const TASKS: usize = 30;
     let mut cluster = Cluster::managed_with(3, 3, &["--max-concurrent-starts", "2"])?;
     cluster.import()?;
-    let mut shares = Vec::new();
-    for host in &mut cluster.hosts {
-        let share = Share::new()?;
-        share.hold(host)?;
-        shares.push(share);
-    }
+    let shares = Share::each(&mut cluster.hosts)?;
     cluster.wait_managers(3)?;
     cluster.wait_ready(3)?;
     // Far less than a quarter of a core: what small machines take for a quarter, this one may do at once.
