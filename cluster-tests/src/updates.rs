@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     Cluster, Host,
-    storm::{Clients, Storm},
+    storm::{self, Clients, Storm},
     wait,
 };
 
@@ -26,6 +26,9 @@ pub struct Size {
     /// New connections a second.
     pub new_per_second: u32,
 }
+
+/// What three nodes on one machine answer with ease.
+pub const SIZE: Size = Size { keep_alive: 24, think: Duration::from_millis(20), new_per_second: 200 };
 
 /// Three nodes, the service with three tasks, and a caller on each node.
 pub struct Updates {
@@ -102,5 +105,27 @@ impl Updates {
             Ok(())
         })?;
         self.cluster.wait_update(WEB, "completed")
+    }
+    /// Replaces all tasks twice while clients ask all three nodes, and makes sure that no request failed. `label` is for the figures.
+    pub fn replaced_under_load(&self, label: &str) -> Result<()> {
+        let storm = self.storm(&[0, 1, 2], SIZE)?;
+        storm.wait_for(500);
+        for _ in 0..2 {
+            self.replace()?;
+        }
+        storm.wait_for(500);
+        let report = storm.stop()?;
+        println!(
+            "{label}: {} requests on {} connections to {} tasks, {} failed, slowest {:?}",
+            report.done(),
+            report.connections,
+            report.tasks.len(),
+            report.failures.len(),
+            report.slowest
+        );
+        ensure!(report.failures.is_empty(), "{}", storm::describe(&report.failures));
+        ensure!(report.tasks.len() == 9, "three times three tasks have answered: {:?}", report.tasks);
+        ensure!(report.answered.len() == 8, "by all addresses: {:?}", report.answered);
+        Ok(())
     }
 }

@@ -2,43 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
-use cluster_tests::{
-    Cluster,
-    image::IMAGE,
-    probe, storm,
-    updates::{Size, Updates},
-    wait,
-};
+use cluster_tests::{Cluster, image::IMAGE, probe, updates::Updates, wait};
 use nix::sys::signal::Signal;
-
-const SIZE: Size = Size { keep_alive: 24, think: Duration::from_millis(20), new_per_second: 200 };
 
 /// Clients of every kind, through the mesh and by virtual address, over both families, while tasks are replaced whose program
 /// listens two seconds after its start, and says so to nobody.
 fn replaced_under_load(order: &str) -> Result<()> {
-    let updates = Updates::with(order, &["--env", "LISTEN_AFTER=2"])?;
-    let storm = updates.storm(&[0, 1, 2], SIZE)?;
-    storm.wait_for(500);
-    for _ in 0..2 {
-        updates.replace()?;
-    }
-    storm.wait_for(500);
-    let report = storm.stop()?;
-    println!(
-        "{order}: {} requests on {} connections to {} tasks, {} failed, slowest {:?}",
-        report.done(),
-        report.connections,
-        report.tasks.len(),
-        report.failures.len(),
-        report.slowest
-    );
-    ensure!(report.failures.is_empty(), "{}", storm::describe(&report.failures));
-    ensure!(report.tasks.len() == 9, "three times three tasks have answered: {:?}", report.tasks);
-    ensure!(report.answered.len() == 8, "by all addresses: {:?}", report.answered);
-    Ok(())
+    Updates::with(order, &["--env", "LISTEN_AFTER=2"])?.replaced_under_load(order)
 }
 
 #[test]
