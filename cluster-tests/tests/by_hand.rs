@@ -161,3 +161,41 @@ fn a_container_whose_shim_was_killed_tells_when_it_ran() -> Result<()> {
     ensure!(state.starts_with(&started) && state.contains("shim"), "{state}");
     host.rnctl(&["rm", "lost"]).map(drop)
 }
+
+#[test]
+fn a_stop_waits_as_long_as_its_user_says() -> Result<()> {
+    let cluster = Cluster::daemons(1)?;
+    cluster.import()?;
+    let host = cluster.manager();
+    let run = |name: &str, timeout: &str, asked: &str| {
+        let script = format!("trap '{asked}' TERM; >/up; while :; do sleep 0.1; done");
+        let flags = ["run", "-d", "--name", name, "--stop-timeout", timeout];
+        host.rnctl(&[&flags[..], &ON_HOST, &[IMAGE, "sh", "-c", &script]].concat())?;
+        there(host, name, "/up")
+    };
+    // Its own time would not do for what it has to do first; or it is the container's own that has no limit.
+    let slow = ">/asked; until [ -e /go ]; do sleep 0.1; done; exit 3";
+    for (name, own, flags) in [("order", "0", &["-t", "-1"][..]), ("own", "-1", &[])] {
+        run(name, own, slow)?;
+        let mut stop = host.rnctl_command(&[&["stop"], flags, &[name]].concat())?.spawn()?;
+        there(host, name, "/asked")?;
+        ensure!(stop.try_wait()?.is_none(), "it has not ended yet");
+        host.exec(name, &["touch", "/go"])?;
+        ensure!(stop.wait()?.success() && inspect(host, name, "{{.State.ExitCode}}")? == "3", "{name}");
+    }
+    // Who has less patience need not wait for who has more.
+    run("deaf", "0", ">/asked")?;
+    let mut stop = host.rnctl_command(&["stop", "-t", "-1", "deaf"])?.spawn()?;
+    there(host, "deaf", "/asked")?;
+    ensure!(stop.try_wait()?.is_none());
+    host.rnctl(&["stop", "-t", "0", "deaf"])?;
+    ensure!(stop.wait()?.success() && inspect(host, "deaf", "{{.State.ExitCode}}")? == "137");
+    host.rnctl(&["rm", "order", "own", "deaf"]).map(drop)
+}
+
+/// Waits until the container has written this file.
+fn there(host: &Host, container: &str, path: &str) -> Result<()> {
+    wait::until(&format!("{container} writes {path}"), LIMIT, || {
+        host.exec(container, &["cat", path]).map(drop)
+    })
+}

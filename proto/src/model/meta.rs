@@ -43,6 +43,9 @@ impl Timestamp {
 pub struct Millis(pub u64);
 
 impl Millis {
+    /// Longer than anybody waits: how a time without a limit is written.
+    pub const UNLIMITED: Self = Self(u64::MAX);
+
     /// `n` seconds.
     pub const fn secs(n: u64) -> Self {
         Self(n * 1000)

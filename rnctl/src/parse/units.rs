@@ -1,10 +1,21 @@
 //! Amounts: memory, CPUs, durations, limits.
 
-use proto::{model::Ulimit, parse::billionths, rules};
+use proto::{
+    model::{Millis, Ulimit},
+    parse::billionths,
+    rules,
+};
 
 use super::{keyval, refusal};
 
 pub use proto::parse::{duration::millis as duration, size::bytes as memory};
+
+/// Seconds from a stop signal to SIGKILL; all negative numbers mean never.
+pub fn stop_timeout(text: &str) -> Result<Millis, String> {
+    let seconds: i64 =
+        text.parse().map_err(|_| format!("invalid number of seconds {text:?}: -1 waits without a limit"))?;
+    Ok(u64::try_from(seconds).map_or(Millis::UNLIMITED, |seconds| Millis(seconds.saturating_mul(1000))))
+}
 
 /// CPUs, in billionths: `0.5`, `2`.
 pub fn cpus(text: &str) -> Result<u64, String> {
@@ -88,6 +99,15 @@ mod tests {
         assert_eq!(cpus("0.001"), Ok(1_000_000));
         for bad in ["", "-1", "half", "0.0000000001"] {
             assert!(cpus(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn stop_timeouts() {
+        assert_eq!((stop_timeout("0"), stop_timeout("10")), (Ok(Millis(0)), Ok(Millis(10_000))));
+        assert_eq!((stop_timeout("-1"), stop_timeout("-7")), (Ok(Millis::UNLIMITED), Ok(Millis::UNLIMITED)));
+        for bad in ["", "10s", "1.5", "soon"] {
+            assert!(stop_timeout(bad).is_err(), "{bad}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 use proto::{
     error::ApiError,
-    model::{Millis, Task, TaskId, TaskState, TaskStatus},
+    model::{Task, TaskId, TaskState, TaskStatus},
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -226,13 +226,15 @@ impl Life {
                 (self.definition.stopped, self.again) = (true, None);
                 self.keep();
                 self.call_off("was stopped");
-                match &self.run {
+                let own = self.made().map(|c| Duration::from_millis(c.record.stop_grace_ms));
+                match &mut self.run {
                     Some(run) => {
                         let mut task = Task { desired: TaskState::Shutdown, ..(*run.task).clone() };
-                        if let Some(grace) = grace {
-                            let millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-                            task.spec.container.stop_grace_period = Some(Millis(millis));
-                        }
+                        let now = Instant::now();
+                        let kill_at = grace.or(own).and_then(|grace| now.checked_add(grace));
+                        // Who asks again does not give it more time than it has.
+                        run.kill_at = [run.kill_at, kill_at].into_iter().flatten().min();
+                        task.spec.container.stop_grace_period = run.kill_at.map(|at| (at - now).into());
                         run.wish.send_replace(Some(Arc::new(task)));
                         self.stoppers.push(answer);
                     }

@@ -32,6 +32,8 @@ pub(super) struct Run {
     /// Its place is the managers' to know of.
     pub(super) fabric: Option<Arc<Fabric>>,
     pub(super) began: Instant,
+    /// When it is killed, once it has been asked to stop.
+    pub(super) kill_at: Option<Instant>,
     pub(super) up: bool,
 }
 
@@ -57,7 +59,7 @@ impl Run {
         let up = found.is_some();
         let settling = containers.settling().clone().filter(|_| up);
         let actor = AbortOnDropHandle::new(supervise(deps, task.clone(), wished, found, settling));
-        Self { task, wish, own, actor, fabric, began: Instant::now(), up }
+        Self { task, wish, own, actor, fabric, began: Instant::now(), kill_at: None, up }
     }
 
     /// Until the managers know how it ended, so that its addresses and networks are free: for a moment, should none answer.

@@ -397,7 +397,13 @@ impl Actor {
         let grace =
             self.task.spec.container.stop_grace_period.map_or(container.stop_grace_ms, |grace| grace.0);
         let (id, signal, grace) = (container.id.clone(), container.stop_signal, Duration::from_millis(grace));
-        match self.deps.runtime.stop(&id, signal, grace).await {
+        let by_hand = self.task.attached_container.is_some();
+        let stopped = tokio::select! {
+            stopped = self.deps.runtime.stop(&id, signal, grace) => stopped,
+            // A user who asks again may have less patience.
+            Ok(()) = self.wish.changed(), if by_hand => return Ok(()),
+        };
+        match stopped {
             Ok(_) => {
                 self.until(|state| matches!(state, ContainerState::Exited(_))).await;
                 Ok(())

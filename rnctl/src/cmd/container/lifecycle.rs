@@ -1,7 +1,7 @@
 //! `start`, `stop`, `restart`, `kill`, `rm` and `wait`.
 
 use clap::Args;
-use proto::pb;
+use proto::{model::Millis, pb};
 use tonic::Status;
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     connect::Daemon,
     exit::Failure,
     output,
+    parse::units,
 };
 
 /// Containers.
@@ -41,9 +42,9 @@ pub struct StartArgs {
 /// Flags of `stop` and `restart`.
 #[derive(Debug, Args)]
 pub struct StopArgs {
-    /// Seconds from the stop signal to SIGKILL [default: the container's]
-    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS")]
-    time: Option<u32>,
+    /// Seconds from the stop signal to SIGKILL, -1 without a limit [default: the container's]
+    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS", value_parser = units::stop_timeout, allow_negative_numbers = true)]
+    time: Option<Millis>,
     #[command(flatten)]
     names: NamesArgs,
 }
@@ -133,8 +134,8 @@ pub async fn start(rn: &Daemon, args: StartArgs) -> Result<(), Failure> {
     }
 }
 
-async fn stopped(rn: &Daemon, key: &str, time: Option<u32>) -> Result<(), Status> {
-    let grace = time.map(|seconds| u64::from(seconds) * 1000);
+async fn stopped(rn: &Daemon, key: &str, time: Option<Millis>) -> Result<(), Status> {
+    let grace = time.map(|time| time.0);
     rn.local().stop_container(pb::StopContainerRequest { key: key.to_owned(), grace }).await.map(drop)
 }
 

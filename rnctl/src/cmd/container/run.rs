@@ -159,9 +159,9 @@ struct ProcessFlags {
     /// Signal that stops it [default: the image's, else SIGTERM]
     #[arg(long, value_name = "SIGNAL", value_parser = units::signal, default_value = "", hide_default_value = true)]
     stop_signal: String,
-    /// Seconds from the stop signal to SIGKILL [default: 10]
-    #[arg(long, value_name = "SECONDS")]
-    stop_timeout: Option<u32>,
+    /// Seconds from the stop signal to SIGKILL, -1 without a limit [default: 10]
+    #[arg(long, value_name = "SECONDS", value_parser = units::stop_timeout, allow_negative_numbers = true)]
+    stop_timeout: Option<Millis>,
     /// Set a variable; NAME alone takes the value from here; may be repeated
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
@@ -277,7 +277,7 @@ impl CreateArgs {
             labels: keyval::map(&p.label),
             mounts: p.volume.into_iter().chain(p.mount).collect(),
             stop_signal: p.stop_signal,
-            stop_grace_period: p.stop_timeout.map(|s| Millis::secs(s.into())),
+            stop_grace_period: p.stop_timeout,
             tty: p.tty,
             open_stdin: p.interactive,
             stdin_once: p.interactive && !detached,
