@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::time::Duration;
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use anyhow::{Result, ensure};
 use cluster_tests::{Cluster, Host, image::IMAGE, wait};
@@ -97,6 +97,7 @@ fn states_times_and_exit_codes_are_dockers() -> Result<()> {
         (125, &["nosuchimage:1"][..]),
         (125, &["--rm", "--restart", "always", IMAGE]),
         (126, &["--rm", IMAGE, "/etc/passwd"]),
+        (126, &["--rm", IMAGE, "/etc"]),
         (127, &["--rm", IMAGE, "nosuchprogram"]),
         (127, &["--rm", IMAGE, "/no/such/program"]),
         (7, &["--rm", IMAGE, "sh", "-c", "exit 7"]),
@@ -143,6 +144,51 @@ fn states_times_and_exit_codes_are_dockers() -> Result<()> {
     // It may have been about to run again.
     shows(host, "again", "Exited (")?;
     host.rnctl(&["rm", "made", "again"]).map(drop)
+}
+
+#[test]
+fn one_that_did_not_start_has_dockers_exit_code_and_says_why() -> Result<()> {
+    let cluster = Cluster::daemons(1)?;
+    cluster.import()?;
+    let host = cluster.manager();
+    let dir = tempfile::tempdir()?;
+    let program = dir.path().join("program");
+    let volume = format!("{}:/v", dir.path().display());
+    let state = |name: &str| inspect(host, name, "{{.State.ExitCode}} {{.State.Error}}");
+    for (name, shell, code, args) in [
+        ("cannot", 126, 126, &[IMAGE, "/etc/passwd"][..]),
+        ("lacks", 127, 127, &["-v", &volume, IMAGE, "/v/program"]),
+        ("user", 125, 128, &["-u", "nobody-knows", IMAGE, "true"]),
+    ] {
+        let (found, text) = host.rnctl_fails(&[&["run", "--name", name], &ON_HOST[..], args].concat())?;
+        ensure!(found == shell, "{name}: {found} {text}");
+        let shown = state(name)?;
+        ensure!(shown.starts_with(&format!("{code} ")) && shown.len() > 4, "{name}: {shown}");
+        ensure!(status(host, name)? == "Created", "{name}");
+        ensure!(host.rnctl(&["wait", name])? == code.to_string(), "{name}");
+    }
+    // Its next end is its own.
+    fs::write(&program, "#!/bin/sh\nexit 5\n")?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    host.rnctl(&["start", "lacks"])?;
+    ensure!(host.rnctl(&["wait", "lacks"])? == "5");
+    ensure!(state("lacks")?.trim() == "5");
+    // And then it does not start again.
+    fs::remove_file(&program)?;
+    let (code, text) = host.rnctl_fails(&["start", "lacks"])?;
+    ensure!(code == 1 && text.contains("no such file"), "{code} {text}");
+    let shown = state("lacks")?;
+    ensure!(shown.starts_with("127 ") && shown.contains("no such file"), "{shown}");
+
+    // Nor by itself.
+    let flags = ["run", "-d", "--name", "sawn", "--restart", "always"];
+    host.rnctl(&[&flags[..], &ON_HOST, &[IMAGE, "sh", "-c", "busybox rm /bin/sh"]].concat())?;
+    wait::until("its failing restart is shown", LIMIT, || {
+        let shown = state("sawn")?;
+        ensure!(shown.starts_with("127 ") && shown.contains("executable file not found"), "{shown}");
+        Ok(())
+    })?;
+    host.rnctl(&["rm", "-f", "cannot", "lacks", "user", "sawn"]).map(drop)
 }
 
 #[test]

@@ -7,9 +7,11 @@
 //! * [`rules`]: what a container may be, for services and for containers by hand alike.
 //! * [`template`]: `{{.Node.Hostname}}` and the like in specs.
 //! * [`error`]: [`error::ApiError`], the one error that a user sees.
+//! * [`exit_code`]: of containers that did not start.
 
 pub mod convert;
 pub mod error;
+pub mod exit_code;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod model;

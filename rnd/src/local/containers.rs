@@ -159,6 +159,7 @@ fn defined(definition: &Definition) -> pb::Container {
         command: spec.command.iter().chain(&spec.args).cloned().collect::<Vec<_>>().join(" "),
         created_at: definition.created_at.0,
         state: "created".into(),
+        exit_code: definition.not_started().unwrap_or_default(),
         labels: spec.labels.clone(),
         networks: definition.networks.iter().map(network).collect(),
         ..Default::default()
@@ -218,6 +219,7 @@ fn to_pb(
         }
         (state, _) => state.as_str(),
     };
+    let not_started = ended.as_ref().and(by_hand).and_then(|seen| seen.definition.not_started());
     let place = by_hand.and_then(|s| s.task.as_deref());
     let task = record.task.as_ref().and_then(|t| assigned.tasks.get(&t.task)).map(|t| &**t).or(place);
     let attachments = task.and_then(|t| t.allocation.as_ref()).into_iter().flat_map(|a| &a.attachments);
@@ -253,7 +255,7 @@ fn to_pb(
         state: shown.into(),
         started_at,
         finished_at: ended.as_ref().map(|e| e.finished_at).unwrap_or_default(),
-        exit_code: ended.as_ref().map(|e| e.code).unwrap_or_default(),
+        exit_code: not_started.or(ended.as_ref().map(|e| e.code)).unwrap_or_default(),
         pid: u32::try_from(pid).unwrap_or(0),
         ports,
         labels: record.labels,

@@ -6,6 +6,7 @@ use prost::Message;
 use proto::{
     convert::Malformed,
     error::ApiError,
+    exit_code,
     model::{
         ContainerId, ContainerSpec, EndpointSettings, HOST_NETWORK, PortConfig, Resources, TaskId, Timestamp,
     },
@@ -104,6 +105,11 @@ impl Definition {
         rules::image(&object, &self.spec.image)?;
         rules::container(&object, &self.spec, host)?;
         rules::resources(&object, &self.limits, &Resources::default())
+    }
+
+    /// Its exit code if it did not start the last time.
+    pub fn not_started(&self) -> Option<i32> {
+        (!self.error.is_empty()).then(|| exit_code::not_started(&self.error))
     }
 
     /// Why it cannot start outside the swarm.

@@ -196,7 +196,8 @@ impl Life {
             }
             made => {
                 self.last = made.as_ref().and_then(ended);
-                let code = self.last.as_ref().and_then(|s| s.exit_code).unwrap_or_default();
+                let ended = self.last.as_ref().and_then(|s| s.exit_code);
+                let code = self.definition.not_started().or(ended).unwrap_or_default();
                 let never = made.is_none() && self.definition.task.is_none();
                 let Definition { restart, restarts, stopped, .. } = self.definition;
                 if !never && restart.with_daemon(code, restarts, stopped) {
@@ -414,9 +415,14 @@ impl Life {
             told.await;
             stoppers.into_iter().for_each(|s| _ = s.send(Ok(())));
         });
-        // One whose program has ended was started, however short it was.
-        if !run.up && status.exit_code.is_none() && !self.starters.is_empty() {
+        // One whose program has ended was started, however short it was. One without a reason was stopped before.
+        let started = run.up || status.exit_code.is_some();
+        let said = !self.starters.is_empty() || !status.err.is_empty();
+        if !started && said {
             return self.failed(ApiError::precondition(status.err));
+        }
+        if started {
+            self.definition.error.clear();
         }
         self.starters.drain(..).for_each(|s| _ = s.send(Ok(())));
         let Definition { restart, restarts, stopped, .. } = self.definition;
@@ -434,9 +440,11 @@ impl Life {
         let err = error.message.clone();
         let ordered = !self.starters.is_empty();
         self.starters.drain(..).for_each(|s| _ = s.send(Err(error.clone())));
-        self.last = Some(TaskStatus { state: TaskState::Rejected, err, ..TaskStatus::default() });
+        let last = TaskStatus { state: TaskState::Rejected, err, ..TaskStatus::default() };
+        let code = exit_code(&last);
+        self.last = Some(last);
         let Definition { restart, restarts, stopped, .. } = self.definition;
-        if !ordered && restart.again(125, restarts, stopped) {
+        if !ordered && restart.again(code, restarts, stopped) {
             self.pause = policy::pause(self.pause, Duration::ZERO);
             self.again = Some(Instant::now() + self.pause);
         }

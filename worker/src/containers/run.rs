@@ -121,7 +121,8 @@ pub(super) fn on_host(definition: &Definition) -> Task {
     Task::attached(definition.id.clone(), definition.name.clone(), spec, TaskAllocation::default())
 }
 
-/// What a container's end is to the shell; 125, as Docker's, for one that never ran.
+/// A container's exit code, also of one that never ran.
 pub(super) fn exit_code(status: &TaskStatus) -> i32 {
-    status.exit_code.unwrap_or(if status.err.is_empty() { 0 } else { 125 })
+    let not_started = || if status.err.is_empty() { 0 } else { proto::exit_code::not_started(&status.err) };
+    status.exit_code.unwrap_or_else(not_started)
 }

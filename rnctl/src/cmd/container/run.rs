@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use proto::{
     error::{ApiError, Kind},
+    exit_code,
     model::{ContainerSpec, EndpointSettings, Millis, Mount, PortConfig, PublishMode, Resources, Ulimit},
     pb,
 };
@@ -23,10 +24,6 @@ use crate::{
 
 /// What went wrong before the container ran (Docker's client).
 const NOT_RUN: i32 = 125;
-/// Its command cannot be executed.
-const NOT_EXECUTABLE: i32 = 126;
-/// Its command is not there.
-const NOT_FOUND: i32 = 127;
 
 /// When the image is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -399,14 +396,7 @@ fn not_run(failure: impl Into<Failure>) -> Failure {
 
 /// The same for one that is there and did not start.
 fn not_started(status: tonic::Status) -> Failure {
-    let text = status.message().to_lowercase();
-    let code = if text.contains("no such file") || text.contains("not found in") {
-        NOT_FOUND
-    } else if text.contains("permission denied") || text.contains("exec format") {
-        NOT_EXECUTABLE
-    } else {
-        NOT_RUN
-    };
+    let code = exit_code::of_program(status.message()).unwrap_or(NOT_RUN);
     not_run(status);
     Failure::Code(code)
 }
