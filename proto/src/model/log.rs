@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::ApiError;
+use crate::{error::ApiError, parse::size};
 
 /// The one driver there is: JSON records in files of the node, rotated by size.
 pub const JSON_FILE: &str = "json-file";
@@ -41,7 +41,7 @@ impl LogDriver {
         let mut found = LogFileOptions::default();
         for (key, value) in &self.options {
             match key.as_str() {
-                "max-size" => found.max_size = max_size(value)?,
+                "max-size" => found.max_size = Some(max_size(value)?),
                 "max-file" => {
                     let files = value.parse().ok().filter(|files| *files >= 1).ok_or_else(|| {
                         ApiError::invalid(format!(
@@ -62,38 +62,15 @@ impl LogDriver {
     }
 }
 
-/// A size as Docker's log options have it: thousands, not 1024s (`10m` is ten million bytes); -1 is without limit.
-fn max_size(text: &str) -> Result<Option<u64>, ApiError> {
+/// A size as Docker's log options have it; -1 is without limit.
+fn max_size(text: &str) -> Result<u64, ApiError> {
     if text == "-1" {
-        return Ok(Some(u64::MAX));
+        return Ok(u64::MAX);
     }
-    let bad = || {
-        ApiError::invalid(format!("log option max-size: {text:?} is not a size"))
+    size::decimal(text).ok().filter(|bytes| *bytes > 0).ok_or_else(|| {
+        ApiError::invalid(format!("log option max-size: {text:?} is not a size, at least 1 byte"))
             .help("write for instance 10m")
-    };
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let power = match lower.get(digits.len()..).unwrap_or_default() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 1,
-        "m" | "mb" | "mib" => 2,
-        "g" | "gb" | "gib" => 3,
-        _ => return Err(bad()),
-    };
-    let (whole, fraction) = digits.trim_end().split_once('.').unwrap_or((digits.trim_end(), ""));
-    if whole.is_empty()
-        || fraction.len() > 9
-        || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit())
-    {
-        return Err(bad());
-    }
-    let unit = 1000u64.pow(power);
-    let part = if fraction.is_empty() { 0 } else { fraction.parse::<u64>().map_err(|_| bad())? };
-    let scale = 10u64.pow(u32::try_from(fraction.len()).map_err(|_| bad())?);
-    let bytes = whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(unit)).and_then(|bytes| {
-        bytes.checked_add(u64::try_from(u128::from(part) * u128::from(unit) / u128::from(scale)).ok()?)
-    });
-    bytes.filter(|bytes| *bytes > 0).map(Some).ok_or_else(bad)
+    })
 }
 
 #[cfg(test)]
@@ -112,6 +89,9 @@ mod tests {
         assert_eq!(driver("", &[]).unwrap(), LogFileOptions::default());
         let both = driver(JSON_FILE, &[("max-size", "1.5m"), ("max-file", "3")]).unwrap();
         assert_eq!(both, LogFileOptions { max_size: Some(1_500_000), max_files: Some(3) });
+        for (text, bytes) in [(".5 kB", 500), ("2t", 2_000_000_000_000)] {
+            assert_eq!(driver("", &[("max-size", text)]).unwrap().max_size, Some(bytes));
+        }
         assert_eq!(driver("", &[("max-size", "-1")]).unwrap().max_size, Some(u64::MAX));
         for (name, options, words) in [
             ("syslog", &[][..], "syslog"),

@@ -1,28 +1,39 @@
-//! Sizes, as Docker reads them (go-units `RAMInBytes`): `512m`, `1.5g`, `64MiB`, `64 KB`, bytes without a suffix. All suffixes
-//! count in powers of 1024.
+//! Sizes, as Docker reads them (go-units): `512m`, `1.5g`, `64MiB`, `64 KB`, bytes without a suffix.
 
-/// Powers of 1024 by the suffix's first letter.
-const UNITS: [(u8, u32); 5] = [(b'k', 10), (b'm', 20), (b'g', 30), (b't', 40), (b'p', 50)];
+/// Powers by the suffix's first letter.
+const UNITS: [(u8, u32); 5] = [(b'k', 1), (b'm', 2), (b'g', 3), (b't', 4), (b'p', 5)];
 
-/// A number of bytes, rounded down.
+/// A number of bytes, rounded down. All suffixes count in powers of 1024 (`RAMInBytes`).
 ///
 /// # Errors
 /// A sentence that shows how sizes are written.
 pub fn bytes(text: &str) -> Result<u64, String> {
+    read(text, 1024)
+}
+
+/// The same, where all suffixes count in powers of 1000 (`FromHumanSize`): sizes of logs.
+///
+/// # Errors
+/// As [`bytes`].
+pub fn decimal(text: &str) -> Result<u64, String> {
+    read(text, 1000)
+}
+
+fn read(text: &str, base: u64) -> Result<u64, String> {
     let bad = || format!("invalid size: {text:?}: write a number and b, k, m, g, t or p");
     let digits = text.rfind(|c: char| c.is_ascii_digit() || matches!(c, '.' | ' ')).ok_or_else(bad)?;
     let (number, suffix) = text.split_at(digits + 1);
     // One blank may stand between them.
     let number = number.strip_suffix(' ').unwrap_or(number);
     let suffix = suffix.to_ascii_lowercase();
-    let shift = match suffix.as_bytes() {
+    let power = match suffix.as_bytes() {
         [] | [b'b'] => 0,
         [unit] | [unit, b'b'] | [unit, b'i', b'b'] => {
             UNITS.iter().find(|(letter, _)| letter == unit).ok_or_else(bad)?.1
         }
         _ => return Err(bad()),
     };
-    super::scaled(number, 1 << shift).ok_or_else(bad)
+    super::scaled(number, base.pow(power)).ok_or_else(bad)
 }
 
 #[cfg(test)]
@@ -91,10 +102,11 @@ mod tests {
 
         #[test]
         fn suffixes_are_the_same_in_every_spelling(n in 0u64..1024, k in 0usize..5) {
-            let (unit, shift) = UNITS[k];
+            let (unit, power) = UNITS[k];
             let unit = char::from(unit);
             for text in [format!("{n}{unit}"), format!("{n}{unit}B"), format!("{n} {}iB", unit.to_ascii_uppercase())] {
-                prop_assert_eq!(bytes(&text), Ok(n << shift), "{}", text);
+                prop_assert_eq!(bytes(&text), Ok(n << (10 * power)), "{}", text);
+                prop_assert_eq!(decimal(&text), Ok(n * 1000u64.pow(power)), "{}", text);
             }
         }
 
