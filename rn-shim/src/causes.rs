@@ -21,7 +21,7 @@ use tracing::{
     span,
 };
 
-/// What is kept of one entry, and read of all.
+/// How much of the log is read, in bytes: what failed first comes first.
 const MOST: u64 = 64 << 10;
 
 /// The log of errors of this process and of those that it forks.
@@ -37,9 +37,11 @@ impl Causes {
 
     /// The step that failed first, and why.
     fn first(&mut self) -> Option<String> {
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         self.0.seek(SeekFrom::Start(0)).ok()?;
-        (&mut self.0).take(MOST).read_to_string(&mut text).ok()?;
+        (&mut self.0).take(MOST).read_to_end(&mut bytes).ok()?;
+        // It may be cut within a character.
+        let text = String::from_utf8_lossy(&bytes);
         // What failed first is logged first. An entry with the system's word on it says most.
         let told = |line: &&str| reason(line).is_some();
         text.lines().find(told).or_else(|| text.lines().next()).map(explain)
@@ -192,6 +194,16 @@ mod tests {
         }
         let error = Outer(std::io::Error::from_raw_os_error(1));
         assert_eq!(readable(&error, None), "failed syscall: Operation not permitted (os error 1)");
+    }
+
+    #[test]
+    fn a_log_that_is_cut_within_a_character_is_read() {
+        for pad in ["", "x", "xx"] {
+            let mut file = File::from(memfd_create("causes", MFdFlags::MFD_CLOEXEC).expect("a memfd"));
+            write!(file, "failed to mount\terr=Nix(EPERM)\n{pad}{}", "€".repeat(30_000)).expect("memory");
+            let told = Causes(file).first();
+            assert_eq!(told.as_deref(), Some("failed to mount: Operation not permitted"), "{pad}");
+        }
     }
 
     #[test]
