@@ -45,6 +45,10 @@ impl Acknowledged {
 
     fn note(&self, vote: Vote, member: u64, asked: Instant) {
         let mut known = self.lock();
+        // A late answer to an earlier reign of this manager says nothing of the present one.
+        if known.0.is_some_and(|known| known > vote) {
+            return;
+        }
         if known.0 != Some(vote) {
             *known = (Some(vote), BTreeMap::new());
         }
@@ -171,5 +175,9 @@ mod tests {
             None,
             "another reign's answers do not count"
         );
+        let next = Vote::new_committed(5, 1);
+        known.note(next, 2, Instant::now());
+        known.note(vote, 3, Instant::now());
+        assert!(known.age(&next, &three, 1).is_some(), "nor do they displace those of the present one");
     }
 }
