@@ -5,14 +5,14 @@
 
 use std::{collections::BTreeMap, fmt::Display};
 
-use proto::model::{Availability, Node, NodeState, Role, Service, ServiceMode};
+use proto::model::{Availability, Network, Node, NodeState, Role, Service, ServiceMode};
 
-use crate::store::change::{Change, Edit};
+use crate::store::{change::Edit, kind::Kind};
 
 /// An object came, changed or went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Happened {
-    /// `network`, `node` or `service`.
+    /// [`Kind::NAME`].
     pub kind: &'static str,
     /// `create`, `update` or `remove`.
     pub action: &'static str,
@@ -22,26 +22,12 @@ pub struct Happened {
     pub attributes: BTreeMap<String, String>,
 }
 
-/// What a change is to users; none if it is our own bookkeeping.
-pub fn of(change: &Change) -> Option<Happened> {
-    match change {
-        Change::Cluster(_) | Change::Task(_) => None,
-        Change::Network(edit) => {
-            let network = edit.either()?;
-            let happened = begin("network", edit, network.id.to_string(), &network.spec.name)?;
-            let changed = both(edit).is_none_or(|(old, new)| old.spec != new.spec);
-            changed.then_some(happened)
-        }
-        Change::Node(edit) => node(edit),
-        Change::Service(edit) => service(edit),
-    }
-}
-
 fn both<T>(edit: &Edit<T>) -> Option<(&T, &T)> {
     Some((edit.old.as_deref()?, edit.new.as_deref()?))
 }
 
-fn begin<T>(kind: &'static str, edit: &Edit<T>, id: String, name: &str) -> Option<Happened> {
+fn begin<K: Kind>(edit: &Edit<K>, name: &str) -> Option<Happened> {
+    let (kind, id) = (K::NAME, edit.either()?.id().to_string());
     let action = match (&edit.old, &edit.new) {
         (None, Some(_)) => "create",
         (Some(_), Some(_)) => "update",
@@ -67,9 +53,16 @@ fn text<T: Display>(value: &T) -> String {
     value.to_string()
 }
 
-fn node(edit: &Edit<Node>) -> Option<Happened> {
-    let node = edit.either()?;
-    let mut happened = begin("node", edit, node.id.to_string(), node.hostname())?;
+/// Of a network: nothing of it changes but what is ours.
+pub(crate) fn network(edit: &Edit<Network>) -> Option<Happened> {
+    let happened = begin(edit, &edit.either()?.spec.name)?;
+    let changed = both(edit).is_none_or(|(old, new)| old.spec != new.spec);
+    changed.then_some(happened)
+}
+
+/// Of a node: its state, availability and role, and what its user says of it.
+pub(crate) fn node(edit: &Edit<Node>) -> Option<Happened> {
+    let mut happened = begin(edit, edit.either()?.hostname())?;
     let Some((old, new)) = both(edit) else { return Some(happened) };
     let state = |state: &NodeState| {
         match state {
@@ -97,9 +90,9 @@ fn node(edit: &Edit<Node>) -> Option<Happened> {
     changed.contains(&true).then_some(happened)
 }
 
-fn service(edit: &Edit<Service>) -> Option<Happened> {
-    let service = edit.either()?;
-    let mut happened = begin("service", edit, service.id.to_string(), &service.spec.name)?;
+/// Of a service: its spec.
+pub(crate) fn service(edit: &Edit<Service>) -> Option<Happened> {
+    let mut happened = begin(edit, &edit.either()?.spec.name)?;
     let Some((old, new)) = both(edit) else { return Some(happened) };
     if old.spec == new.spec {
         return None;
@@ -121,22 +114,26 @@ mod tests {
     use proto::model::Revision;
 
     use super::*;
-    use crate::store::fixtures;
+    use crate::store::{change::Change, fixtures};
+
+    fn event(change: &Change) -> Option<Happened> {
+        change.event()
+    }
 
     #[test]
     fn users_hear_of_what_they_or_the_world_did() {
         let old = fixtures::node(1);
-        let created = of(&Change::Node(Edit { old: None, new: Some(Arc::new(old.clone())) })).unwrap();
+        let created = event(&Change::Node(Edit { old: None, new: Some(Arc::new(old.clone())) })).unwrap();
         assert_eq!((created.kind, created.action, created.id), ("node", "create", old.id.to_string()));
         let mut new = old.clone();
         new.meta.version = Revision(99);
         let edit = |new: &Node| {
             Change::Node(Edit { old: Some(Arc::new(old.clone())), new: Some(Arc::new(new.clone())) })
         };
-        assert_eq!(of(&edit(&new)), None, "our own bookkeeping");
+        assert_eq!(event(&edit(&new)), None, "our own bookkeeping");
         new.status.state = NodeState::Down;
         new.spec.availability = Availability::Drain;
-        let happened = of(&edit(&new)).unwrap();
+        let happened = event(&edit(&new)).unwrap();
         assert_eq!(happened.action, "update");
         assert_eq!(happened.attributes["state.new"], "down");
         assert_eq!(
@@ -148,7 +145,7 @@ mod tests {
         );
 
         let old = fixtures::network(1);
-        let gone = of(&Change::Network(Edit { old: Some(Arc::new(old.clone())), new: None })).unwrap();
+        let gone = event(&Change::Network(Edit { old: Some(Arc::new(old.clone())), new: None })).unwrap();
         assert_eq!((gone.action, gone.attributes["name"].as_str()), ("remove", old.spec.name.as_str()));
     }
 
@@ -160,10 +157,10 @@ mod tests {
             Change::Service(Edit { old: Some(Arc::new(old.clone())), new: Some(Arc::new(new.clone())) })
         };
         new.allocation = None;
-        assert_eq!(of(&edit(&new)).map(|h| h.action), None, "an allocation is ours");
+        assert_eq!(event(&edit(&new)).map(|h| h.action), None, "an allocation is ours");
         new.spec.mode = ServiceMode::Replicated(77);
         new.spec.task.container.image = "other:2".into();
-        let happened = of(&edit(&new)).unwrap();
+        let happened = event(&edit(&new)).unwrap();
         assert_eq!(happened.attributes["replicas.new"], "77");
         assert_eq!(happened.attributes["image.new"], "other:2");
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::model::{Cluster, Network, Node, Service, Task};
+pub use super::kind::list::Change;
 
 /// One object before and after. At least one side is present: no `old` = created, no `new` = removed.
 #[derive(Debug, PartialEq)]
@@ -24,19 +24,4 @@ impl<T> Edit<T> {
     pub fn either(&self) -> Option<&Arc<T>> {
         self.new.as_ref().or(self.old.as_ref())
     }
-}
-
-/// One changed object.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Change {
-    /// The cluster.
-    Cluster(Edit<Cluster>),
-    /// A node.
-    Node(Edit<Node>),
-    /// A network.
-    Network(Edit<Network>),
-    /// A service.
-    Service(Edit<Service>),
-    /// A task.
-    Task(Edit<Task>),
 }

@@ -7,17 +7,15 @@ use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path, sync::Arc};
 
 use certs::UnlockKey;
 use prost::Message;
-use proto::{
-    model::{Cluster, Network, Node, NodeId, Service, Task},
-    pb,
-};
+use proto::model::NodeId;
 
 use super::{
-    change::{Change, Edit},
+    change::Change,
     database::{Database, DatabaseError, Flushed, OpenDatabase, RowEdit},
     error::OpenError,
+    kind::{KINDS, Row},
     seal::{KEY_FILE, KeyError, Sealed, Sealer},
-    state::{Object, State},
+    state::State,
 };
 use crate::raft::{
     LogId, StoredMembership,
@@ -31,36 +29,21 @@ pub(crate) enum Family {
     Log,
     /// Raft's facts: see [`Fact`].
     Raft,
-    Cluster,
-    Node,
-    Network,
-    Service,
-    Task,
+    /// The replicated objects of one kind, by their id.
+    Kind(&'static str),
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 7] = [
-        Family::Log,
-        Family::Raft,
-        Family::Cluster,
-        Family::Node,
-        Family::Network,
-        Family::Service,
-        Family::Task,
-    ];
-    /// Those that hold the replicated state.
-    const OBJECTS: [Family; 5] =
-        [Family::Cluster, Family::Network, Family::Node, Family::Service, Family::Task];
+    /// All that there are.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        [Family::Log, Family::Raft].into_iter().chain(KINDS.iter().map(|kind| Family::Kind(kind.name)))
+    }
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Family::Log => "log",
             Family::Raft => "raft",
-            Family::Cluster => "cluster",
-            Family::Node => "node",
-            Family::Network => "network",
-            Family::Service => "service",
-            Family::Task => "task",
+            Family::Kind(name) => name,
         }
     }
 }
@@ -223,15 +206,14 @@ impl Disk {
     /// The state as of the last applied entry.
     pub(crate) fn load(&self) -> Result<(State, Option<LogId>, StoredMembership), DiskError> {
         let mut state = State::default();
-        for family in Family::OBJECTS {
-            for row in self.scan(family, &[])? {
+        for kind in KINDS {
+            for row in self.scan(Family::Kind(kind.name), &[])? {
                 let (key, value) = row?;
-                let object = decode_row(family, &value).map_err(|reason| DiskError::Row {
-                    family: family.name(),
+                (kind.load)(&mut state, &value).map_err(|reason| DiskError::Row {
+                    family: kind.name,
                     key: String::from_utf8_lossy(&key).into_owned(),
                     reason,
                 })?;
-                state.put(object);
             }
         }
         let applied: Option<LogId> = self.fact(Fact::Applied)?;
@@ -278,11 +260,10 @@ impl Batch<'_> {
         changes: impl IntoIterator<Item = &'a Change>,
     ) -> Result<(), DiskError> {
         for change in changes {
-            let (family, key, value) = row(change);
-            match (key, value) {
-                (Some(key), Some(value)) => self.put(family, key.as_bytes(), &value)?,
-                (Some(key), None) => self.delete(family, key.as_bytes()),
-                (None, _) => {}
+            let Some(Row { family, key, value }) = change.row() else { continue };
+            match value {
+                Some(value) => self.put(Family::Kind(family), key.as_bytes(), &value)?,
+                None => self.delete(Family::Kind(family), key.as_bytes()),
             }
         }
         Ok(())
@@ -297,41 +278,4 @@ impl Batch<'_> {
     pub(crate) fn write_synced(self) -> Result<(), DiskError> {
         Ok(self.disk.db.write(self.batch, true)?)
     }
-}
-
-/// The key of the cluster's only row.
-const CLUSTER_KEY: &str = "default";
-
-fn row(change: &Change) -> (Family, Option<String>, Option<Vec<u8>>) {
-    fn encode<T, P: Message + for<'a> From<&'a T>>(edit: &Edit<T>) -> Option<Vec<u8>> {
-        edit.new.as_deref().map(|new| P::from(new).encode_to_vec())
-    }
-    match change {
-        Change::Cluster(e) => (Family::Cluster, Some(CLUSTER_KEY.to_owned()), encode::<_, pb::Cluster>(e)),
-        Change::Node(e) => (Family::Node, e.either().map(|n| n.id.to_string()), encode::<_, pb::Node>(e)),
-        Change::Network(e) => {
-            (Family::Network, e.either().map(|n| n.id.to_string()), encode::<_, pb::Network>(e))
-        }
-        Change::Service(e) => {
-            (Family::Service, e.either().map(|s| s.id.to_string()), encode::<_, pb::Service>(e))
-        }
-        Change::Task(e) => (Family::Task, e.either().map(|t| t.id.to_string()), encode::<_, pb::Task>(e)),
-    }
-}
-
-fn decode_row(family: Family, bytes: &[u8]) -> Result<Object, String> {
-    fn decode<P: Message + Default, T: TryFrom<P, Error = E>, E: std::fmt::Display>(
-        bytes: &[u8],
-    ) -> Result<T, String> {
-        let message = P::decode(bytes).map_err(|e| e.to_string())?;
-        T::try_from(message).map_err(|e| e.to_string())
-    }
-    Ok(match family {
-        Family::Cluster => decode::<pb::Cluster, Cluster, _>(bytes)?.into(),
-        Family::Node => decode::<pb::Node, Node, _>(bytes)?.into(),
-        Family::Network => decode::<pb::Network, Network, _>(bytes)?.into(),
-        Family::Service => decode::<pb::Service, Service, _>(bytes)?.into(),
-        Family::Task => decode::<pb::Task, Task, _>(bytes)?.into(),
-        Family::Log | Family::Raft => return Err("not an object".into()),
-    })
 }

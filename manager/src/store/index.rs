@@ -1,4 +1,4 @@
-//! What is derived from the tables: who has which name, address and port, and whose tasks are whose. Kept by
+//! What is derived from the tables: who has which address and port, and whose tasks are whose. Kept by
 //! [`State::set`](super::state::State::set) alone; a test holds it to what a rebuild from the tables gives.
 
 use std::{fmt, net::IpAddr};
@@ -41,11 +41,9 @@ type Claims = Vec<(PublishMode, ServiceId)>;
 
 /// See the module.
 #[derive(Clone, Default)]
-pub(super) struct Index {
+pub struct Index {
     service_tasks: MapM<ServiceId, SetM<TaskId>>,
     node_tasks: MapM<NodeId, SetM<TaskId>>,
-    service_names: MapM<String, ServiceId>,
-    network_names: MapM<String, NetworkId>,
     addresses: MapM<(NetworkId, IpAddr), Owner>,
     ports: MapM<(Protocol, Port), Claims>,
     ingress: Option<NetworkId>,
@@ -61,14 +59,6 @@ impl Index {
 
     pub(super) fn tasks_by_node<'a>(&'a self, id: &NodeId) -> impl Iterator<Item = &'a TaskId> + use<'a> {
         self.node_tasks.get(id).into_iter().flatten()
-    }
-
-    pub(super) fn service_named(&self, name: &str) -> Option<&ServiceId> {
-        self.service_names.get(name)
-    }
-
-    pub(super) fn network_named(&self, name: &str) -> Option<&NetworkId> {
-        self.network_names.get(name)
     }
 
     pub(super) fn ingress(&self) -> Option<&NetworkId> {
@@ -100,17 +90,11 @@ impl Index {
     }
 
     pub(super) fn network(&mut self, edit: &Edit<Network>) {
-        if let Some(old) = &edit.old {
-            self.network_names.remove_cow(&old.spec.name);
-            if old.spec.ingress {
-                self.ingress = None;
-            }
+        if edit.old.as_ref().is_some_and(|old| old.spec.ingress) {
+            self.ingress = None;
         }
-        if let Some(new) = &edit.new {
-            self.network_names.insert_cow(new.spec.name.clone(), new.id.clone());
-            if new.spec.ingress {
-                self.ingress = Some(new.id.clone());
-            }
+        if let Some(new) = edit.new.as_ref().filter(|new| new.spec.ingress) {
+            self.ingress = Some(new.id.clone());
         }
         self.hold(edit, |network| {
             // Auxiliary addresses are kept only once there is a subnet that they can lie in.
@@ -124,7 +108,6 @@ impl Index {
 
     pub(super) fn service(&mut self, edit: &Edit<Service>) {
         if let Some(old) = &edit.old {
-            self.service_names.remove_cow(&old.spec.name);
             for (protocol, port, _) in published(old) {
                 let key = (protocol, port);
                 let left: Claims = self
@@ -143,7 +126,6 @@ impl Index {
             }
         }
         if let Some(new) = &edit.new {
-            self.service_names.insert_cow(new.spec.name.clone(), new.id.clone());
             for (protocol, port, mode) in published(new) {
                 let claims = self.ports.get_or_default_cow((protocol, port));
                 if !claims.contains(&(mode, new.id.clone())) {

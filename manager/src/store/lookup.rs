@@ -1,31 +1,42 @@
 //! Finding objects by what a user types: a whole id, then a name, then the beginning of an id that only one object has.
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use proto::{
     error::ApiError,
     model::{Network, Node, Service, Task},
 };
 
-use super::state::State;
+use super::{
+    kind::Kind,
+    state::{State, Table},
+};
 
 impl State {
-    /// The service that a user means by `key`.
+    /// The object that a user means by `key`, of a kind whose names are unique.
     ///
     /// # Errors
     /// Not found, or several ids begin so.
+    pub fn find<K: Kind<Id: Borrow<str>, Rows = Table<K>>>(&self, key: &str) -> Result<Arc<K>, ApiError> {
+        let table = K::rows(self);
+        let exact = table.get(key).or_else(|| table.named(key));
+        pick(K::NAME, key, exact, || table.values().filter(|o| begins(o.id_str(), key)))
+    }
+
+    /// The service that a user means by `key`.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
     pub fn find_service(&self, key: &str) -> Result<Arc<Service>, ApiError> {
-        let exact = self.services.get(key).or_else(|| self.service_by_name(key));
-        pick("service", key, exact, || self.services.values().filter(|s| begins(s.id.as_str(), key)))
+        self.find(key)
     }
 
     /// The network that a user means by `key`.
     ///
     /// # Errors
-    /// Not found, or several ids begin so.
+    /// As [`Self::find`].
     pub fn find_network(&self, key: &str) -> Result<Arc<Network>, ApiError> {
-        let exact = self.networks.get(key).or_else(|| self.network_by_name(key));
-        pick("network", key, exact, || self.networks.values().filter(|n| begins(n.id.as_str(), key)))
+        self.find(key)
     }
 
     /// The node that a user means by `key`: its id, then its name or host name (neither is unique), then a beginning.

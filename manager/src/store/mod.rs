@@ -5,6 +5,7 @@
 //! ```
 //!
 //! * [`command`]: every way in which the state changes. [`apply`](mod@apply): what each does. [`state`]: what there is.
+//! * [`kind`]: the kinds of objects, which all of this is written over.
 //! * [`Store`]: the handle. Reads are a pointer load; a write returns once it is on the disks of a majority and applied.
 
 mod alone;
@@ -18,6 +19,7 @@ pub mod error;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod index;
+pub mod kind;
 mod leadership;
 mod lookup;
 mod open;

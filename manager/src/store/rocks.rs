@@ -135,7 +135,7 @@ fn open_db(path: &Path) -> Result<DB, OpenError> {
     options.set_keep_log_file_num(2);
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
-        let families = Family::ALL.map(|f| {
+        let families = Family::all().map(|f| {
             let mut options = Options::default();
             options.set_write_buffer_size(4 << 20);
             ColumnFamilyDescriptor::new(f.name(), options)

@@ -5,63 +5,80 @@ use std::{borrow::Borrow, net::IpAddr, sync::Arc};
 use immutable_chunkmap::map::MapM;
 use proto::model::{
     Cluster, Network, NetworkId, Node, NodeId, Port, Protocol, PublishMode, Revision, Service, ServiceId,
-    Task, TaskId,
+    Task,
 };
 
 use super::{
     change::{Change, Edit},
     index::{Index, Owner},
+    kind::{KINDS, Kind, Rows},
     snapshot,
 };
 
-/// A table of one kind of object.
-pub struct Table<K: Ord + Clone, V>(MapM<K, Arc<V>>);
+/// A table of one kind of object, with the names that only one of them has.
+pub struct Table<K: Kind> {
+    objects: MapM<K::Id, Arc<K>>,
+    names: MapM<String, K::Id>,
+}
 
-impl<K: Ord + Clone, V> Clone for Table<K, V> {
+impl<K: Kind> Clone for Table<K> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { objects: self.objects.clone(), names: self.names.clone() }
     }
 }
 
-impl<K: Ord + Clone, V> Default for Table<K, V> {
+impl<K: Kind> Default for Table<K> {
     fn default() -> Self {
-        Self(MapM::new())
+        Self { objects: MapM::new(), names: MapM::new() }
     }
 }
 
-impl<K: Ord + Clone, V> Table<K, V> {
-    /// The object with this key.
-    pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&Arc<V>>
+impl<K: Kind> Table<K> {
+    /// The object with this id.
+    pub fn get<Q: Ord + ?Sized>(&self, id: &Q) -> Option<&Arc<K>>
     where
-        K: Borrow<Q>,
+        K::Id: Borrow<Q>,
     {
-        self.0.get(key)
+        self.objects.get(id)
     }
 
-    /// All objects in key order.
-    pub fn iter(&self) -> impl Iterator<Item = (&K, &Arc<V>)> {
-        self.0.into_iter()
+    /// The object with exactly this name, of a kind whose names are unique.
+    pub fn named(&self, name: &str) -> Option<&Arc<K>> {
+        self.objects.get(self.names.get(name)?)
     }
 
-    /// All objects in key order.
-    pub fn values(&self) -> impl Iterator<Item = &Arc<V>> {
-        self.0.into_iter().map(|(_, v)| v)
+    /// All objects in id order.
+    pub fn iter(&self) -> impl Iterator<Item = (&K::Id, &Arc<K>)> {
+        self.objects.into_iter()
+    }
+
+    /// All objects in id order.
+    pub fn values(&self) -> impl Iterator<Item = &Arc<K>> {
+        self.objects.into_iter().map(|(_, object)| object)
     }
 
     /// Number of objects.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.objects.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.len() == 0
+        self.objects.len() == 0
     }
 
-    fn set(&mut self, key: &K, value: Option<Arc<V>>) -> Option<Arc<V>> {
-        match value {
-            Some(value) => self.0.insert_cow(key.clone(), value),
-            None => self.0.remove_cow(key),
+    /// For [`State::set`] alone.
+    pub(super) fn set(&mut self, edit: &Edit<K>) {
+        if let Some(name) = edit.old.as_deref().and_then(K::unique_name) {
+            self.names.remove_cow(&name.to_owned());
+        }
+        if let Some(new) = &edit.new {
+            if let Some(name) = new.unique_name() {
+                self.names.insert_cow(name.to_owned(), new.id().clone());
+            }
+            self.objects.insert_cow(new.id().clone(), new.clone());
+        } else if let Some(old) = &edit.old {
+            self.objects.remove_cow(old.id());
         }
     }
 }
@@ -74,13 +91,13 @@ pub struct State {
     /// The cluster; none before `swarm init`.
     pub cluster: Option<Arc<Cluster>>,
     /// Nodes.
-    pub nodes: Table<NodeId, Node>,
+    pub nodes: Table<Node>,
     /// Networks.
-    pub networks: Table<NetworkId, Network>,
+    pub networks: Table<Network>,
     /// Services.
-    pub services: Table<ServiceId, Service>,
+    pub services: Table<Service>,
     /// Tasks.
-    pub tasks: Table<TaskId, Task>,
+    pub tasks: Table<Task>,
     /// What can be derived from the tables, kept so that `apply` and the loops need not scan.
     index: Index,
 }
@@ -98,12 +115,12 @@ impl State {
 
     /// The service with exactly this name.
     pub fn service_by_name(&self, name: &str) -> Option<&Arc<Service>> {
-        self.services.get(self.index.service_named(name)?)
+        self.services.named(name)
     }
 
     /// The network with exactly this name.
     pub fn network_by_name(&self, name: &str) -> Option<&Arc<Network>> {
-        self.networks.get(self.index.network_named(name)?)
+        self.networks.named(name)
     }
 
     /// The routing mesh's network.
@@ -135,102 +152,27 @@ impl State {
 
     /// Puts one edit in place: table and index together. The only way in which a table changes.
     pub(crate) fn set(&mut self, change: &Change) {
-        match change {
-            Change::Cluster(Edit { new, .. }) => self.cluster.clone_from(new),
-            Change::Node(edit) => {
-                self.index.node(edit);
-                if let Some(id) = edit.either().map(|n| &n.id) {
-                    self.nodes.set(id, edit.new.clone());
-                }
-            }
-            Change::Network(edit) => {
-                self.index.network(edit);
-                if let Some(id) = edit.either().map(|n| &n.id) {
-                    self.networks.set(id, edit.new.clone());
-                }
-            }
-            Change::Service(edit) => {
-                self.index.service(edit);
-                if let Some(id) = edit.either().map(|s| &s.id) {
-                    self.services.set(id, edit.new.clone());
-                }
-            }
-            Change::Task(edit) => {
-                self.index.task(edit);
-                if let Some(id) = edit.either().map(|t| &t.id) {
-                    self.tasks.set(id, edit.new.clone());
-                }
-            }
-        }
+        change.put_into(self);
+    }
+
+    /// [`Self::set`] for one kind.
+    pub(super) fn set_edit<K: Kind>(&mut self, edit: &Edit<K>) {
+        K::index(&mut self.index, edit);
+        K::rows_mut(self).edit(edit);
     }
 
     /// Puts a whole object in place, unchecked: for loading from disk, and for tests that need a state to start from.
-    pub(crate) fn put(&mut self, object: impl Into<Object>) {
-        let change = match object.into() {
-            Object::Cluster(new) => Change::Cluster(Edit { old: self.cluster.clone(), new: Some(new) }),
-            Object::Node(new) => Change::Node(Edit { old: self.nodes.get(&new.id).cloned(), new: Some(new) }),
-            Object::Network(new) => {
-                Change::Network(Edit { old: self.networks.get(&new.id).cloned(), new: Some(new) })
-            }
-            Object::Service(new) => {
-                Change::Service(Edit { old: self.services.get(&new.id).cloned(), new: Some(new) })
-            }
-            Object::Task(new) => Change::Task(Edit { old: self.tasks.get(&new.id).cloned(), new: Some(new) }),
-        };
-        self.set(&change);
+    pub(crate) fn put<K: Kind>(&mut self, object: K) {
+        let old = K::rows(self).in_place_of(&object).cloned();
+        self.set_edit(&Edit { old, new: Some(Arc::new(object)) });
     }
 
-    /// What leads from `self` to `to`. Tables are compared by pointer first, so the cost is a walk, not a comparison.
+    /// What leads from `self` to `to`.
     pub(crate) fn diff(&self, to: &Self) -> Vec<Change> {
-        fn table<K: Ord + Clone, V: PartialEq>(
-            old: &Table<K, V>,
-            new: &Table<K, V>,
-            wrap: fn(Edit<V>) -> Change,
-            out: &mut Vec<Change>,
-        ) {
-            let gone = old.iter().filter(|(key, _)| new.get(*key).is_none());
-            out.extend(gone.map(|(_, v)| wrap(Edit { old: Some(v.clone()), new: None })));
-            for (key, value) in new.iter() {
-                let before = old.get(key);
-                if before.is_none_or(|b| !Arc::ptr_eq(b, value) && b != value) {
-                    out.push(wrap(Edit { old: before.cloned(), new: Some(value.clone()) }));
-                }
-            }
+        let mut changes = Vec::new();
+        for kind in KINDS {
+            (kind.diff)(self, to, &mut changes);
         }
-        let mut out = Vec::new();
-        if self.cluster != to.cluster {
-            out.push(Change::Cluster(Edit { old: self.cluster.clone(), new: to.cluster.clone() }));
-        }
-        table(&self.networks, &to.networks, Change::Network, &mut out);
-        table(&self.nodes, &to.nodes, Change::Node, &mut out);
-        table(&self.services, &to.services, Change::Service, &mut out);
-        table(&self.tasks, &to.tasks, Change::Task, &mut out);
-        out
+        changes
     }
 }
-
-/// An object of any kind.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Object {
-    /// The cluster.
-    Cluster(Arc<Cluster>),
-    /// A node.
-    Node(Arc<Node>),
-    /// A network.
-    Network(Arc<Network>),
-    /// A service.
-    Service(Arc<Service>),
-    /// A task.
-    Task(Arc<Task>),
-}
-
-macro_rules! object_from {
-    ($($kind:ident),*) => {$(
-        impl From<$kind> for Object {
-            fn from(value: $kind) -> Self {
-                Object::$kind(Arc::new(value))
-            }
-        }
-    )*};
-}
-object_from!(Cluster, Node, Network, Service, Task);

@@ -81,7 +81,8 @@ pub async fn follow(mut changes: manager::store::Changes, events: Arc<Events>) {
     loop {
         match changes.recv().await {
             Ok(batch) => {
-                for Happened { kind, action, id, attributes } in batch.iter().filter_map(manager::events::of)
+                for Happened { kind, action, id, attributes } in
+                    batch.iter().filter_map(manager::store::Change::event)
                 {
                     let event = Event::swarm(kind, action, &id);
                     events.publish(Event { attributes, ..event });

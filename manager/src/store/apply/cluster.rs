@@ -1,7 +1,9 @@
 //! The cluster object.
 
 use certs::RootDigest;
-use proto::model::{Cluster, ClusterSpec, NetworkKey, NodeId, Revision, RootCa, RootRotation, UnlockKey};
+use proto::model::{
+    Cluster, ClusterSpec, NetworkKey, Node, NodeId, Revision, RootCa, RootRotation, UnlockKey,
+};
 
 use super::{Applying, in_sequence, refuse};
 use crate::store::command::{Outcome, Rejected};
@@ -48,7 +50,7 @@ impl Applying<'_> {
     }
 
     pub(super) fn move_to_root(&mut self, id: &NodeId, root: &str) -> Outcome {
-        self.node(id)?;
+        self.found::<Node>(id)?;
         let cluster = self.cluster()?;
         self.rotating_to(&cluster, root)?;
         self.update(cluster, |c| {

@@ -1,6 +1,6 @@
 //! Why an object is not what its user asked for.
 
-use proto::model::Condition;
+use proto::model::{Condition, Network, Node, Service, Task};
 
 use super::Applying;
 use crate::store::command::{ObjectId, Outcome};
@@ -9,19 +9,19 @@ impl Applying<'_> {
     pub(super) fn set_condition(&mut self, object: &ObjectId, condition: &Condition) -> Outcome {
         match object {
             ObjectId::Node(id) => {
-                let node = self.node(id)?;
+                let node = self.found::<Node>(id)?;
                 self.update(node, |n| replace(&mut n.conditions, condition));
             }
             ObjectId::Network(id) => {
-                let network = self.network(id)?;
+                let network = self.found::<Network>(id)?;
                 self.update(network, |n| replace(&mut n.conditions, condition));
             }
             ObjectId::Service(id) => {
-                let service = self.service(id)?;
+                let service = self.found::<Service>(id)?;
                 self.update(service, |s| replace(&mut s.conditions, condition));
             }
             ObjectId::Task(id) => {
-                let task = self.task(id)?;
+                let task = self.found::<Task>(id)?;
                 self.update(task, |t| replace(&mut t.conditions, condition));
             }
         }

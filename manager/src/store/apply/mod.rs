@@ -15,15 +15,14 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Borrow, fmt::Display, sync::Arc};
+use std::sync::Arc;
 
-use proto::model::{
-    Cluster, Meta, Network, NetworkId, Node, NodeId, Revision, Service, ServiceId, Task, TaskId, Timestamp,
-};
+use proto::model::{Cluster, Meta, Revision, Timestamp};
 
 use super::{
     change::{Change, Edit},
     command::{Command, Outcome, Proposal, Rejected},
+    kind::Kind,
     state::{State, Table},
 };
 
@@ -114,31 +113,20 @@ impl Applying<'_> {
         self.state.cluster.clone().ok_or_else(|| Rejected::NotFound("the cluster".into()))
     }
 
-    fn node(&self, id: &NodeId) -> Result<Arc<Node>, Rejected> {
-        found(&self.state.nodes, "node", id)
-    }
-
-    fn network(&self, id: &NetworkId) -> Result<Arc<Network>, Rejected> {
-        found(&self.state.networks, "network", id)
-    }
-
-    fn service(&self, id: &ServiceId) -> Result<Arc<Service>, Rejected> {
-        found(&self.state.services, "service", id)
-    }
-
-    fn task(&self, id: &TaskId) -> Result<Arc<Task>, Rejected> {
-        found(&self.state.tasks, "task", id)
+    /// The object with this id.
+    fn found<K: Kind<Rows = Table<K>>>(&self, id: &K::Id) -> Result<Arc<K>, Rejected> {
+        K::rows(self.state).get(id).cloned().ok_or_else(|| Rejected::NotFound(format!("{} {id}", K::NAME)))
     }
 
     /// Stores a new object.
-    fn create<T: Stored>(&mut self, mut new: T) {
+    fn create<T: Kind>(&mut self, mut new: T) {
         let (at, revision) = (self.at, self.revision);
         *new.meta_mut() = Meta { created_at: at, created_in: revision, updated_at: at, version: revision };
         self.record(T::change(Edit { old: None, new: Some(Arc::new(new)) }));
     }
 
     /// Stores `old` as `edit` leaves it, under a new version if that is different.
-    fn update<T: Stored>(&mut self, old: Arc<T>, edit: impl FnOnce(&mut T)) {
+    fn update<T: Kind>(&mut self, old: Arc<T>, edit: impl FnOnce(&mut T)) {
         let mut new = T::clone(&old);
         edit(&mut new);
         if new == *old {
@@ -151,7 +139,7 @@ impl Applying<'_> {
     }
 
     /// Forgets an object.
-    fn forget<T: Stored>(&mut self, old: Arc<T>) {
+    fn forget<T: Kind>(&mut self, old: Arc<T>) {
         self.record(T::change(Edit { old: Some(old), new: None }));
     }
 
@@ -159,35 +147,6 @@ impl Applying<'_> {
         self.state.set(&change);
         self.changes.push(change);
     }
-}
-
-/// An object with a row.
-trait Stored: Clone + PartialEq {
-    fn meta_mut(&mut self) -> &mut Meta;
-    fn change(edit: Edit<Self>) -> Change;
-}
-
-macro_rules! stored {
-    ($($kind:ident),*) => {$(
-        impl Stored for $kind {
-            fn meta_mut(&mut self) -> &mut Meta {
-                &mut self.meta
-            }
-
-            fn change(edit: Edit<Self>) -> Change {
-                Change::$kind(edit)
-            }
-        }
-    )*};
-}
-stored!(Cluster, Node, Network, Service, Task);
-
-fn found<K: Ord + Clone + Display + Borrow<K>, V>(
-    table: &Table<K, V>,
-    kind: &str,
-    id: &K,
-) -> Result<Arc<V>, Rejected> {
-    table.get(id).cloned().ok_or_else(|| Rejected::NotFound(format!("{kind} {id}")))
 }
 
 /// Refuses a change made from an older version of the object.

@@ -32,7 +32,7 @@ impl Applying<'_> {
     }
 
     pub(super) fn remove_network(&mut self, id: &NetworkId) -> Outcome {
-        let network = self.network(id)?;
+        let network = self.found::<Network>(id)?;
         if let Some(holder) = self.network_holder(&network) {
             return Err(Rejected::InUse { object: format!("network {}", network.spec.name), holder });
         }
@@ -71,7 +71,7 @@ impl Applying<'_> {
     }
 
     pub(super) fn allocate_network(&mut self, id: &NetworkId, allocation: &NetworkAllocation) -> Outcome {
-        let network = self.network(id)?;
+        let network = self.found::<Network>(id)?;
         let name = &network.spec.name;
         if let Some(current) = &network.allocation {
             // Everything in use hangs on these; only the MTU may follow the underlay.

@@ -29,7 +29,7 @@ impl Applying<'_> {
     }
 
     pub(super) fn set_node_spec(&mut self, id: &NodeId, expect: Revision, spec: &NodeSpec) -> Outcome {
-        let node = self.node(id)?;
+        let node = self.found::<Node>(id)?;
         in_sequence(|| format!("node {id}"), expect, node.meta.version)?;
         let demoted = node.spec.role == Role::Manager && spec.role == Role::Worker;
         if demoted && !self.state.nodes.values().any(|n| n.id != *id && n.spec.role == Role::Manager) {
@@ -40,7 +40,7 @@ impl Applying<'_> {
     }
 
     pub(super) fn remove_node(&mut self, id: &NodeId) -> Outcome {
-        let node = self.node(id)?;
+        let node = self.found::<Node>(id)?;
         if node.raft_id != 0 {
             return refuse(format!(
                 "node {id} is a manager and a member of the raft cluster; demote it first"
@@ -69,7 +69,7 @@ impl Applying<'_> {
         raft_id: u64,
         raft_addr: Option<SocketAddr>,
     ) -> Outcome {
-        let node = self.node(id)?;
+        let node = self.found::<Node>(id)?;
         self.raft_id_free(id, raft_id)?;
         self.update(node, |n| {
             n.raft_id = raft_id;
@@ -79,7 +79,7 @@ impl Applying<'_> {
     }
 
     pub(super) fn set_node_role(&mut self, id: &NodeId, role: Role) -> Outcome {
-        let node = self.node(id)?;
+        let node = self.found::<Node>(id)?;
         self.update(node, |n| n.role = role);
         Ok(())
     }
@@ -98,7 +98,7 @@ impl Applying<'_> {
         status: Option<&NodeStatus>,
         description: Option<&NodeDescription>,
     ) -> Outcome {
-        let node = self.node(id)?;
+        let node = self.found::<Node>(id)?;
         self.update(node, |n| {
             if let Some(status) = status {
                 // Who only knows whether the node lives says nothing of its address.
@@ -112,7 +112,7 @@ impl Applying<'_> {
     }
 
     pub(super) fn allocate_node(&mut self, id: &NodeId, ingress_addrs: &[IpAddr]) -> Outcome {
-        let node = self.node(id)?;
+        let node = self.found::<Node>(id)?;
         if !ingress_addrs.is_empty() {
             let Some(ingress) = self.state.ingress_network().cloned() else {
                 return refuse("there is no ingress network");

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::BTreeSet, mem::discriminant};
 
 use proto::model::{
-    EndpointMode, HOST_NETWORK, PortConfig, PublishMode, Revision, Service, ServiceAllocation, ServiceId,
-    ServiceSpec, TaskState, UpdateState, UpdateStatus,
+    EndpointMode, HOST_NETWORK, Network, PortConfig, PublishMode, Revision, Service, ServiceAllocation,
+    ServiceId, ServiceSpec, TaskState, UpdateState, UpdateStatus,
 };
 
 use super::{Applying, refuse};
@@ -41,7 +41,7 @@ impl Applying<'_> {
         expect: Revision,
         spec: &ServiceSpec,
     ) -> Outcome {
-        let service = self.service(id)?;
+        let service = self.found::<Service>(id)?;
         not_outdated(&service, expect)?;
         if spec.name != service.spec.name {
             return refuse("a service cannot be renamed");
@@ -77,7 +77,7 @@ impl Applying<'_> {
         automatic: bool,
         message: &str,
     ) -> Outcome {
-        let service = self.service(id)?;
+        let service = self.found::<Service>(id)?;
         not_outdated(&service, expect)?;
         let Some(previous) = service.previous_spec.clone() else {
             return refuse(format!("service {} does not have a previous spec", service.spec.name));
@@ -115,7 +115,7 @@ impl Applying<'_> {
         of_version: Revision,
         status: &UpdateStatus,
     ) -> Outcome {
-        let service = self.service(id)?;
+        let service = self.found::<Service>(id)?;
         if of_version != service.spec_version {
             return Err(Rejected::OutOfSequence {
                 object: format!("the spec of service {}", service.spec.name),
@@ -144,7 +144,7 @@ impl Applying<'_> {
     }
 
     pub(super) fn remove_service(&mut self, id: &ServiceId) -> Outcome {
-        let service = self.service(id)?;
+        let service = self.found::<Service>(id)?;
         let tasks: Vec<_> = self.state.tasks_by_service(id).cloned().collect();
         for task in tasks {
             self.update(task, |t| t.desired = TaskState::Remove);
@@ -154,7 +154,7 @@ impl Applying<'_> {
     }
 
     pub(super) fn allocate_service(&mut self, id: &ServiceId, allocation: &ServiceAllocation) -> Outcome {
-        let service = self.service(id)?;
+        let service = self.found::<Service>(id)?;
         let name = &service.spec.name;
         if allocation.of_version != service.spec_version {
             return Err(Rejected::OutOfSequence {
@@ -172,7 +172,7 @@ impl Applying<'_> {
         }
         let mut seen = BTreeSet::new();
         for vip in &allocation.vips {
-            let network = self.network(&vip.network)?;
+            let network = self.found::<Network>(&vip.network)?;
             let asked = service.spec.task.networks.iter().any(|a| a.target == vip.network.as_str());
             if !asked || !seen.insert(&vip.network) {
                 return refuse(format!(

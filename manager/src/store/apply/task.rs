@@ -1,8 +1,8 @@
 //! Tasks. Each part has one writer, and observed state only rises.
 
 use proto::model::{
-    NodeId, NodeState, PortConfig, PublishMode, Task, TaskAllocation, TaskId, TaskState, TaskStatus,
-    Timestamp,
+    Network, Node, NodeId, NodeState, PortConfig, PublishMode, Service, Task, TaskAllocation, TaskId,
+    TaskState, TaskStatus, Timestamp,
 };
 
 use super::{Applying, refuse};
@@ -16,9 +16,9 @@ impl Applying<'_> {
         if self.state.tasks.get(&task.id).is_some() {
             return refuse(format!("task {} exists already", task.id));
         }
-        self.service(&task.service_id)?;
+        self.found::<Service>(&task.service_id)?;
         if let Some(node) = &task.node_id {
-            self.node(node)?;
+            self.found::<Node>(node)?;
         }
         if task.status.state != TaskState::New || task.allocation.is_some() {
             return refuse("a new task has neither state nor addresses: those are for others to write");
@@ -46,9 +46,9 @@ impl Applying<'_> {
         if (task.status.state, task.desired) != (TaskState::Assigned, TaskState::Running) {
             return refuse("a container's place on its networks begins assigned, and wanted running");
         }
-        self.node(node)?;
+        self.found::<Node>(node)?;
         for attachment in &allocation.attachments {
-            let network = self.network(&attachment.network)?;
+            let network = self.found::<Network>(&attachment.network)?;
             if !network.spec.attachable {
                 return refuse(format!("network {} is not attachable", network.spec.name));
             }
@@ -67,7 +67,7 @@ impl Applying<'_> {
         desired: TaskState,
         start_after: Timestamp,
     ) -> Outcome {
-        let task = self.task(id)?;
+        let task = self.found::<Task>(id)?;
         if !is_wish(desired) {
             return refuse(format!("a task cannot be wanted {desired}"));
         }
@@ -82,7 +82,7 @@ impl Applying<'_> {
     }
 
     pub(super) fn remove_task(&mut self, id: &TaskId) -> Outcome {
-        let task = self.task(id)?;
+        let task = self.found::<Task>(id)?;
         let over = task.status.state.is_terminal();
         let nowhere = task.node_id.is_none() || task.status.state < TaskState::Assigned;
         let node = task.node_id.as_ref().and_then(|id| self.state.nodes.get(id));
@@ -95,7 +95,7 @@ impl Applying<'_> {
     }
 
     pub(super) fn allocate_task(&mut self, id: &TaskId, allocation: &TaskAllocation) -> Outcome {
-        let task = self.task(id)?;
+        let task = self.found::<Task>(id)?;
         expect_state(&task, TaskState::New)?;
         let owner = Owner::Task(id.clone());
         self.attachments_free(&task, allocation)?;
@@ -115,7 +115,7 @@ impl Applying<'_> {
     fn attachments_free(&self, task: &Task, allocation: &TaskAllocation) -> Outcome {
         let owner = Owner::Task(task.id.clone());
         for (i, attachment) in allocation.attachments.iter().enumerate() {
-            let network = self.network(&attachment.network)?;
+            let network = self.found::<Network>(&attachment.network)?;
             if allocation.attachments[..i].iter().any(|a| a.network == attachment.network) {
                 return refuse(format!("task {} is on network {} twice", task.id, network.spec.name));
             }
@@ -128,9 +128,9 @@ impl Applying<'_> {
     }
 
     pub(super) fn place_task(&mut self, id: &TaskId, node: &NodeId) -> Outcome {
-        let task = self.task(id)?;
+        let task = self.found::<Task>(id)?;
         expect_state(&task, TaskState::Pending)?;
-        self.node(node)?;
+        self.found::<Node>(node)?;
         if task.node_id.as_ref().is_some_and(|bound| bound != node) {
             return refuse(format!("task {id} is bound to another node"));
         }
@@ -166,7 +166,7 @@ impl Applying<'_> {
     }
 
     pub(super) fn report_task(&mut self, id: &TaskId, status: &TaskStatus) -> Outcome {
-        let task = self.task(id)?;
+        let task = self.found::<Task>(id)?;
         if status.state == TaskState::Remove {
             return refuse("a task can be wanted removed, not be seen so");
         }
