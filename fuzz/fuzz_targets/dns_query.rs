@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| worker::dns::fuzzing::query(bytes));
+fuzz_target!(|bytes: &[u8]| dns::fuzzing::query(bytes));

@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| worker::gossip::fuzzing::message(bytes));
+fuzz_target!(|bytes: &[u8]| gossip::fuzzing::message(bytes));

@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|text: &str| worker::runtime::fuzzing::image_config(text));
+fuzz_target!(|text: &str| runtime::fuzzing::image_config(text));

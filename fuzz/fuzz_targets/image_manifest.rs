@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| worker::runtime::fuzzing::image_manifest(bytes));
+fuzz_target!(|bytes: &[u8]| runtime::fuzzing::image_manifest(bytes));

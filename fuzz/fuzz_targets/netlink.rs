@@ -3,4 +3,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| worker::kernel::fuzzing::netlink(bytes));
+fuzz_target!(|bytes: &[u8]| kernel::fuzzing::netlink(bytes));

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use manager::{api::validate::cluster::Limits, keys::ROTATION};
+use node::tasks::LISTEN_TIMEOUT;
 use proto::model::Millis;
+use runtime::UnpackLimit;
 use serde::Deserialize;
-use worker::{runtime::UnpackLimit, tasks::LISTEN_TIMEOUT};
 
 /// Where settings are looked for without `--config-file`; may be missing.
 const CONFIG_FILE: &str = "/etc/rn/daemon.json";

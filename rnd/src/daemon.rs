@@ -4,11 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use certs::UnlockKey;
+use node::containers::Containers;
+use runtime::{LogLimits, RegistryConfig, ShimConfig, ShimRuntime};
 use tokio::signal::unix::{SignalKind, signal};
-use worker::{
-    containers::Containers,
-    runtime::{LogLimits, RegistryConfig, ShimConfig, ShimRuntime},
-};
 
 use crate::{
     config::Config,

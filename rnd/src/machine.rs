@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
 
+use kernel::{facts::HostFacts, features};
 use proto::model::NodeDescription;
-use worker::kernel::{facts::HostFacts, features};
 
 /// Facts that do not change while the daemon runs.
 #[derive(Debug, Clone)]

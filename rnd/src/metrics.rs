@@ -23,11 +23,9 @@ use prometheus_client::{
     registry::Registry,
 };
 use proto::model::{NodeState, TaskState};
+use runtime::{ContainerState, Runtime};
 use tokio::net::TcpListener;
-use worker::{
-    runtime::{ContainerState, Runtime},
-    worker::Worker,
-};
+use worker::worker::Worker;
 
 use crate::{daemon::Daemon, standing::Standing};
 
@@ -199,9 +197,9 @@ fn worker_part(numbers: &mut Numbers, worker: &Worker) {
     let alive = view.nodes.values().map(|fact| if fact.alive { "alive" } else { "dead" });
     numbers.many("gossip_nodes", "Nodes that gossip knows, this one too", by("state", count(alive)));
     let states = view.endpoints.values().map(|record| match record.state {
-        worker::gossip::EndpointState::Starting => "starting",
-        worker::gossip::EndpointState::Ready => "ready",
-        worker::gossip::EndpointState::Draining => "draining",
+        gossip::EndpointState::Starting => "starting",
+        gossip::EndpointState::Ready => "ready",
+        gossip::EndpointState::Draining => "draining",
     });
     numbers.many("gossip_endpoints", "Endpoints that gossip knows", by("state", count(states)));
     numbers.one("gossip_revision", "Changes of what gossip knows", view.revision);

@@ -11,13 +11,15 @@ use std::{
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use network::assigned::Assigned;
+use node::managers::{Reports, TaskLogOptions, TaskLogs};
 use proto::{
     model::{Task, TaskId, TaskState, TaskStatus, Timestamp},
     pb,
 };
 use rand::Rng;
 use tokio::{sync::watch, time::timeout};
-use worker::agent::{Assigned, Progress, Reports, TaskLogOptions, TaskLogs};
+use worker::agent::Progress;
 
 /// How far each task of a host has come. It outlives the agent, as containers do.
 pub type Containers = Arc<Mutex<BTreeMap<TaskId, TaskState>>>;

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use certs::{CertificateDir, Identity, JoinToken, SharedIdentity, join::join, transport::DialOptions};
+use gossip::Gossip;
 use manager::{
     api::validate::cluster::Limits,
     bootstrap::Bootstrap,
@@ -19,10 +20,7 @@ use manager::{
 };
 use proto::{model::NodeDescription, pb};
 use tokio::sync::{mpsc, watch};
-use worker::{
-    agent::{Agent, AgentConfig, Progress, WorkerDir},
-    gossip::Gossip,
-};
+use worker::{agent::Agent, agent::AgentConfig, agent::Progress, agent::WorkerDir};
 
 use crate::{
     agent::{self, Containers, NoLogs},

@@ -9,30 +9,35 @@ use std::{
 };
 
 use certs::SharedIdentity;
+use dns::{DnsCounts, DnsServer, Forwarder, UpstreamConfig};
+use gossip::{Gossip, GossipConfig, Timing};
+use kernel::{LinuxKernel, facts::HostFacts};
+use network::{
+    assigned::Assigned,
+    desired::Underlay,
+    plan::names::{Marks, Names},
+    reconciler::{self, Reconciler},
+};
+use node::{
+    containers::{Containers, Fabric},
+    dataplane::DataPlane,
+    managers::AgentStatus,
+    managers::Reports,
+    tasks::{Network, NodeName, RuntimeLogs, Supervisor, SupervisorConfig, Turns},
+};
 use proto::{
     error::ApiError,
     model::{ClusterId, NodeDescription, Port},
     pb,
 };
+use runtime::Runtime;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    agent::{Agent, AgentConfig, AgentStatus, Assigned, Farewell, Progress, Reports, WorkerDir},
-    containers::{Containers, Fabric},
-    dataplane::DataPlane,
-    desired::Underlay,
-    dns::{DnsCounts, DnsServer, Forwarder, UpstreamConfig},
-    gossip::{Gossip, GossipConfig, Timing},
-    kernel::{LinuxKernel, facts::HostFacts},
-    plan::names::{Marks, Names},
-    reconciler::{self, Reconciler},
-    runtime::Runtime,
-    tasks::{Network, NodeName, RuntimeLogs, Supervisor, SupervisorConfig, Turns},
-};
+use crate::{agent::Agent, agent::AgentConfig, agent::Farewell, agent::Progress, agent::WorkerDir};
 
 /// How long `swarm leave` waits for tasks to end, beyond the longest grace period among them.
 const LEAVE: Duration = Duration::from_secs(20);

@@ -6,12 +6,12 @@ use proto::{
     model::ContainerId,
     pb::{self, attach_container_reply::Kind as Out, attach_container_request::Kind as In},
 };
+use runtime::{
+    AttachOptions, Attached, AttachedInput, ContainerState, Output, Runtime, RuntimeError, ShimRuntime,
+};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
-use worker::runtime::{
-    AttachOptions, Attached, AttachedInput, ContainerState, Output, Runtime, RuntimeError, ShimRuntime,
-};
 
 use super::{Local, Reply, detach::DetachKeys, exec::size, refused};
 

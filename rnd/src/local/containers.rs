@@ -3,17 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::StreamExt;
+use network::{assigned::Assigned, reconciler::Status};
+use node::containers::{Definition, Seen};
 use proto::{
     model::{ContainerId, EndpointSettings, HOST_NETWORK, Mac, SubnetAddr},
     pb,
 };
+use runtime::{Check, Container, ContainerState, HealthReport, LogOptions, Runtime, Stream};
 use tonic::Response;
-use worker::{
-    agent::Assigned,
-    containers::{Definition, Seen},
-    reconciler::Status,
-    runtime::{Check, Container, ContainerState, HealthReport, LogOptions, Runtime, Stream},
-};
 
 use super::{Local, Reply, refused};
 use crate::standing::Standing;
@@ -133,7 +130,7 @@ impl Local {
                 runtime.logs(&id, options).await.map_err(refused)?
             }
         };
-        let chunk = |lines: Vec<worker::runtime::Result<worker::runtime::LogLine>>| {
+        let chunk = |lines: Vec<runtime::Result<runtime::LogLine>>| {
             let mut chunk = pb::LogChunk::default();
             for line in lines {
                 let line = line.map_err(refused)?;

@@ -11,10 +11,10 @@ use futures::{
 };
 use manager::events::Happened;
 use proto::pb;
+use runtime::{Event, Events};
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
-use worker::runtime::{Event, Events};
 
 /// Events on their way to a client.
 const AHEAD: usize = 64;

@@ -11,13 +11,13 @@ use proto::{
         exec_request::{Kind as In, Start},
     },
 };
+use runtime::{ExecConfig, ExecIo, Runtime, ShimRuntime, Terminal};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::mpsc,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
-use worker::runtime::{ExecConfig, ExecIo, Runtime, ShimRuntime, Terminal};
 
 use super::{Local, Reply, refused};
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream::BoxStream};
 use proto::{error::ApiError, parse::InvalidReference, pb};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Response, Status, Streaming};
-use worker::runtime::{
+use runtime::{
     Chunks, Credentials, Event, Image, ImportOptions, LayerStep, Loaded, Platform, Progress, PruneFilter,
     Reference, Removed,
 };
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Status, Streaming};
 
 use super::{Local, Reply, refused};
 

@@ -1,7 +1,7 @@
 //! `version` and `info`.
 
 use proto::{model::Role, pb};
-use worker::runtime::{ContainerState, Runtime};
+use runtime::{ContainerState, Runtime};
 
 use super::Local;
 use crate::standing::Standing;

@@ -18,8 +18,8 @@ use proto::{
     error::ApiError,
     pb::{self, local_server},
 };
+use runtime::RuntimeError;
 use tonic::{Request, Response, Status, Streaming};
-use worker::runtime::RuntimeError;
 
 use crate::{
     daemon::Daemon,

@@ -6,8 +6,8 @@ use proto::{
     model::{Mac, Network, TaskId},
     pb,
 };
+use runtime::Runtime;
 use serde_json::{Value, json};
-use worker::runtime::Runtime;
 
 use super::Local;
 use crate::{standing::Standing, swarm::Member};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use node::containers::{Definition, signal};
 use proto::{error::ApiError, model::ContainerId, pb};
 use tonic::Response;
-use worker::containers::{Definition, signal};
 
 use super::{Local, Reply, refused};
 

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use kernel::facts::HostFacts;
 use proto::error::ApiError;
-use worker::kernel::facts::HostFacts;
 
 use super::{CONTROL_PORT, Grounds, Membership};
 

@@ -9,6 +9,7 @@ use std::{
 
 use certs::{CertificateDir, Connector, Identity, SharedIdentity, Target, UnlockKey, join, renewal};
 use manager::{ca, run::Start};
+use node::managers::AgentStatus;
 use proto::{
     error::ApiError,
     model::{Node, Role},
@@ -16,7 +17,6 @@ use proto::{
 };
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use worker::agent::AgentStatus;
 
 use super::{Places, seat::Seat};
 

@@ -31,19 +31,16 @@ use manager::{
     loops::LoopSettings,
     run::Start,
 };
+use node::{containers::Containers, tasks::Turns};
 use proto::{
     error::ApiError,
     model::{Availability, Role},
     pb::{self, control_client::ControlClient},
 };
+use runtime::{Events, Runtime};
 use serde::{Deserialize, Serialize};
-use worker::{
-    agent::WorkerDir,
-    containers::Containers,
-    runtime::{Events, Runtime},
-    tasks::Turns,
-    worker::{Worker, WorkerConfig},
-};
+use worker::agent::WorkerDir;
+use worker::worker::{Worker, WorkerConfig};
 
 use crate::{
     config::Config,

@@ -5,10 +5,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use gossip::PeerView;
 use manager::raft::Hints;
 use proto::{model::NodeId, pb};
 use tokio::sync::watch;
-use worker::gossip::PeerView;
 
 type Session = watch::Receiver<Option<Arc<pb::SessionMessage>>>;
 type View = watch::Receiver<Arc<PeerView>>;

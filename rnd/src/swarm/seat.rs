@@ -14,7 +14,7 @@ use manager::{
     store::{Store, rewrap},
 };
 use proto::error::ApiError;
-use worker::runtime::Events;
+use runtime::Events;
 
 use super::Membership;
 use crate::local;

@@ -1,56 +1,13 @@
 //! What the managers want of this node: pure. Messages are folded into [`Assigned`]; nothing is kept of how it came about.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
+use network::assigned::{Assigned, Fence};
 use proto::{
     convert::Malformed,
-    model::{EndpointDigest, InvalidId, Network, NetworkId, Node, Service, ServiceId, Task, TaskId},
+    model::{EndpointDigest, InvalidId, Network, NetworkId, Service, Task},
     pb::{self, assignments_message::Kind},
 };
-
-/// What tells older assignments from newer ones.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fence {
-    /// The cluster's epoch, 0 until one has been begun: raft's indices begin anew in each.
-    pub epoch: u64,
-    /// The raft index.
-    pub generation: u64,
-}
-
-impl std::fmt::Display for Fence {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.epoch {
-            0 => write!(f, "{}", self.generation),
-            epoch => write!(f, "{} of epoch {epoch}", self.generation),
-        }
-    }
-}
-
-/// This node's assignments: everything a worker needs to know of the cluster, whole.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Assigned {
-    /// The cluster's epoch, in which `generation` counts.
-    pub epoch: u64,
-    /// Raft index that this answers; 0 = nothing received yet.
-    pub generation: u64,
-    /// This node.
-    pub node: Option<Arc<Node>>,
-    /// Its tasks.
-    pub tasks: BTreeMap<TaskId, Arc<Task>>,
-    /// The networks of its tasks, and `ingress`.
-    pub networks: BTreeMap<NetworkId, Arc<Network>>,
-    /// The services on those networks, and all that publish through the mesh.
-    pub services: BTreeMap<ServiceId, Arc<Service>>,
-    /// Digests of the endpoints of those networks.
-    pub digests: BTreeMap<NetworkId, EndpointDigest>,
-}
-
-impl Assigned {
-    /// How new it is.
-    pub fn fence(&self) -> Fence {
-        Fence { epoch: self.epoch, generation: self.generation }
-    }
-}
 
 /// Why a message was not taken. The stream is reopened; it then starts with a complete set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -156,34 +113,29 @@ fn merged(mut base: Assigned, message: pb::AssignmentsMessage) -> Result<Assigne
     Ok(base)
 }
 
-impl From<&Assigned> for pb::AssignmentsMessage {
-    /// As a complete set.
-    fn from(assigned: &Assigned) -> Self {
-        let digest = |(id, d): (&NetworkId, &EndpointDigest)| pb::EndpointDigest {
-            network_id: id.to_string(),
-            count: d.count,
-            hash: d.hash,
-        };
-        Self {
-            kind: Kind::Complete.into(),
-            epoch: assigned.epoch,
-            generation: assigned.generation,
-            tasks: assigned.tasks.values().map(|t| pb::Task::from(&**t)).collect(),
-            networks: assigned.networks.values().map(|n| pb::Network::from(&**n)).collect(),
-            services: assigned.services.values().map(|s| pb::Service::from(&**s)).collect(),
-            node: assigned.node.as_ref().map(|n| pb::Node::from(&**n)),
-            digests: assigned.digests.iter().map(digest).collect(),
-            ..Self::default()
-        }
+/// A set as one complete message, as it is kept on disk.
+pub fn to_message(assigned: &Assigned) -> pb::AssignmentsMessage {
+    let digest = |(id, d): (&NetworkId, &EndpointDigest)| pb::EndpointDigest {
+        network_id: id.to_string(),
+        count: d.count,
+        hash: d.hash,
+    };
+    pb::AssignmentsMessage {
+        kind: Kind::Complete.into(),
+        epoch: assigned.epoch,
+        generation: assigned.generation,
+        tasks: assigned.tasks.values().map(|t| pb::Task::from(&**t)).collect(),
+        networks: assigned.networks.values().map(|n| pb::Network::from(&**n)).collect(),
+        services: assigned.services.values().map(|s| pb::Service::from(&**s)).collect(),
+        node: assigned.node.as_ref().map(|n| pb::Node::from(&**n)),
+        digests: assigned.digests.iter().map(digest).collect(),
+        ..pb::AssignmentsMessage::default()
     }
 }
 
-impl TryFrom<pb::AssignmentsMessage> for Assigned {
-    type Error = FoldError;
-
-    fn try_from(message: pb::AssignmentsMessage) -> Result<Self, FoldError> {
-        merged(Self::default(), message)
-    }
+/// The set that a complete message says.
+pub fn from_message(message: pb::AssignmentsMessage) -> Result<Assigned, FoldError> {
+    merged(Assigned::default(), message)
 }
 
 #[cfg(test)]
@@ -191,6 +143,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use proptest::prelude::*;
     use proto::model::{Meta, TaskSpec, TaskState, TaskStatus, Timestamp};
+
+    use std::collections::BTreeMap;
 
     use super::*;
 
@@ -244,12 +198,12 @@ mod tests {
                 .filter(|id| !after.tasks.contains_key(*id))
                 .map(ToString::to_string)
                 .collect(),
-            ..pb::AssignmentsMessage::from(after)
+            ..to_message(after)
         }
     }
 
     fn complete(set: &Assigned, results_in: u64) -> pb::AssignmentsMessage {
-        pb::AssignmentsMessage { results_in: results_in.to_string(), ..set.into() }
+        pb::AssignmentsMessage { results_in: results_in.to_string(), ..to_message(set) }
     }
 
     #[test]
@@ -276,11 +230,7 @@ mod tests {
         let mut fold = Fold::new(before.clone());
         fold.apply(complete(&lagging, 1)).unwrap();
         assert_eq!(*fold.assigned(), lagging);
-        assert_eq!(
-            Assigned::try_from(pb::AssignmentsMessage::from(&lagging)).unwrap(),
-            lagging,
-            "as on disk"
-        );
+        assert_eq!(from_message(to_message(&lagging)).unwrap(), lagging, "as on disk");
         let stale = FoldError::Stale { offered: before.fence(), known: lagging.fence() };
         assert_eq!(fold.apply(complete(&before, 1)), Err(stale.clone()), "a manager that was left behind");
         assert_eq!(stale.to_string(), "assignments of entry 150 refused: 101 of epoch 7 is known already");
@@ -307,7 +257,7 @@ mod tests {
             let last = sets.last().unwrap();
             prop_assert_eq!(fold.assigned(), last);
             // And the set survives its own wire form.
-            let again = Assigned::try_from(pb::AssignmentsMessage::from(last)).unwrap();
+            let again = from_message(to_message(last)).unwrap();
             prop_assert_eq!(&again, last);
         }
     }

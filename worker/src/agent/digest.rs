@@ -7,13 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gossip::{EndpointRecord, EndpointState, ListedEndpoint, PeerView};
+use network::assigned::Assigned;
 use proto::{
     model::{EndpointDigest, NetworkId, endpoint_digest},
     pb,
 };
-
-use super::assignments::Assigned;
-use crate::gossip::{EndpointRecord, EndpointState, ListedEndpoint, PeerView};
 
 /// How long a disagreement may last: a notice, a gossip round and a report to the managers fit in several times.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -113,7 +112,7 @@ pub(super) fn records(
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use crate::fixture::World;
+    use network::fixture::World;
 
     #[test]
     fn what_keeps_changing_is_asked_for_late() {

@@ -2,12 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use async_trait::async_trait;
-use futures::{StreamExt, stream::BoxStream};
-use proto::{
-    model::TaskId,
-    pb::{self, log_broker_client::LogBrokerClient},
-};
+use futures::StreamExt;
+use node::managers::{TaskLogOptions, TaskLogs};
+use proto::pb::{self, log_broker_client::LogBrokerClient};
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
@@ -21,30 +18,6 @@ use super::session::SessionError;
 const LINES_PER_CHUNK: usize = 128;
 /// Messages on their way to a slow reader; then the log file waits, not memory.
 const CHUNKS_AHEAD: usize = 8;
-
-/// Which lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TaskLogOptions {
-    /// Go on until the task has ended.
-    pub follow: bool,
-    /// Only the last so many of what is there; none = all.
-    pub tail: Option<usize>,
-    /// Only lines from then on, ns since the epoch.
-    pub since: u64,
-    /// Only lines up to then, ns since the epoch; 0 = all.
-    pub until: u64,
-}
-
-/// Where the output of tasks is found.
-#[async_trait]
-pub trait TaskLogs: Send + Sync + 'static {
-    /// The output of a task that runs, or ran, here; or why there is none.
-    async fn logs(
-        &self,
-        task: &TaskId,
-        options: TaskLogOptions,
-    ) -> Result<BoxStream<'static, Result<pb::LogLine, String>>, String>;
-}
 
 /// Serves subscriptions until the stream ends.
 pub(super) async fn serve(

@@ -6,13 +6,12 @@
 //! * [`persist`]: what outlives the daemon, so that a node serves after a reboot without a manager.
 
 pub mod assignments;
-pub mod attach;
+mod attach;
 mod digest;
 pub mod farewell;
-pub mod logs;
+mod logs;
 pub mod persist;
 mod progress;
-pub mod report;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -20,22 +19,20 @@ mod tests;
 use std::{net::SocketAddr, sync::Arc};
 
 use certs::SharedIdentity;
+use network::assigned::Assigned;
+use node::managers::{AgentStatus, Attachments, Reports, TaskLogs, attachments};
 use proto::{
     model::{NetworkKey, NodeDescription},
     pb,
 };
 use tokio::{sync::watch, task::JoinSet};
 
-pub use assignments::{Assigned, Fence};
-pub use attach::{AttachmentRequest, Attachments};
 pub use farewell::Farewell;
-pub use logs::{TaskLogOptions, TaskLogs};
 pub use persist::{PersistError, WorkerDir};
-pub use progress::{Fault, Progress};
-pub use report::Reports;
-pub use session::{AgentStatus, SessionError};
+pub use progress::Progress;
+pub use session::SessionError;
 
-use crate::gossip::{Gossip, KeyRing};
+use gossip::{Gossip, KeyRing};
 use session::Sessions;
 
 /// What an agent needs.
@@ -58,7 +55,7 @@ pub struct Agent {
     keys: watch::Sender<KeyRing>,
     status: watch::Sender<AgentStatus>,
     reports: Reports,
-    attachments: (Attachments, attach::Inbox),
+    attachments: (Attachments, attachments::Inbox),
     farewell: (Farewell, farewell::Inbox),
 }
 
@@ -78,7 +75,7 @@ impl Agent {
             keys: watch::Sender::new(KeyRing::new(&keys)),
             status: watch::Sender::new(AgentStatus::default()),
             reports: Reports::default(),
-            attachments: attach::channel(),
+            attachments: attachments::channel(),
             farewell: farewell::channel(),
         })
     }

@@ -11,6 +11,8 @@ use std::{
 };
 
 use durable::{Loaded, PRIVATE, ReadError};
+use gossip::Generation;
+use network::assigned::Assigned;
 use prost::Message;
 use proto::pb;
 use tokio::{
@@ -18,8 +20,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::assignments::Assigned;
-use crate::gossip::Generation;
+use super::assignments::{from_message, to_message};
 
 const ASSIGNED: &str = "assigned.pb";
 const SESSION: &str = "session.pb";
@@ -93,7 +94,7 @@ impl WorkerDir {
     pub fn assigned(&self) -> Result<Option<Assigned>, PersistError> {
         let parse = |bytes: &[u8]| {
             let message = pb::AssignmentsMessage::decode(bytes).map_err(|e| e.to_string())?;
-            Assigned::try_from(message).map_err(|e| e.to_string())
+            from_message(message).map_err(|e| e.to_string())
         };
         let kept = durable::load_latest_or_set_aside(&self.dir.join(ASSIGNED), parse)?;
         Ok(told(kept, "the managers are asked for the assignments"))
@@ -102,7 +103,7 @@ impl WorkerDir {
     /// Keeps the assignments: safe from the death of this process at once, from a power loss a moment later
     /// ([`WorkerDir::sync_assigned`]); until then a power loss leaves the ones before.
     pub fn save_assigned(&self, assigned: &Assigned) -> Result<(), PersistError> {
-        let (path, bytes) = (self.dir.join(ASSIGNED), pb::AssignmentsMessage::from(assigned).encode_to_vec());
+        let (path, bytes) = (self.dir.join(ASSIGNED), to_message(assigned).encode_to_vec());
         durable::draft(&path, &bytes, PRIVATE).map_err(|source| PersistError::Io {
             verb: "writing",
             path,
@@ -175,7 +176,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dir = WorkerDir::open(root.path()).unwrap();
         assert!(dir.assigned().unwrap().is_none() && dir.session().unwrap().is_none());
-        let assigned = crate::fixture::World::new().assigned;
+        let assigned = network::fixture::World::new().assigned;
         dir.save_assigned(&assigned).unwrap();
         assert_eq!(dir.assigned().unwrap().unwrap(), assigned);
         let session = pb::SessionMessage {
@@ -195,7 +196,7 @@ mod tests {
     fn a_damaged_file_is_as_good_as_none() {
         let root = tempfile::tempdir().unwrap();
         let dir = WorkerDir::open(root.path()).unwrap();
-        let assigned = crate::fixture::World::new().assigned;
+        let assigned = network::fixture::World::new().assigned;
         // Zeros are valid protobuf of another message.
         for damage in [&b"\xff\xff\xff"[..], &[0; 4096], b""] {
             dir.save_assigned(&assigned).unwrap();
@@ -217,7 +218,7 @@ mod tests {
     fn a_power_cut_before_the_sync_leaves_the_assignments_before() {
         let root = tempfile::tempdir().unwrap();
         let dir = WorkerDir::open(root.path()).unwrap();
-        let assigned = crate::fixture::World::new().assigned;
+        let assigned = network::fixture::World::new().assigned;
         dir.save_assigned(&assigned).unwrap();
         dir.sync_assigned().unwrap();
         dir.save_assigned(&Assigned { generation: assigned.generation + 1, ..assigned.clone() }).unwrap();

@@ -1,10 +1,9 @@
 //! How far this node is with what the managers have told it, for them to know: pure.
 
-use super::{
-    assignments::{Assigned, Fence},
-    digest,
-};
-use crate::gossip::PeerView;
+use gossip::PeerView;
+use network::assigned::{Assigned, Fault, Fence};
+
+use super::digest;
 
 /// How far this node is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,15 +14,6 @@ pub struct Progress {
     pub lag: String,
     /// What this node cannot bring about until somebody helps it.
     pub faults: Vec<Fault>,
-}
-
-/// Something that is wrong with this node, and that the managers are to name on it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// One of each: `port 8080/tcp`, `firewall`.
-    pub kind: String,
-    /// In words.
-    pub message: String,
 }
 
 impl Progress {
@@ -53,7 +43,7 @@ mod tests {
     use proto::model::{NetworkId, endpoint_digest};
 
     use super::*;
-    use crate::fixture::World;
+    use network::fixture::World;
 
     #[test]
     fn applied_is_what_is_in_the_kernel_with_all_its_endpoints() {

@@ -13,6 +13,9 @@ use std::{
 };
 
 use certs::{ConnectError, Connector, SharedIdentity, Target, transport::explain};
+use gossip::{Gossip, KeyRing};
+use network::assigned::Assigned;
+use node::managers::{AgentStatus, Reports, TaskLogs, attachments};
 use proto::{
     convert::Malformed,
     error::ApiError,
@@ -27,16 +30,13 @@ use tokio::{
 use tonic::{Status, transport::Channel};
 
 use super::{
-    assignments::{Assigned, Fence, Fold, FoldError},
+    assignments::{Fold, FoldError},
     attach,
     digest::{self, Doubts},
-    farewell,
-    logs::{self, TaskLogs},
+    farewell, logs,
     persist::WorkerDir,
     progress::Progress,
-    report::Reports,
 };
-use crate::gossip::{Gossip, KeyRing};
 
 /// Pause after the first failure; doubles up to the second (swarmkit `agent/session.go`), or up to two heartbeats where they are short.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(8));
@@ -89,19 +89,6 @@ impl From<Status> for SessionError {
     }
 }
 
-/// Where the agent stands, for `info` and for the supervisors.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AgentStatus {
-    /// The manager that this node is in session with.
-    pub manager: Option<SocketAddr>,
-    /// A manager has said since this start what is assigned here; until then it is what the disk remembers.
-    pub synced: bool,
-    /// The first assignments that it has said since this start.
-    pub since: Fence,
-    /// Why there is no session.
-    pub error: String,
-}
-
 /// How long managers get, by the period of the heartbeats: a node is given up after three, and has to have found another manager by
 /// then where its own hangs (it is stopped, or cut off).
 #[derive(Debug)]
@@ -152,7 +139,7 @@ pub(super) struct Sessions {
     pub(super) keys: watch::Sender<KeyRing>,
     pub(super) status: watch::Sender<AgentStatus>,
     pub(super) reports: Reports,
-    pub(super) attachments: attach::Inbox,
+    pub(super) attachments: attachments::Inbox,
     pub(super) farewell: farewell::Inbox,
     pub(super) gossip: Gossip,
     pub(super) logs: Arc<dyn TaskLogs>,
@@ -257,7 +244,7 @@ impl Sessions {
             self.heartbeats(client.clone(), &session, self.progress.clone()),
             self.assignments(client.clone(), &session),
             self.report(client.clone(), &session),
-            async { Ok(self.attachments.serve(client.clone(), &session, CALL).await?) },
+            async { Ok(attach::serve(&self.attachments, client.clone(), &session, CALL).await?) },
             async { Ok(self.farewell.serve(client.clone(), &session, CALL).await?) },
             self.settle_doubts(client.clone(), &session),
             logs::serve(channel, session.clone(), self.logs.clone()),

@@ -10,6 +10,9 @@ use std::{
 use async_trait::async_trait;
 use certs::{Identity, Listener, RootCa, Subject, issue::new_csr};
 use futures::{StreamExt, stream::BoxStream};
+use gossip::{EndpointState, GossipConfig, PeerView, Timing};
+use network::fixture::World;
+use node::managers::TaskLogOptions;
 use proto::{
     model::{ClusterId, NetworkId, NodeId, Role, TaskId, TaskState, TaskStatus, endpoint_digest},
     pb::{
@@ -22,11 +25,8 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::assignments::to_message;
 use super::{progress::Progress, *};
-use crate::{
-    fixture::World,
-    gossip::{EndpointState, GossipConfig, PeerView, Timing},
-};
 
 type Out<T> = ReceiverStream<Result<T, Status>>;
 
@@ -281,7 +281,7 @@ struct Running {
 
 fn complete(generation: u64, results_in: &str) -> pb::AssignmentsMessage {
     let assigned = Assigned { generation, ..World::new().assigned };
-    pb::AssignmentsMessage { results_in: results_in.into(), ..(&assigned).into() }
+    pb::AssignmentsMessage { results_in: results_in.into(), ..to_message(&assigned) }
 }
 
 async fn reaches<T>(rx: &mut watch::Receiver<T>, done: impl FnMut(&T) -> bool) {
@@ -369,7 +369,7 @@ async fn what_gossip_has_lost_comes_from_the_managers() {
         let mut first = Assigned { generation: 5, ..World::new().assigned };
         first.digests.insert(network.clone(), endpoint_digest([&far]));
         let mut heard = bed.manager.0.lock().unwrap();
-        heard.first = pb::AssignmentsMessage { results_in: "1".into(), ..(&first).into() };
+        heard.first = pb::AssignmentsMessage { results_in: "1".into(), ..to_message(&first) };
     }
     let agent = bed.agent().await;
     agent.gossip.join(network.clone());

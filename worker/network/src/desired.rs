@@ -1,0 +1,488 @@
+//! What this node's network should look like, whole: [`NodeDesired::compute`], a pure function of the assignments, the gossip
+//! view and what is true of this machine.
+//!
+//! Tasks are taken from [`LocalFacts::sandboxes`], not from the assignments: the supervisor decides when a task's sandbox
+//! appears and goes, and a task that is being stopped keeps its network although its assignment may be gone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use gossip::PeerView;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use kernel::facts::BridgeNetfilter;
+use proto::model::{
+    Mac, Network, NetworkAllocation, NetworkId, NodeId, Port, PortConfig, Protocol, SubnetAddr, Task, TaskId,
+    Vni,
+};
+
+use crate::{
+    assigned::Assigned,
+    plan::names::{Marks, Names},
+    services::ServiceTable,
+};
+
+/// Where VXLAN enters and leaves this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Underlay {
+    /// The data-path address.
+    pub addr: IpAddr,
+    /// The interface that holds it; none = let routing choose.
+    pub dev: Option<String>,
+    /// UDP port of VXLAN.
+    pub port: Port,
+    /// MTU of that interface.
+    pub mtu: u32,
+}
+
+impl Underlay {
+    /// What VXLAN takes from every packet: outer IP, UDP, VXLAN and inner Ethernet headers (RFC 7348): 50 bytes over IPv4,
+    /// 70 over IPv6.
+    pub const fn overhead(&self) -> u32 {
+        if self.addr.is_ipv4() { 50 } else { 70 }
+    }
+}
+
+/// Subnets of the gateway bridge; the bridge has the first address of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct GatewaySubnets {
+    /// IPv4.
+    pub v4: Ipv4Net,
+    /// IPv6: a ULA /64.
+    pub v6: Ipv6Net,
+}
+
+impl GatewaySubnets {
+    /// The address with this number in both subnets, IPv4 first; 1 is the bridge's own.
+    pub fn host(&self, number: u32) -> [SubnetAddr; 2] {
+        let v4 = u32::from(self.v4.network()).saturating_add(number);
+        let v6 = u128::from(self.v6.network()).saturating_add(u128::from(number));
+        [
+            SubnetAddr { addr: IpAddr::V4(v4.into()), prefix: self.v4.prefix_len() },
+            SubnetAddr { addr: IpAddr::V6(v6.into()), prefix: self.v6.prefix_len() },
+        ]
+    }
+
+    /// Both as generic networks.
+    pub fn nets(&self) -> [IpNet; 2] {
+        [self.v4.into(), self.v6.into()]
+    }
+}
+
+/// The ports that a sandbox's resolver listens on, at 127.0.0.11; 53 is redirected to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DnsPorts {
+    /// UDP.
+    pub udp: Port,
+    /// TCP.
+    pub tcp: Port,
+}
+
+/// A task's sandbox that exists or shall exist.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocalSandbox {
+    /// The task, as it was when its sandbox was asked for.
+    pub task: Arc<Task>,
+    /// Its overlays.
+    pub networks: Vec<Arc<Network>>,
+    /// Its number on the gateway bridge ([`GatewaySubnets::host`]); none = no leg there.
+    pub gateway_host: Option<u32>,
+    /// Host-mode ports as bound on this node.
+    pub host_ports: Vec<PortConfig>,
+    /// Its resolver, once that is up.
+    pub dns: Option<DnsPorts>,
+}
+
+/// What only this machine knows.
+#[derive(Debug, Clone)]
+pub struct LocalFacts {
+    /// This node.
+    pub me: NodeId,
+    /// Names of what this daemon makes.
+    pub names: Names,
+    /// Where namespaces are kept: `<exec-root>/netns`.
+    pub netns_dir: PathBuf,
+    /// Where VXLAN goes.
+    pub underlay: Underlay,
+    /// The gateway bridge.
+    pub gateway: GatewaySubnets,
+    /// Packet marks of the mesh.
+    pub marks: Marks,
+    /// Tasks that have, or shall have, a sandbox.
+    pub sandboxes: BTreeMap<TaskId, LocalSandbox>,
+    /// Published ports that somebody else holds on this node: left alone.
+    pub port_conflicts: BTreeSet<(Protocol, Port)>,
+    /// Whether this machine's firewall sees bridged frames. If so, a flow from one task to a published port that another one
+    /// here serves is translated while it is still on the bridge, and goes on from port to port: isolation would stop
+    /// it. The forward chain, which sees those frames too, keeps tasks apart instead.
+    pub bridge_netfilter: BridgeNetfilter,
+    /// The supervisor has said which sandboxes live on. Until then, after a start, nothing is removed.
+    pub settled: bool,
+    /// Other people's forward chains that drop what they do not know get rules that let ours through.
+    pub firewall_compat: bool,
+    /// VXLAN is taken from members only.
+    pub vxlan_members_only: bool,
+    /// Data-path addresses that members have, or had lately.
+    pub recent_members: BTreeSet<IpAddr>,
+}
+
+/// A remote endpoint's link-layer address on an overlay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its MAC.
+    pub mac: Mac,
+    /// The node behind which it is.
+    pub vtep: IpAddr,
+}
+
+/// An overlay in use on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlay {
+    /// The network.
+    pub id: NetworkId,
+    /// Its segment.
+    pub vni: Vni,
+    /// MTU of its endpoints.
+    pub mtu: u32,
+    /// Its own namespace.
+    pub netns: PathBuf,
+    /// The bridge's addresses: the gateway of each subnet.
+    pub gateways: Vec<SubnetAddr>,
+    /// Endpoints on other nodes.
+    pub peers: BTreeMap<IpAddr, Peer>,
+}
+
+/// A task's place on an overlay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leg {
+    /// The network.
+    pub network: NetworkId,
+    /// The overlay's namespace.
+    pub overlay_netns: PathBuf,
+    /// Interface in the sandbox.
+    pub ifname: String,
+    /// Its MAC, derived from its addresses.
+    pub mac: Mac,
+    /// Its MTU.
+    pub mtu: u32,
+    /// Its addresses.
+    pub addrs: Vec<SubnetAddr>,
+    /// Subnets of the network that are reached through it apart from those of its addresses: one segment carries all.
+    pub routes: Vec<IpNet>,
+}
+
+/// A task's place on the gateway bridge, with its default routes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayLeg {
+    /// Interface in the sandbox.
+    pub ifname: String,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its addresses.
+    pub addrs: Vec<SubnetAddr>,
+    /// Next hops of the default routes; empty for a task that has internal networks only.
+    pub default_via: Vec<IpAddr>,
+    /// Whether its port is isolated from the other tasks'.
+    pub isolated: bool,
+}
+
+/// A task's network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    /// The task.
+    pub task: TaskId,
+    /// Its namespace.
+    pub netns: PathBuf,
+    /// Its overlays, in the spec's order: `eth0`, `eth1`, …
+    pub legs: Vec<Leg>,
+    /// Its leg on the gateway bridge, numbered after those.
+    pub gateway: Option<GatewayLeg>,
+    /// Its resolver.
+    pub dns: Option<DnsPorts>,
+}
+
+impl Sandbox {
+    /// Its networks, in order.
+    pub fn networks(&self) -> impl Iterator<Item = &NetworkId> {
+        self.legs.iter().map(|leg| &leg.network)
+    }
+}
+
+/// Another node of the mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeshPeer {
+    /// MAC of its ingress device.
+    pub mac: Mac,
+    /// Where it takes VXLAN.
+    pub vtep: IpAddr,
+    /// Its ingress addresses.
+    pub addrs: Vec<IpAddr>,
+    /// The machine's own addresses.
+    pub host_addrs: Vec<IpAddr>,
+    /// The mark of flows that it sent here.
+    pub mark: u32,
+    /// Their conntrack zone.
+    pub zone: u16,
+}
+
+/// The routing mesh on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mesh {
+    /// The `ingress` network.
+    pub id: NetworkId,
+    /// Its segment.
+    pub vni: Vni,
+    /// MTU of the device.
+    pub mtu: u32,
+    /// MAC of the device.
+    pub mac: Mac,
+    /// This node's ingress addresses.
+    pub addrs: Vec<IpAddr>,
+    /// The subnets of `ingress`.
+    pub subnets: Vec<IpNet>,
+    /// Other nodes.
+    pub peers: BTreeMap<NodeId, MeshPeer>,
+    /// Mesh addresses of tasks elsewhere, and the MAC of their node.
+    pub remote_tasks: BTreeMap<IpAddr, Mac>,
+    /// Mesh addresses of tasks here, and their addresses on the gateway bridge.
+    pub local_tasks: BTreeMap<IpAddr, IpAddr>,
+    /// Published ports and where new connections go.
+    pub ports: BTreeMap<(Protocol, Port), Vec<(IpAddr, Port)>>,
+}
+
+/// Everything, for the planners.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeDesired {
+    /// Names of what this daemon makes.
+    pub names: Names,
+    /// Where namespaces are kept.
+    pub netns_dir: PathBuf,
+    /// What is ours and not wanted may be removed.
+    pub settled: bool,
+    /// Other people's forward chains are opened for ours.
+    pub firewall_compat: bool,
+    /// The only addresses from which VXLAN is taken; none = from everybody, or there is none on this node.
+    pub senders: Option<BTreeSet<IpAddr>>,
+    /// The machine has `br_netfilter`, which new namespaces begin with.
+    pub bridge_netfilter: bool,
+    /// Where VXLAN goes.
+    pub underlay: Underlay,
+    /// The gateway bridge's subnets.
+    pub gateway: GatewaySubnets,
+    /// Packet marks of the mesh.
+    pub marks: Marks,
+    /// Overlays with an endpoint here.
+    pub overlays: BTreeMap<NetworkId, Overlay>,
+    /// Tasks here.
+    pub sandboxes: BTreeMap<TaskId, Sandbox>,
+    /// The routing mesh, once `ingress` exists and this node has its addresses there.
+    pub mesh: Option<Mesh>,
+    /// Host-mode ports, and the gateway-bridge addresses they lead to.
+    pub host_ports: BTreeMap<(Protocol, Port), Vec<(IpAddr, Port)>>,
+    /// Services.
+    pub table: Arc<ServiceTable>,
+}
+
+impl NodeDesired {
+    /// The whole answer. `table` is [`ServiceTable::compute`] of the same two snapshots.
+    pub fn compute(
+        assigned: &Assigned,
+        view: &PeerView,
+        local: &LocalFacts,
+        table: Arc<ServiceTable>,
+    ) -> Self {
+        let mut overlays = BTreeMap::new();
+        let mut sandboxes = BTreeMap::new();
+        let mut host_ports: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (id, s) in &local.sandboxes {
+            for network in s.networks.iter().filter(|n| !n.spec.ingress) {
+                // The newest form of the network, where there is one.
+                let network = assigned.networks.get(&network.id).unwrap_or(network);
+                let Some(allocation) = &network.allocation else { continue };
+                overlays
+                    .entry(network.id.clone())
+                    .or_insert_with(|| overlay(&network.id, allocation, view, local));
+            }
+            for port in &s.host_ports {
+                let to = local.gateway_addrs(s).map(|a| (a.addr, port.target));
+                host_ports.entry((port.protocol, port.published)).or_default().extend(to);
+            }
+            sandboxes.insert(id.clone(), sandbox(s, local));
+        }
+        let mesh = mesh(assigned, view, local, &table);
+        let tunnels = mesh.is_some() || !overlays.is_empty();
+        Self {
+            names: local.names.clone(),
+            senders: (local.vxlan_members_only && tunnels).then(|| senders(view, local)),
+            netns_dir: local.netns_dir.clone(),
+            // Before the managers have said anything, nothing can be told to be superfluous.
+            settled: local.settled && assigned.generation != 0,
+            underlay: local.underlay.clone(),
+            gateway: local.gateway,
+            marks: local.marks,
+            firewall_compat: local.firewall_compat,
+            bridge_netfilter: local.bridge_netfilter != BridgeNetfilter::Absent,
+            mesh,
+            overlays,
+            sandboxes,
+            host_ports,
+            table,
+        }
+    }
+}
+
+impl LocalFacts {
+    /// The namespace of a task.
+    pub fn task_netns(&self, task: &TaskId) -> PathBuf {
+        self.netns_dir.join(task.as_str())
+    }
+
+    /// The namespace of an overlay.
+    pub fn overlay_netns(&self, network: &NetworkId) -> PathBuf {
+        self.netns_dir.join(format!("{OVERLAY_NETNS}{network}"))
+    }
+
+    fn gateway_addrs(&self, sandbox: &LocalSandbox) -> impl Iterator<Item = SubnetAddr> + use<> {
+        let gateway = self.gateway;
+        sandbox.gateway_host.into_iter().flat_map(move |n| gateway.host(n))
+    }
+}
+
+/// Prefix of an overlay's namespace file; a task's is its id alone.
+pub const OVERLAY_NETNS: &str = "ov-";
+
+fn overlay(id: &NetworkId, allocation: &NetworkAllocation, view: &PeerView, local: &LocalFacts) -> Overlay {
+    let mut peers = BTreeMap::new();
+    for record in view.endpoints_of(id).filter(|r| r.node != local.me) {
+        let (Some(node), Some(mac)) =
+            (view.nodes.get(&record.node), Mac::of_any(record.addrs.iter().copied()))
+        else {
+            continue;
+        };
+        peers.extend(record.addrs.iter().map(|addr| (*addr, Peer { mac, vtep: node.vtep })));
+    }
+    // An address that just came here may still be in a record of the node it left.
+    for s in local.sandboxes.values() {
+        for addr in attachments(&s.task).filter(|a| a.network == *id).flat_map(|a| &a.addrs) {
+            peers.remove(&addr.addr);
+        }
+    }
+    Overlay {
+        id: id.clone(),
+        vni: allocation.vni,
+        mtu: allocation.mtu,
+        netns: local.overlay_netns(id),
+        gateways: allocation
+            .subnets
+            .iter()
+            .map(|s| SubnetAddr { addr: s.gateway, prefix: s.subnet.prefix_len() })
+            .collect(),
+        peers,
+    }
+}
+
+/// Other members' addresses, of either family: where they send from is where they take VXLAN. This node sends itself none.
+fn senders(view: &PeerView, local: &LocalFacts) -> BTreeSet<IpAddr> {
+    let now = view.nodes.values().map(|node| node.vtep);
+    now.chain(local.recent_members.iter().copied()).filter(|addr| *addr != local.underlay.addr).collect()
+}
+
+fn attachments(task: &Task) -> impl Iterator<Item = &proto::model::Attachment> {
+    task.allocation.iter().flat_map(|a| &a.attachments)
+}
+
+fn sandbox(s: &LocalSandbox, local: &LocalFacts) -> Sandbox {
+    let mut legs = Vec::new();
+    for attachment in attachments(&s.task) {
+        let network = s.networks.iter().find(|n| n.id == attachment.network);
+        let Some(allocation) = network.and_then(|n| n.allocation.as_ref()) else { continue };
+        let Some(mac) = Mac::of_any(attachment.addrs.iter().map(|a| a.addr)) else { continue };
+        legs.push(Leg {
+            network: attachment.network.clone(),
+            overlay_netns: local.overlay_netns(&attachment.network),
+            ifname: format!("eth{}", legs.len()),
+            mac,
+            mtu: allocation.mtu,
+            addrs: attachment.addrs.clone(),
+            routes: allocation
+                .subnets
+                .iter()
+                .map(|s| s.subnet)
+                .filter(|net| !attachment.addrs.iter().any(|a| a.subnet() == *net))
+                // A subnet of a family that the task has no address of cannot be used from it.
+                .filter(|net| attachment.addrs.iter().any(|a| a.addr.is_ipv4() == net.addr().is_ipv4()))
+                .collect(),
+        });
+    }
+    let gateway_addrs: Vec<SubnetAddr> = local.gateway_addrs(s).collect();
+    let gateway = Mac::of_any(gateway_addrs.iter().map(|a| a.addr)).map(|mac| GatewayLeg {
+        ifname: format!("eth{}", legs.len()),
+        mac,
+        addrs: gateway_addrs,
+        default_via: local.gateway.host(1).map(|a| a.addr).to_vec(),
+        isolated: local.bridge_netfilter != BridgeNetfilter::On,
+    });
+    Sandbox { task: s.task.id.clone(), netns: local.task_netns(&s.task.id), legs, gateway, dns: s.dns }
+}
+
+fn mesh(assigned: &Assigned, view: &PeerView, local: &LocalFacts, table: &ServiceTable) -> Option<Mesh> {
+    let network = assigned.networks.values().find(|n| n.spec.ingress)?;
+    let allocation = network.allocation.as_ref()?;
+    let addrs = assigned.node.as_ref()?.ingress_addrs.clone();
+    let mac = Mac::of_any(addrs.iter().copied())?;
+
+    let mut peers = BTreeMap::new();
+    for (id, node) in view.nodes.iter().filter(|(id, _)| **id != local.me) {
+        let Some(mac) = Mac::of_any(node.ingress_addrs.iter().copied()) else { continue };
+        let mark = local.marks.from_node(mac);
+        let addrs = node.ingress_addrs.clone();
+        let host_addrs = node.host_addrs.clone();
+        let zone = Marks::zone(mac);
+        peers.insert(id.clone(), MeshPeer { mac, vtep: node.vtep, addrs, host_addrs, mark, zone });
+    }
+
+    let mut local_tasks = BTreeMap::new();
+    for s in local.sandboxes.values() {
+        for mesh_addr in s.task.allocation.iter().flat_map(|a| &a.ingress_addrs) {
+            let to = local.gateway_addrs(s).find(|a| a.addr.is_ipv4() == mesh_addr.is_ipv4());
+            local_tasks.extend(to.map(|to| (*mesh_addr, to.addr)));
+        }
+    }
+    let mut remote_tasks = BTreeMap::new();
+    for record in view.endpoints_of(&network.id) {
+        if let Some(peer) = peers.get(&record.node) {
+            let here = record.addrs.iter().filter(|addr| !local_tasks.contains_key(addr));
+            remote_tasks.extend(here.map(|addr| (*addr, peer.mac)));
+        }
+    }
+
+    let mut ports = BTreeMap::new();
+    for (key, published) in table.published.iter().filter(|(key, _)| !local.port_conflicts.contains(key)) {
+        // Each backend counts once per family, and only when a packet for it would find its way.
+        let reach = |addr: &IpAddr| match local_tasks.get(addr) {
+            Some(gateway) => Some(*gateway),
+            None => remote_tasks.contains_key(addr).then_some(*addr),
+        };
+        let backends = published.backends.iter().flat_map(|b| &b.addrs).filter_map(reach);
+        ports.insert(*key, backends.map(|addr| (addr, published.target)).collect());
+    }
+
+    Some(Mesh {
+        id: network.id.clone(),
+        vni: allocation.vni,
+        mtu: allocation.mtu.min(local.underlay.mtu.saturating_sub(local.underlay.overhead())),
+        mac,
+        addrs,
+        subnets: allocation.subnets.iter().map(|s| s.subnet).collect(),
+        peers,
+        remote_tasks,
+        local_tasks,
+        ports,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! The data plane as the task supervisor sees it: sandboxes by the [`Reconciler`], their resolvers by the [`DnsServer`], and
+//! the resolvers' sockets parked with the containers' shims while the daemon is away.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::{SocketAddr, TcpListener, UdpSocket},
+    os::fd::OwnedFd,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use dns::{DnsServer, DnsSockets, Requester};
+use kernel::{Ns, listeners::Listeners, netns};
+use network::{
+    assigned::Assigned,
+    reconciler::{Reconciler, SandboxInfo, SandboxRequest},
+};
+use proto::model::{ContainerId, Port, Protocol, Task, TaskId};
+use runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::tasks::{Network, NetworkError, Sockets, TaskNetwork};
+
+/// Name under which a sandbox's resolver sockets are parked.
+const PARKED: &str = "dns";
+/// Port of DNS servers.
+const DNS_PORT: u16 = 53;
+
+/// The node's data plane.
+pub struct DataPlane {
+    reconciler: Reconciler,
+    dns: DnsServer,
+    runtime: Arc<dyn Runtime>,
+    assigned: watch::Receiver<Arc<Assigned>>,
+    /// Sandboxes of an earlier life, until their supervisors ask for them.
+    adopted: Mutex<HashMap<TaskId, Result<SandboxInfo, NetworkError>>>,
+    /// Resolver sockets between the sandbox' making and the container's.
+    unparked: Mutex<HashMap<TaskId, DnsSockets>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn failed(error: impl std::fmt::Display) -> NetworkError {
+    NetworkError(error.to_string())
+}
+
+impl DataPlane {
+    /// Takes over what an earlier life of the daemon has left: the sandboxes of containers that still exist and whose tasks
+    /// are assigned as far as the disk remembers, and those of `others`. All other sandboxes of ours are removed.
+    pub async fn start(
+        reconciler: Reconciler,
+        dns: DnsServer,
+        runtime: Arc<dyn Runtime>,
+        assigned: watch::Receiver<Arc<Assigned>>,
+        others: Vec<Arc<Task>>,
+    ) -> Self {
+        let known = assigned.borrow().clone();
+        let alive = runtime.list().into_iter().filter(|c| c.state.pid().is_some());
+        let tasks = alive.filter_map(|c| known.tasks.get(&c.record.task?.task).cloned());
+        let tasks = tasks.filter(|task| !task.spec.is_on_host_network()).chain(others);
+        let requests = tasks.filter_map(|task| SandboxRequest::of(&task, &known).ok()).collect();
+        let adopted = reconciler.adopt(requests).await;
+        let adopted = adopted.into_iter().map(|(id, result)| (id, result.map_err(failed))).collect();
+        Self { reconciler, dns, runtime, assigned, adopted: Mutex::new(adopted), unparked: Mutex::default() }
+    }
+
+    /// Serves the sandbox's resolver and leads its port 53 there.
+    async fn serve_names(
+        &self,
+        task: &Arc<Task>,
+        info: &SandboxInfo,
+        sockets: DnsSockets,
+    ) -> Result<(), NetworkError> {
+        let ports = sockets.ports().map_err(failed)?;
+        let dns = &task.spec.container.dns;
+        let known = self.assigned.borrow().clone();
+        let outside = |id| known.networks.get(id).is_none_or(|n| !n.spec.internal);
+        let requester = Requester {
+            networks: info.networks.clone(),
+            servers: dns.nameservers.iter().map(|addr| SocketAddr::new(*addr, DNS_PORT)).collect(),
+            forward: info.networks.is_empty() || info.networks.iter().any(outside),
+        };
+        self.dns.attach(task.id.clone(), sockets, requester).map_err(failed)?;
+        self.reconciler.set_dns(task.id.clone(), ports).await.map_err(failed)
+    }
+
+    async fn open_sockets(&self, info: &SandboxInfo) -> Result<DnsSockets, NetworkError> {
+        let ns = Ns::Path(info.netns.clone());
+        let opened = tokio::task::spawn_blocking(move || netns::in_ns(&ns, DnsSockets::open)).await;
+        opened
+            .map_err(failed)?
+            .and_then(|sockets| sockets)
+            .map_err(|e| failed(format!("resolver sockets: {e}")))
+    }
+
+    async fn unpark(&self, container: &ContainerId) -> Option<DnsSockets> {
+        let mut fds: Vec<OwnedFd> = self.runtime.unpark(container, PARKED).await.ok()?;
+        let (tcp, udp) = (fds.pop()?, fds.pop()?);
+        Some(DnsSockets { udp: UdpSocket::from(udp), tcp: TcpListener::from(tcp) })
+    }
+}
+
+impl Sockets for Listeners {
+    fn ports(&mut self, protocol: Protocol) -> Result<BTreeSet<Port>, String> {
+        match Listeners::ports(self, protocol) {
+            Ok(ports) => Ok(ports),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+fn network(info: &SandboxInfo) -> TaskNetwork {
+    let addrs = info.addrs.iter().chain(&info.gateway_addrs).copied().collect();
+    TaskNetwork { netns: Some(info.netns.clone()), addrs, host_ports: info.host_ports.clone() }
+}
+
+/// What a task in the node's own network needs: nothing that would have to be made.
+fn own_network(task: &Task) -> Option<TaskNetwork> {
+    let own = TaskNetwork { netns: None, addrs: Vec::new(), host_ports: Vec::new() };
+    task.spec.is_on_host_network().then_some(own)
+}
+
+#[async_trait]
+impl Network for DataPlane {
+    async fn up(&self, task: &Arc<Task>, _container: &ContainerId) -> Result<TaskNetwork, NetworkError> {
+        if let Some(own) = own_network(task) {
+            return Ok(own);
+        }
+        let known = self.assigned.borrow().clone();
+        let request = SandboxRequest::of(task, &known).map_err(failed)?;
+        let up = async {
+            let info = self.reconciler.ensure(request).await.map_err(failed)?;
+            let sockets = self.open_sockets(&info).await?;
+            let parked = sockets.try_clone().map_err(failed)?;
+            self.serve_names(task, &info, sockets).await?;
+            locked(&self.unparked).insert(task.id.clone(), parked);
+            Ok(network(&info))
+        };
+        let result = up.await;
+        if result.is_err() {
+            self.down(&task.id).await;
+        }
+        result
+    }
+
+    async fn created(&self, task: &Arc<Task>, container: &ContainerId) {
+        let sockets = locked(&self.unparked).remove(&task.id);
+        let Some(DnsSockets { udp, tcp }) = sockets else { return };
+        let fds = vec![OwnedFd::from(udp), OwnedFd::from(tcp)];
+        if let Err(error) = self.runtime.park(container, PARKED, fds).await {
+            // The container is fine; only a restart of the daemon will cost it the queries of that moment.
+            tracing::warn!(task = %task.id, %error, "resolver sockets could not be left with the shim");
+        }
+    }
+
+    async fn adopt(&self, task: &Arc<Task>, container: &ContainerId) -> Result<TaskNetwork, NetworkError> {
+        if let Some(own) = own_network(task) {
+            return Ok(own);
+        }
+        let adopted = locked(&self.adopted).remove(&task.id);
+        let info = match adopted {
+            Some(result) => result?,
+            None => {
+                let known = self.assigned.borrow().clone();
+                let request = SandboxRequest::of(task, &known).map_err(failed)?;
+                self.reconciler.ensure(request).await.map_err(failed)?
+            }
+        };
+        let sockets = match self.unpark(container).await {
+            Some(sockets) => sockets,
+            // The shim had none: a start that was cut short. New ones, and the redirect follows.
+            None => {
+                let sockets = self.open_sockets(&info).await?;
+                let parked = sockets.try_clone().map_err(failed)?;
+                locked(&self.unparked).insert(task.id.clone(), parked);
+                self.created(task, container).await;
+                sockets
+            }
+        };
+        self.serve_names(task, &info, sockets).await?;
+        Ok(network(&info))
+    }
+
+    async fn sockets(&self, netns: Option<&Path>, pid: i32) -> Result<Box<dyn Sockets>, String> {
+        let (ns, of) = match netns {
+            Some(path) => (Ns::Path(path.to_owned()), None),
+            None => (Ns::Host, Some(pid)),
+        };
+        let opened = tokio::task::spawn_blocking(move || Listeners::open(&ns, of)).await;
+        let opened = opened.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        Ok(Box::new(opened))
+    }
+
+    async fn down(&self, task: &TaskId) {
+        self.dns.detach(task);
+        drop(locked(&self.unparked).remove(task));
+        drop(locked(&self.adopted).remove(task));
+        if let Err(error) = self.reconciler.remove(task.clone()).await {
+            tracing::warn!(%task, %error, "a sandbox could not be removed; the reconciler tries again");
+        }
+    }
+}

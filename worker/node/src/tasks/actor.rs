@@ -1,0 +1,497 @@
+//! One task: does what [`lifecycle::next`] says, one thing after the other, and reports.
+
+use std::{sync::Arc, time::Duration};
+
+use gossip::EndpointState;
+use proto::{
+    model::{ContainerId, ContainerSpec, Task, TaskId, TaskState, TaskStatus, Timestamp},
+    template::Context,
+};
+use runtime::{
+    Container, ContainerConfig, ContainerRecord, ContainerState, ExitStatus, Health, RuntimeError, TaskRef,
+};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    TaskNetwork,
+    announce::{self, records},
+    health::{Finding, Monitor},
+    lifecycle::{self, Action, Announced, Held, Observed, Wish},
+    supervisor::Deps,
+    turn::Turn,
+};
+
+/// Pause before something that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What stopped a step.
+pub(super) enum Failure {
+    /// The task ends in this state.
+    Ends(TaskState, String),
+    /// The same again, later.
+    Again(String),
+}
+
+type Step = Result<(), Failure>;
+
+pub(super) struct Actor {
+    pub(super) deps: Arc<Deps>,
+    /// The newest assignment; the last one there was, once it is no longer assigned.
+    pub(super) task: Arc<Task>,
+    pub(super) wish: watch::Receiver<Option<Arc<Task>>>,
+    pub(super) container: Option<ContainerRecord>,
+    pub(super) state: Option<watch::Receiver<ContainerState>>,
+    pub(super) network: Option<TaskNetwork>,
+    /// Whether a sandbox may be there, although this actor has not made or adopted it.
+    maybe_network: bool,
+    announced: Announced,
+    /// Watches the running container, where there is something to check or to wait for.
+    health: Option<Monitor>,
+    status: TaskStatus,
+    found: bool,
+    /// Held until the task has come to rest for the first time.
+    settling: Option<mpsc::Sender<()>>,
+}
+
+impl Actor {
+    pub(super) fn new(
+        deps: Arc<Deps>,
+        task: Arc<Task>,
+        wish: watch::Receiver<Option<Arc<Task>>>,
+        found: Option<Container>,
+        settling: Option<mpsc::Sender<()>>,
+    ) -> Self {
+        let state = found.as_ref().and_then(|c| deps.runtime.watch(&c.record.id).ok());
+        Self {
+            status: task.status.clone(),
+            maybe_network: found.is_some(),
+            found: found.is_some(),
+            container: found.map(|c| c.record),
+            state,
+            network: None,
+            announced: Announced::Nothing,
+            health: None,
+            deps,
+            task,
+            wish,
+            settling,
+        }
+    }
+
+    /// Runs until the task is forgotten.
+    pub(super) async fn run(mut self) -> TaskId {
+        loop {
+            if let Some(task) = self.wish.borrow_and_update().clone() {
+                self.task = task;
+            }
+            let observed = self.observed();
+            let action = lifecycle::next(&observed);
+            tracing::debug!(task = %self.task.id, ?action, ?observed, "task");
+            match action {
+                Action::Wait => {
+                    // One whose health is yet to be seen has not come to rest: peers shall not forget it meanwhile.
+                    if observed.health != Health::Starting {
+                        self.settling = None;
+                    }
+                    self.say_what_it_waits_for();
+                    self.something().await;
+                }
+                Action::Delete => match self.delete().await {
+                    Ok(()) => return self.task.id.clone(),
+                    Err(failure) => self.fail(failure).await,
+                },
+                _ => {
+                    if let Err(failure) = self.perform(action).await {
+                        self.fail(failure).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn observed(&mut self) -> Observed {
+        let held = match self.state.as_mut().map(|s| s.borrow_and_update().clone()) {
+            None => Held::Nothing,
+            Some(ContainerState::Created { .. }) => Held::Created,
+            Some(ContainerState::Running { .. }) => Held::Running,
+            Some(ContainerState::Exited(end)) => Held::Exited { code: end.code, lost: !end.error.is_empty() },
+        };
+        Observed {
+            wish: Wish::of(self.wish.borrow().as_deref()),
+            held,
+            // A sandbox left by an earlier start is there when it comes to taking it down, and not when it is needed.
+            network: self.network.is_some()
+                || (self.maybe_network && (self.status.state.is_terminal() || self.found_over(held))),
+            announced: self.announced,
+            // A user's container is shown to be sick, and left alone.
+            health: match &mut self.health {
+                Some(monitor) if self.task.attached_container.is_none() => {
+                    monitor.finding.borrow_and_update().health
+                }
+                Some(_) | None => Health::Healthy,
+            },
+            reported: self.status.state,
+            found: self.found,
+        }
+    }
+
+    fn say_what_it_waits_for(&mut self) {
+        let note = self.note();
+        if self.status.state == TaskState::Starting && !note.is_empty() && self.status.message != note {
+            self.report(TaskState::Starting, &note);
+        }
+    }
+
+    /// What the task's status is to say of how it stands.
+    fn note(&self) -> String {
+        self.health.as_ref().map(|m| m.finding.borrow().note.clone()).unwrap_or_default()
+    }
+
+    fn found_over(&self, held: Held) -> bool {
+        self.found && matches!(held, Held::Exited { .. })
+    }
+
+    /// Waits for a new wish, or a new state of the container.
+    async fn something(&mut self) {
+        let state = async {
+            let over = match &mut self.state {
+                Some(state) => state.changed().await.is_err(),
+                None => true,
+            };
+            if over {
+                // Nothing to come.
+                std::future::pending::<()>().await;
+            }
+        };
+        let health = async {
+            let over = match &mut self.health {
+                Some(monitor) => monitor.finding.changed().await.is_err(),
+                None => true,
+            };
+            if over {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = state => {}
+            () = health => {}
+            changed = self.wish.changed() => {
+                if changed.is_err() {
+                    // The supervisor has ended; this task is aborted with it.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    async fn perform(&mut self, action: Action) -> Step {
+        match action {
+            Action::Prepare => self.prepare().await,
+            Action::Ready => {
+                self.report(TaskState::Ready, "prepared");
+                Ok(())
+            }
+            Action::Adopt => self.adopt().await,
+            Action::Start => self.start().await,
+            Action::Announce => self.announce().await,
+            Action::Drain => self.drain().await,
+            Action::Stop => self.stop().await,
+            Action::Finish(state) => self.finish(state).await,
+            Action::CleanUp => {
+                self.clean_up().await;
+                Ok(())
+            }
+            Action::Discard => {
+                self.clean_up().await;
+                self.delete().await
+            }
+            Action::Delete | Action::Wait => Ok(()),
+        }
+    }
+
+    async fn fail(&mut self, failure: Failure) {
+        match failure {
+            Failure::Ends(state, err) => {
+                tracing::warn!(task = %self.task.id, %err, "task {state}");
+                self.clean_up().await;
+                self.status.err = err;
+                let message = match state {
+                    TaskState::Rejected => "preparing",
+                    TaskState::Shutdown => "shutdown",
+                    _ => "starting",
+                };
+                self.report(state, message);
+            }
+            Failure::Again(why) => {
+                tracing::warn!(task = %self.task.id, %why, "tried again in a second");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    /// Reports a state. What was reported never falls: a task that a reboot has set back is reported again when it runs.
+    pub(super) fn report(&mut self, state: TaskState, message: &str) {
+        if state < self.status.state {
+            return;
+        }
+        self.status.state = state;
+        self.status.message = message.to_owned();
+        self.status.at = Timestamp::now();
+        self.deps.reports.report(self.task.id.clone(), self.status.clone());
+    }
+
+    async fn prepare(&mut self) -> Step {
+        self.report(TaskState::Accepted, "accepted");
+        self.report(TaskState::Preparing, "preparing");
+        // However slow a registry is, others are made and started meanwhile.
+        let _image = self.image().await?;
+        let Turn::Mine(_turn) = self.turn(TaskState::Preparing).await else {
+            return Err(Failure::Ends(TaskState::Shutdown, String::new()));
+        };
+        let deps = self.deps.clone();
+        let rejected = |why: String| Failure::Ends(TaskState::Rejected, why);
+        let spec = self.expanded().map_err(rejected)?;
+        // One that a user runs has its id already, and what it wrote when it ran before.
+        let id = self.task.attached_container.clone().unwrap_or_else(ContainerId::random);
+        self.maybe_network = true;
+        let network = deps.network.up(&self.task, &id).await.map_err(|e| rejected(e.to_string()))?;
+        // Peers learn the addresses while the container is being made.
+        self.announced = Announced::Starting;
+        for record in self.records(EndpointState::Starting) {
+            deps.gossip.publish(record).await;
+        }
+        let config = ContainerConfig {
+            id: id.clone(),
+            name: self.task.name(),
+            task: self.task.attached_container.is_none().then(|| TaskRef {
+                task: self.task.id.clone(),
+                service: self.task.service_id.clone(),
+                service_name: self.task.service_name.clone(),
+                node: deps.node.id.clone(),
+            }),
+            spec,
+            limits: self.task.spec.limits,
+            netns: network.netns.clone(),
+            addrs: network.addrs.clone(),
+            search: deps.search.clone(),
+        };
+        let made = deps.runtime.create(config).await.map_err(|e| rejected(e.to_string()))?;
+        deps.network.created(&self.task, &id).await;
+        self.status.container_id = id.to_string();
+        self.status.ports = network.host_ports.clone();
+        self.network = Some(network);
+        self.state = Some(deps.runtime.watch(&id).map_err(|e| rejected(e.to_string()))?);
+        self.container = Some(made.record);
+        self.found = false;
+        self.report(TaskState::Ready, "prepared");
+        Ok(())
+    }
+
+    /// What the container is to be, with its templates filled in.
+    fn expanded(&self) -> Result<ContainerSpec, String> {
+        let spec = &self.task.spec.container;
+        let assigned = self.deps.assigned.borrow();
+        // Templates are services'.
+        let Some(node) = assigned.node.as_ref().filter(|_| self.task.attached_container.is_none()) else {
+            return Ok(spec.clone());
+        };
+        let service = assigned.services.get(&self.task.service_id);
+        let labels = service.map(|s| s.spec.labels.clone()).unwrap_or_default();
+        Context::of(&self.task, node, labels).container(spec)
+    }
+
+    async fn adopt(&mut self) -> Step {
+        let Some(container) = &self.container else { return Ok(()) };
+        let adopted = self.deps.network.adopt(&self.task, &container.id).await;
+        let network =
+            adopted.map_err(|e| Failure::Again(format!("its sandbox cannot be taken over: {e}")))?;
+        self.status.container_id = container.id.to_string();
+        self.status.ports = network.host_ports.clone();
+        self.network = Some(network);
+        self.found = false;
+        // What had been told to run was healthy; it stays so until checks say otherwise. The assignment on disk may be
+        // older than that, so others are checked at once.
+        let told = self.task.attached_container.is_none() && self.status.state == TaskState::Running;
+        self.watch_health(told.then_some(Health::Healthy)).await;
+        Ok(())
+    }
+
+    /// Begins to check the health of a container that runs, or, without a check, waits for it to listen.
+    async fn watch_health(&mut self, known: Option<Health>) {
+        let Some(container) = &self.container else { return };
+        let running = self.state.as_ref().and_then(|s| match &*s.borrow() {
+            ContainerState::Running { started_at, .. } => Some(*started_at),
+            _ => None,
+        });
+        if let (Some(check), Some(started_at)) = (&container.health, running) {
+            let runtime = self.deps.runtime.clone();
+            self.health =
+                Some(Monitor::start(runtime, container.id.clone(), check.clone(), started_at, known));
+        } else if container.health.is_none() && known != Some(Health::Healthy) {
+            self.health = self.listening(known.is_none()).await;
+        }
+    }
+
+    async fn start(&mut self) -> Step {
+        let Some(container) = &self.container else { return Ok(()) };
+        let id = container.id.clone();
+        // Not wanted any more: what is to be done instead is the next thing to find out.
+        let Turn::Mine(_turn) = self.turn(TaskState::Starting).await else { return Ok(()) };
+        self.report(TaskState::Starting, "starting");
+        let failed =
+            |e: RuntimeError| Failure::Ends(TaskState::Failed, format!("starting container failed: {e}"));
+        self.deps.runtime.start(&id).await.map_err(failed)?;
+        self.until(|state| !matches!(state, ContainerState::Created { .. })).await;
+        self.watch_health(Some(Health::Starting)).await;
+        Ok(())
+    }
+
+    /// Waits for a state of the container.
+    async fn until(&mut self, reached: impl FnMut(&ContainerState) -> bool) {
+        if let Some(state) = &mut self.state {
+            // An error means that it has been deleted: nothing more to wait for.
+            let _ = state.wait_for(reached).await;
+        }
+    }
+
+    async fn announce(&mut self) -> Step {
+        let said = announce::publish(&self.deps.gossip, self.records(EndpointState::Ready)).await;
+        if !said.all {
+            tracing::warn!(task = %self.task.id, missing = ?said.missing, "not in every kernel yet");
+        }
+        self.announced = Announced::Ready;
+        if let Some(pid) = self.state.as_ref().and_then(|s| s.borrow().pid()) {
+            self.status.pid = u32::try_from(pid).unwrap_or(0);
+        }
+        let note = self.note();
+        let message = match note.is_empty() {
+            // Adopted: what was said of it still holds.
+            true if self.health.is_none() && self.status.state == TaskState::Running => {
+                self.status.message.clone()
+            }
+            true => "started".to_owned(),
+            false => note,
+        };
+        self.report(TaskState::Running, &message);
+        Ok(())
+    }
+
+    async fn drain(&mut self) -> Step {
+        let said = announce::publish(&self.deps.gossip, self.records(EndpointState::Draining)).await;
+        if !said.all {
+            tracing::warn!(task = %self.task.id, missing = ?said.missing, "drained without everyone's answer");
+        }
+        self.announced = Announced::Draining;
+        Ok(())
+    }
+
+    async fn stop(&mut self) -> Step {
+        if let Some(monitor) = &self.health {
+            monitor.stop();
+        }
+        let Some(container) = &self.container else { return Ok(()) };
+        // A user may want another time than the container was made with.
+        let grace =
+            self.task.spec.container.stop_grace_period.map_or(container.stop_grace_ms, |grace| grace.0);
+        let (id, signal, grace) = (container.id.clone(), container.stop_signal, Duration::from_millis(grace));
+        let by_hand = self.task.attached_container.is_some();
+        let stopped = tokio::select! {
+            stopped = self.deps.runtime.stop(&id, signal, grace) => stopped,
+            // A user who asks again may have less patience.
+            Ok(()) = self.wish.changed(), if by_hand => return Ok(()),
+        };
+        match stopped {
+            Ok(_) => {
+                self.until(|state| matches!(state, ContainerState::Exited(_))).await;
+                Ok(())
+            }
+            // Gone already.
+            Err(RuntimeError::NoSuchContainer(_)) => {
+                (self.container, self.state) = (None, None);
+                Ok(())
+            }
+            Err(error) => Err(Failure::Again(format!("it cannot be stopped: {error}"))),
+        }
+    }
+
+    async fn finish(&mut self, state: TaskState) -> Step {
+        self.clean_up().await;
+        self.status.pid = 0;
+        let end = self.state.as_ref().and_then(|s| match &*s.borrow() {
+            ContainerState::Exited(end) => Some(end.clone()),
+            _ => None,
+        });
+        self.status.exit_code = end.as_ref().map(|e| e.code);
+        if state == TaskState::Failed {
+            let finding = self.health.take().map(|m| m.finding.borrow().clone());
+            let sick = finding.filter(|f| f.health == Health::Unhealthy);
+            let by_hand = self.task.attached_container.is_some();
+            let why = |end: &ExitStatus| match by_hand {
+                // A user sees the exit code, and no verdict on it.
+                true => end.error.clone(),
+                false => reason(end, sick.as_ref()),
+            };
+            self.status.err = end.as_ref().map(why).unwrap_or_default();
+        }
+        self.health = None;
+        let message = match state {
+            TaskState::Complete => "finished",
+            TaskState::Shutdown => "shutdown",
+            _ => "started",
+        };
+        self.report(state, message);
+        Ok(())
+    }
+
+    /// Peers forget the task, and its sandbox goes.
+    async fn clean_up(&mut self) {
+        for record in self.records(EndpointState::Draining) {
+            self.deps.gossip.withdraw(record.network, record.task).await;
+        }
+        self.announced = Announced::Nothing;
+        if self.network.take().is_some() || self.maybe_network {
+            self.deps.network.down(&self.task.id).await;
+            self.maybe_network = false;
+        }
+    }
+
+    async fn delete(&mut self) -> Step {
+        if let Some(container) = &self.container {
+            match self.deps.runtime.delete(&container.id, true).await {
+                Ok(()) | Err(RuntimeError::NoSuchContainer(_)) => {}
+                Err(error) => {
+                    return Err(Failure::Again(format!("its container cannot be deleted: {error}")));
+                }
+            }
+        }
+        (self.container, self.state, self.found) = (None, None, false);
+        self.health = None;
+        Ok(())
+    }
+
+    fn records(&self, state: EndpointState) -> Vec<gossip::EndpointRecord> {
+        let names: Vec<String> = match &self.container {
+            None => Vec::new(),
+            Some(c) if c.hostname == c.id.short() => vec![c.hostname.clone()],
+            Some(c) => vec![c.id.short().to_owned(), c.hostname.clone()],
+        };
+        records(&self.task, &self.deps.node.id, &self.deps.assigned.borrow(), &names, state)
+    }
+}
+
+/// Why a task has failed, as swarmkit puts it.
+fn reason(end: &ExitStatus, sick: Option<&Finding>) -> String {
+    let cause = match (sick, end.error.as_str()) {
+        (Some(finding), _) if finding.output.is_empty() => "unhealthy container".to_owned(),
+        (Some(finding), _) => format!("unhealthy container: {}", finding.output),
+        (None, "") if end.oom => "out of memory".to_owned(),
+        (None, error) => error.to_owned(),
+    };
+    match (end.code, cause.as_str()) {
+        (code, "") => format!("task: non-zero exit ({code})"),
+        // Polite to the last, or never seen to end.
+        (0, cause) => format!("task: {cause}"),
+        (_, cause) if sick.is_none() && !end.error.is_empty() => format!("task: {cause}"),
+        (code, cause) => format!("task: non-zero exit ({code}): {cause}"),
+    }
+}
