@@ -2,6 +2,7 @@
 //!
 //! * [`lan`]: an Ethernet segment and the hosts on it, each a network namespace with one interface.
 //! * [`host`]: one host with its daemon: start, stop, kill, `rnctl`.
+//! * [`http`]: requests to the daemon's socket, byte by byte.
 //! * [`cgroup`]: hosts that are short of processor time. [`reigns`]: who led when, by the daemons' own word.
 //! * [`cluster`]: several hosts that have met.
 //! * [`image`]: the images that tasks run, made from Debian packages and this build's own test server.
@@ -23,6 +24,7 @@ pub mod cgroup;
 pub mod cluster;
 pub mod flood;
 pub mod host;
+pub mod http;
 pub mod image;
 pub mod interrupt;
 pub mod intruder;

@@ -143,7 +143,7 @@ pub async fn run(config: Config) -> Result<()> {
     let result = tokio::select! {
         _ = term.recv() => Ok(()),
         _ = int.recv() => Ok(()),
-        ended = serving => ended,
+        () = serving => Ok(()),
     };
     moving.abort();
     tracing::info!("stopping; containers go on");

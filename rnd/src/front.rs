@@ -15,11 +15,11 @@ use anyhow::{Context as _, Result};
 use http::{Request, Response};
 use proto::{error::ApiError, pb::local_server::LocalServer};
 use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{body::Body, server::NamedService, service::Routes};
-use tower::{Service, ServiceExt, layer::layer_fn};
+use tower::{Service, ServiceExt};
 
 use crate::{
+    api::{self, http::Api},
     daemon::Daemon,
     local::Local,
     standing::{Change, Standing},
@@ -29,7 +29,7 @@ use crate::{
 const PASSING: Duration = Duration::from_secs(20);
 
 /// Starts to listen; the future serves until it fails.
-pub fn serve(daemon: Arc<Daemon>, socket: &Path) -> Result<impl Future<Output = Result<()>> + use<>> {
+pub fn serve(daemon: Arc<Daemon>, socket: &Path) -> Result<impl Future<Output = ()> + use<>> {
     if let Some(dir) = socket.parent() {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     }
@@ -43,26 +43,23 @@ pub fn serve(daemon: Arc<Daemon>, socket: &Path) -> Result<impl Future<Output = 
     let listener =
         UnixListener::bind(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o660))?;
-    let front = layer_fn({
-        let daemon = daemon.clone();
-        move |local: Routes| Front { local, daemon: daemon.clone() }
-    });
-    let local = Routes::new(LocalServer::new(Local::new(daemon)));
-    let server = tonic::transport::Server::builder()
-        .layer(front)
-        .add_routes(local)
-        .serve_with_incoming(UnixListenerStream::new(listener));
-    Ok(async move { server.await.context("the daemon's socket") })
+    let docker = api::http::routes::router(Api::new(daemon.clone()));
+    Ok(api::http::connection::serve(listener, docker, Front::new(daemon)))
 }
 
 /// Sends each request where it belongs.
 #[derive(Clone)]
-struct Front {
+pub struct Front {
     local: Routes,
     daemon: Arc<Daemon>,
 }
 
 impl Front {
+    /// Of this daemon.
+    pub fn new(daemon: Arc<Daemon>) -> Self {
+        Self { local: Routes::new(LocalServer::new(Local::new(daemon.clone()))), daemon }
+    }
+
     async fn pass(self, request: Request<Body>) -> Response<Body> {
         let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
         if service == LocalServer::<Local>::NAME {

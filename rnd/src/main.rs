@@ -3,8 +3,10 @@
 //! * [`config`]: flags and `daemon.json`. [`paths`]: where everything lies.
 //! * [`daemon`]: start, serve, stop. [`swarm`]: init, join, leave, and what is remembered of them.
 //! * [`metrics`]: numbers for Prometheus.
-//! * [`local`]: what the daemon answers about itself. [`front`]: the socket, which passes the user's API to the manager.
+//! * [`local`]: what the daemon answers about itself. [`front`]: the socket, which passes the user's API to the manager. [`api`]:
+//!   Docker's API, on the same socket.
 
+mod api;
 mod config;
 mod daemon;
 mod front;

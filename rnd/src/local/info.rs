@@ -7,7 +7,8 @@ use super::Local;
 use crate::standing::Standing;
 
 impl Local {
-    pub(super) fn version_reply(&self) -> pb::VersionReply {
+    /// This build, and since when it runs.
+    pub fn version_reply(&self) -> pb::VersionReply {
         let machine = &self.daemon.grounds.machine;
         pb::VersionReply {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -20,7 +21,8 @@ impl Local {
         }
     }
 
-    pub(super) async fn info_reply(&self) -> pb::InfoReply {
+    /// The machine, what runs on it, and its place in a swarm.
+    pub async fn info_reply(&self) -> pb::InfoReply {
         let machine = &self.daemon.grounds.machine;
         let containers = self.daemon.runtime.list();
         let running = containers.iter().filter(|c| matches!(c.state, ContainerState::Running { .. })).count();
@@ -46,7 +48,8 @@ impl Local {
         }
     }
 
-    async fn swarm_info(&self, warnings: &mut Vec<String>) -> pb::SwarmInfo {
+    /// This node's place in a swarm; what is amiss there is added to `warnings`.
+    pub async fn swarm_info(&self, warnings: &mut Vec<String>) -> pb::SwarmInfo {
         match &*self.daemon.standing.read().await {
             Standing::Inactive => pb::SwarmInfo { state: "inactive".into(), ..Default::default() },
             Standing::Changing(change) => {

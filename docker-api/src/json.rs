@@ -1,0 +1,75 @@
+//! JSON that clients send.
+
+use proto::error::ApiError;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Reads a body. As with Docker: null is as good as absent, and what has a name that nobody knows is not looked at.
+///
+/// # Errors
+/// It is no JSON, or something in it is of another type than it has to be; the error says where.
+pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(ApiError::invalid("invalid JSON: got EOF while reading request body"));
+    }
+    let mut value: Value =
+        serde_json::from_slice(body).map_err(|error| ApiError::invalid(format!("invalid JSON: {error}")))?;
+    if !value.is_object() {
+        return Err(ApiError::invalid("invalid JSON: an object is expected"));
+    }
+    drop_nulls(&mut value);
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        ApiError::invalid(format!("invalid JSON: {path}: {}", error.into_inner()))
+    })
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(values) => values.iter_mut().for_each(drop_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Whether a value is what Go leaves out (`omitempty`): for `skip_serializing_if`.
+pub(crate) fn empty<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, rename_all = "PascalCase")]
+    struct Thing {
+        name: String,
+        parts: Vec<Thing>,
+    }
+
+    #[test]
+    fn null_is_as_good_as_absent() {
+        let thing: Thing = read(br#"{"Name":null,"Parts":[{"Name":"a","Parts":null}],"More":1}"#).unwrap();
+        assert_eq!(thing.parts, [Thing { name: "a".into(), parts: vec![] }]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let error = read::<Thing>(br#"{"Parts":[{"Name":7}]}"#).unwrap_err();
+        assert!(error.message.starts_with("invalid JSON: Parts[0].Name: invalid type"), "{error}");
+        for bad in ["", " ", "[]", "7", "{", "nul", "{\"Name\":\"a\"} x", "{\"Parts\":[null]}"] {
+            let error = read::<Thing>(bad.as_bytes()).unwrap_err();
+            assert!(error.message.starts_with("invalid JSON: "), "{bad}: {error}");
+        }
+        let deep = "{\"Parts\":[".repeat(500);
+        assert!(read::<Thing>(deep.as_bytes()).is_err());
+    }
+}

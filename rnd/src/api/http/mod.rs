@@ -1,0 +1,48 @@
+//! Docker's Engine API, on the daemon's socket.
+//!
+//! * [`connection`]: who connects, and which of the two protocols of the socket it speaks.
+//! * [`routes`]: which path is whose. [`request`] reads what is asked, [`respond`] says what goes back; a refusal is an
+//!   `ApiError`, which [`respond::Refusal`] gives Docker's status and form.
+//! * A file for each family of paths: [`system`], [`swarm`], …. What a body means is said in the crate `docker-api`.
+//!
+//! What concerns the swarm is asked of the manager of this node, in this process, through the same gate as on the network: a
+//! request that only the leader can answer is passed on there.
+
+pub mod connection;
+mod request;
+mod respond;
+pub mod routes;
+mod system;
+
+use std::sync::Arc;
+
+use proto::{error::ApiError, pb};
+
+use crate::{daemon::Daemon, local::Local};
+
+/// What the handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    daemon: Arc<Daemon>,
+    local: Local,
+}
+
+impl Api {
+    /// Of this daemon.
+    pub fn new(daemon: Arc<Daemon>) -> Self {
+        Self { local: Local::new(daemon.clone()), daemon }
+    }
+
+    /// What the daemon says of this node's place in a swarm.
+    async fn swarm_info(&self) -> pb::SwarmInfo {
+        self.local.swarm_info(&mut Vec::new()).await
+    }
+}
+
+/// An answer, or why there is none.
+type Answer = Result<axum::response::Response, respond::Refusal>;
+
+/// What stands in the way of a request that is well formed but means something that rn does not have.
+fn instead(what: &str, way_out: &str) -> ApiError {
+    ApiError::unsupported(format!("{what}; {way_out}"))
+}

@@ -1,0 +1,81 @@
+//! Which path is whose, and what all answers have.
+
+use std::convert::Infallible;
+
+use axum::{
+    Router,
+    body::Body,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use docker_api::{
+    error::PAGE_NOT_FOUND,
+    version::{self, ApiVersion},
+};
+use http::{HeaderValue, Request, Uri, header, uri::PathAndQuery};
+use proto::error::ApiError;
+use tower::ServiceExt;
+
+use super::{Api, respond::Refusal, system};
+
+/// The paths that there are.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/_ping", get(system::ping))
+        .route("/version", get(system::version))
+        .route("/info", get(system::info))
+        .route("/events", get(system::events))
+        .route("/auth", post(system::auth))
+        .route("/plugins", get(system::plugins))
+        .route("/plugins/{*rest}", axum::routing::any(system::no_plugins))
+        .route("/build", post(system::no_build))
+        .route("/build/{*rest}", post(system::no_build))
+        .route("/commit", post(system::no_commit))
+        .route("/session", post(system::no_session))
+        .route("/grpc", post(system::no_session))
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_found)
+        .with_state(api)
+}
+
+async fn not_found() -> Refusal {
+    ApiError::not_found(PAGE_NOT_FOUND).into()
+}
+
+/// Answers a request: whatever version of the API its path names, it is one and the same path here.
+pub async fn answer(router: Router, mut request: Request<Body>) -> Result<Response, Infallible> {
+    let mut response = match versioned(&mut request) {
+        Ok(()) => router.oneshot(request).await?,
+        Err(error) => Refusal(error).into_response(),
+    };
+    let headers = response.headers_mut();
+    let fixed = [
+        ("Api-Version", ApiVersion::NEWEST.to_string()),
+        ("Docker-Experimental", "false".into()),
+        ("Ostype", "linux".into()),
+        ("Server", format!("rn/{} (linux)", env!("CARGO_PKG_VERSION"))),
+    ];
+    for (name, value) in fixed {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+    // Answers are of the moment; what streams must not be guessed at.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+    Ok(response)
+}
+
+/// Takes the version off the path.
+fn versioned(request: &mut Request<Body>) -> Result<(), ApiError> {
+    let (named, rest) = version::split(request.uri().path());
+    let Some(named) = named else { return Ok(()) };
+    let named = named.spoken()?;
+    let text = match request.uri().query() {
+        Some(query) => format!("{rest}?{query}"),
+        None => rest.to_owned(),
+    };
+    let path = PathAndQuery::try_from(text).map_err(|e| ApiError::invalid(e.to_string()))?;
+    *request.uri_mut() = Uri::from(path);
+    request.extensions_mut().insert(named);
+    Ok(())
+}

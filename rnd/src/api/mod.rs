@@ -1,0 +1,3 @@
+//! What users may ask of this daemon.
+
+pub mod http;
