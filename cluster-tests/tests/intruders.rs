@@ -17,7 +17,7 @@ use cluster_tests::{
 use nix::sys::signal::Signal;
 
 /// What managers answer to managers only.
-const MANAGERS: [&str; 25] = [
+const MANAGERS: [&str; 35] = [
     "Control/GetCluster",
     "Control/UpdateCluster",
     "Control/GetUnlockKey",
@@ -36,6 +36,16 @@ const MANAGERS: [&str; 25] = [
     "Control/RemoveService",
     "Control/ListTasks",
     "Control/GetTask",
+    "Control/CreateSecret",
+    "Control/ListSecrets",
+    "Control/GetSecret",
+    "Control/UpdateSecret",
+    "Control/RemoveSecret",
+    "Control/CreateConfig",
+    "Control/ListConfigs",
+    "Control/GetConfig",
+    "Control/UpdateConfig",
+    "Control/RemoveConfig",
     "Control/Convergence",
     "Logs/Subscribe",
     "Raft/AppendEntries",

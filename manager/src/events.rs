@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt::Display};
 
-use proto::model::{Availability, Network, Node, NodeState, Role, Service, ServiceMode};
+use proto::model::{Availability, FileSpec, Network, Node, NodeState, Role, Service, ServiceMode};
 
 use crate::store::{change::Edit, kind::Kind};
 
@@ -88,6 +88,11 @@ pub(crate) fn node(edit: &Edit<Node>) -> Option<Happened> {
         old.spec != new.spec,
     ];
     changed.contains(&true).then_some(happened)
+}
+
+/// Of a secret or a config: all of it.
+pub(crate) fn file<K: Kind>(edit: &Edit<K>, spec: &FileSpec) -> Option<Happened> {
+    begin(edit, &spec.name)
 }
 
 /// Of a service: its spec.

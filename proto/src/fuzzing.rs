@@ -22,7 +22,7 @@ pub fn message(bytes: &[u8]) {
     let Some((which, bytes)) = bytes.split_first() else { return };
     kinds!(bytes, *which;
         Cluster, NetworkSpec, Network, NetworkAllocation, NodeSpec, NodeDescription, Node, ContainerSpec, TaskSpec,
-        TaskAllocation, TaskStatus, Task, ServiceSpec, ServiceAllocation, UpdateStatus, Service,
+        TaskAllocation, TaskStatus, Task, ServiceSpec, ServiceAllocation, UpdateStatus, Service, Secret, Config,
     );
 }
 
@@ -80,7 +80,7 @@ mod tests {
         };
         let bodies = [network.encode_to_vec(), task.encode_to_vec(), service.encode_to_vec()];
         let seeds =
-            (0..16u8).flat_map(|which| bodies.iter().map(move |body| [&[which], body.as_slice()].concat()));
+            (0..18u8).flat_map(|which| bodies.iter().map(move |body| [&[which], body.as_slice()].concat()));
         smoke::smoke(seeds, 300, message);
     }
 

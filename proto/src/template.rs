@@ -13,6 +13,8 @@ use crate::model::{ContainerSpec, Node, NodeId, ServiceId, Task, TaskId};
 
 /// The longest text that a template may become, in bytes: far more than any variable or path needs.
 const MAX_TEXT: usize = 64 << 10;
+/// The most that the content of a secret or a config may become: as much as a config may hold.
+const MAX_FILE: usize = crate::model::Config::MAX_DATA;
 /// The most steps of `range` in one template.
 const MAX_STEPS: u64 = 10_000;
 
@@ -21,6 +23,25 @@ const MAX_STEPS: u64 = 10_000;
 pub struct Context {
     value: Value,
     fields: Vec<String>,
+    files: Arc<Files>,
+}
+
+/// What templates in the content of secrets and configs name besides, by the functions `env`, `secret` and `config`.
+#[derive(Clone, Default)]
+pub struct Files {
+    /// The container's variables.
+    pub env: BTreeMap<String, String>,
+    /// Its secrets, by their targets as the spec has them.
+    pub secrets: BTreeMap<String, String>,
+    /// Its configs, likewise.
+    pub configs: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Files {
+    // They must not reach a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Files({} secrets, {} configs)", self.secrets.len(), self.configs.len())
+    }
 }
 
 impl Context {
@@ -70,7 +91,13 @@ impl Context {
         let labels = labels.iter().map(|(k, v)| (Arc::from(k.as_str()), string(v))).collect();
         root.put("Service.Labels", Value::Map(Arc::new(labels)));
         let fields = fields.iter().map(|(path, _)| (*path).to_owned()).collect();
-        Self { value: root.value(), fields }
+        Self { value: root.value(), fields, files: Arc::default() }
+    }
+
+    /// The same with what [`Self::expand_file`] can name besides.
+    #[must_use]
+    pub fn with_files(self, files: Files) -> Self {
+        Self { files: Arc::new(files), ..self }
     }
 
     /// The text with every `{{…}}` replaced.
@@ -78,6 +105,44 @@ impl Context {
     /// # Errors
     /// A sentence for the user that names what is not known.
     pub fn expand(&self, text: &str) -> Result<String, String> {
+        self.expand_by(text, text, MAX_TEXT, |template| template)
+    }
+
+    /// The content of a secret or a config with every `{{…}}` replaced. It has functions of its own: `env NAME`, `secret TARGET` and
+    /// `config TARGET`.
+    ///
+    /// # Errors
+    /// As [`Context::expand`]; the content itself is not in it.
+    pub fn expand_file(&self, text: &str) -> Result<String, String> {
+        let by = |what: &'static str, pick: fn(&Files) -> &BTreeMap<String, String>| {
+            let files = Arc::clone(&self.files);
+            move |args: &[Value]| {
+                let [Value::String(key)] = args else {
+                    return Err(TemplateError::Exec(format!("{what} needs one name")));
+                };
+                match pick(&files).get(&**key) {
+                    Some(text) => Ok(string(text)),
+                    // Go's `os.Getenv`, by which swarmkit means it.
+                    None if what == "env" => Ok(string("")),
+                    None => Err(TemplateError::Exec(format!("{what} target {key} not found"))),
+                }
+            }
+        };
+        self.expand_by(text, "of the content", MAX_FILE, |template| {
+            template
+                .func("env", by("env", |f| &f.env))
+                .func("secret", by("secret", |f| &f.secrets))
+                .func("config", by("config", |f| &f.configs))
+        })
+    }
+
+    fn expand_by(
+        &self,
+        text: &str,
+        shown: &str,
+        most: usize,
+        with: impl FnOnce(Template) -> Template,
+    ) -> Result<String, String> {
         if !text.contains("{{") {
             return Ok(text.to_owned());
         }
@@ -86,18 +151,18 @@ impl Context {
             if matches!(error, TemplateError::MissingKey { .. }) {
                 why += &format!("; there are {} and .Service.Labels", self.fields.join(", "));
             }
-            format!("template {text:?}: {why}")
+            format!("template {shown:?}: {why}")
         };
-        balanced(text).map_err(|why| format!("template {text:?}: {why}"))?;
+        balanced(text).map_err(|why| format!("template {shown:?}: {why}"))?;
         let template = Template::new("")
             .missing_key(MissingKey::Error)
             .max_range_iters(MAX_STEPS)
             .func("join", join)
             .func("index", index);
-        let mut out = Bounded::default();
-        let made = template.parse(text).map_err(wrong)?.execute_fmt(&mut out, &self.value);
+        let mut out = Bounded { most, ..Bounded::default() };
+        let made = with(template).parse(text).map_err(wrong)?.execute_fmt(&mut out, &self.value);
         match made {
-            _ if out.full => Err(format!("template {text:?}: it becomes longer than {MAX_TEXT} bytes")),
+            _ if out.full => Err(format!("template {shown:?}: it becomes longer than {most} bytes")),
             Ok(()) => Ok(out.text),
             Err(error) => Err(wrong(error)),
         }
@@ -229,16 +294,17 @@ fn index(args: &[Value]) -> gotmpl::Result<Value> {
     })
 }
 
-/// A text that grows up to [`MAX_TEXT`].
+/// A text that grows up to `most` bytes.
 #[derive(Default)]
 struct Bounded {
+    most: usize,
     text: String,
     full: bool,
 }
 
 impl Write for Bounded {
     fn write_str(&mut self, more: &str) -> fmt::Result {
-        self.full |= self.text.len() + more.len() > MAX_TEXT;
+        self.full |= self.text.len() + more.len() > self.most;
         if self.full {
             return Err(fmt::Error);
         }
@@ -295,6 +361,26 @@ mod tests {
             let error = context().expand(bad).err().unwrap_or_default();
             assert!(error.contains(why) && error.contains(&format!("{bad:?}")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_files_template_names_variables_and_other_files() {
+        let text = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>()
+        };
+        let context = context().with_files(Files {
+            env: text(&[("PORT", "80")]),
+            secrets: text(&[("key", "hush")]),
+            configs: text(&[("/etc/a", "b")]),
+        });
+        let made = context.expand_file(
+            r#"{{.Service.Name}} {{env "PORT"}} {{env "NONE"}} {{secret "key"}} {{config "/etc/a"}}"#,
+        );
+        assert_eq!(made, Ok("web 80  hush b".to_owned()));
+        let why = context.expand_file(r#"hidden {{secret "none"}}"#).err().unwrap_or_default();
+        assert!(why.contains("secret target none not found") && !why.contains("hidden"), "{why}");
+        assert!(context.expand(r#"{{secret "key"}}"#).is_err(), "a spec is for everybody to read");
+        assert!(!format!("{context:?}").contains("hush"));
     }
 
     #[test]

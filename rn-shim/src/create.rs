@@ -22,10 +22,11 @@ use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
-use shim_wire::{CopyUp, Directory, Rootfs, ShimSpec, VolumeMount};
+use shim_wire::{CopyUp, Directory, FILES_DIR, Rootfs, ShimSpec, VolumeMount};
 
 use crate::{
     causes::{self, Causes},
+    files,
     program::Program,
 };
 
@@ -35,8 +36,13 @@ pub const STATE_DIR: &str = "state";
 pub const CONSOLE_FILE: &str = "console.sock";
 
 /// Makes the container; its first process, which waits to be started and is our *parent's* child.
-/// Without `stdin`, its standard input is empty.
-pub fn create(spec: &ShimSpec, stdin: Option<OwnedFd>, [stdout, stderr]: [OwnedFd; 2]) -> Result<i32> {
+/// Without `stdin`, its standard input is empty. `contents` is what is in its files in memory.
+pub fn create(
+    spec: &ShimSpec,
+    contents: &[Vec<u8>],
+    stdin: Option<OwnedFd>,
+    [stdout, stderr]: [OwnedFd; 2],
+) -> Result<i32> {
     unshare(CloneFlags::CLONE_NEWNS).context("unshare the mount namespace")?;
     // libcontainer's copies of bind sources take part in what their originals take part in here.
     let propagation = if spec.sees_later_mounts { MsFlags::MS_SLAVE } else { MsFlags::MS_PRIVATE };
@@ -45,6 +51,7 @@ pub fn create(spec: &ShimSpec, stdin: Option<OwnedFd>, [stdout, stderr]: [OwnedF
     for volume in &spec.volume_mounts {
         mount_volume(volume)?;
     }
+    files::place(&spec.run_dir.join(FILES_DIR), &spec.files, contents)?;
     mount_rootfs(&spec.rootfs)?;
     let root = open_directory(&spec.rootfs.target)?;
     for directory in &spec.directories {

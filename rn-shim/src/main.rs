@@ -14,6 +14,7 @@ mod control;
 mod create;
 mod device_filter;
 mod exec;
+mod files;
 mod logfile;
 mod monitor;
 mod program;

@@ -27,7 +27,7 @@ use nix::{
 };
 use shim_wire::{CREATED, EXIT_FILE, ExitStatus, SOCKET_FILE, SPEC_FILE, STARTED_FILE, ShimSpec};
 
-use crate::{attach, cgroup, create, device_filter, logfile::now_nanos, monitor};
+use crate::{attach, cgroup, create, device_filter, files, logfile::now_nanos, monitor};
 
 /// How long making a container may take, in ms; it is 20 when all is well.
 const CREATE_LIMIT: u16 = 60_000;
@@ -35,11 +35,12 @@ const CREATE_LIMIT: u16 = 60_000;
 /// Runs a container from its creation to its end. Returns at once in the caller's process: the shim is a child of it.
 pub fn run(dir: &Path) -> Result<()> {
     let spec = load(dir)?;
+    let contents = files::read(&spec.files)?;
     // SAFETY: this process has one thread.
     match unsafe { fork() }.context("fork")? {
         ForkResult::Parent { .. } => Ok(()),
         ForkResult::Child => {
-            let code = match shim(dir, &spec) {
+            let code = match shim(dir, &spec, contents) {
                 Ok(()) => 0,
                 Err(error) => {
                     // Still the daemon's pipe if the container could not be made, /dev/null afterwards.
@@ -80,14 +81,14 @@ fn load(dir: &Path) -> Result<ShimSpec> {
     serde_json::from_slice(&text).with_context(|| format!("{} is not valid", path.display()))
 }
 
-fn shim(dir: &Path, spec: &ShimSpec) -> Result<()> {
+fn shim(dir: &Path, spec: &ShimSpec, contents: Vec<Vec<u8>>) -> Result<()> {
     detach()?;
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(&spec.run_dir)
         .with_context(|| format!("create {}", spec.run_dir.display()))?;
-    let result = serve(dir, spec);
+    let result = serve(dir, spec, contents);
     // In this order: when the run directory has gone, so has everything else of the container.
     cgroup::remove(&spec.cgroup);
     let _ = fs::remove_dir_all(&spec.run_dir);
@@ -96,10 +97,12 @@ fn shim(dir: &Path, spec: &ShimSpec) -> Result<()> {
     Ok(())
 }
 
-fn serve(dir: &Path, spec: &ShimSpec) -> Result<Vec<attach::Client>> {
+fn serve(dir: &Path, spec: &ShimSpec, contents: Vec<Vec<u8>>) -> Result<Vec<attach::Client>> {
     let listener = listen(&spec.run_dir.join(SOCKET_FILE))?;
     let console = spec.terminal.then(|| listen(&spec.run_dir.join(create::CONSOLE_FILE))).transpose()?;
-    let (pid, streams) = make(spec, console)?;
+    let (pid, streams) = make(spec, &contents, console)?;
+    // The container has them; this process stays as small as it was.
+    drop(contents);
     // Not fatal: these hierarchies limit nothing, they only tell whose process this is.
     cgroup::join_uncontrolled(&spec.cgroup, pid);
     if let Err(error) = device_filter::attach(&spec.cgroup) {
@@ -157,7 +160,11 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Makes the container in a child process, whose memory is not ours to keep: its first process, and its streams.
-fn make(spec: &ShimSpec, console: Option<UnixListener>) -> Result<(Pid, monitor::Streams)> {
+fn make(
+    spec: &ShimSpec,
+    contents: &[Vec<u8>],
+    console: Option<UnixListener>,
+) -> Result<(Pid, monitor::Streams)> {
     let (answer, answer_in) = pipe()?;
     let (stdout, stdout_in) = pipe()?;
     let (stderr, stderr_in) = pipe()?;
@@ -171,7 +178,7 @@ fn make(spec: &ShimSpec, console: Option<UnixListener>) -> Result<(Pid, monitor:
         ForkResult::Child => {
             // Its own copy of the input's end would keep the input from ending.
             drop((answer, stdin));
-            let result = create::create(spec, stdin_out, [stdout_in, stderr_in]);
+            let result = create::create(spec, contents, stdin_out, [stdout_in, stderr_in]);
             let text = match result {
                 Ok(pid) => format!("{pid}\n"),
                 Err(error) => format!("{}\n", format!("{error:#}").replace('\n', " ")),

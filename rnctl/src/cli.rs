@@ -9,7 +9,8 @@ use std::ffi::OsString;
 
 use crate::{
     cmd::{
-        attach, container, events, exec, image, inspect, login, network, node, service, swarm, system, wait,
+        attach, container, events, exec, file, image, inspect, login, network, node, service, swarm, system,
+        wait,
     },
     connect::DEFAULT_HOST,
     exit::Failure,
@@ -51,6 +52,12 @@ pub enum Command {
     /// Manage networks
     #[command(subcommand)]
     Network(network::Command),
+    /// Manage secrets: what only tasks that are given it can read
+    #[command(subcommand)]
+    Secret(file::Command),
+    /// Manage configs: files that tasks are given
+    #[command(subcommand)]
+    Config(file::Command),
     /// Manage nodes
     #[command(subcommand)]
     Node(node::Command),

@@ -16,6 +16,10 @@ pub struct Config {
     pub images_format: Option<String>,
     /// `network ls`.
     pub networks_format: Option<String>,
+    /// `secret ls`.
+    pub secret_format: Option<String>,
+    /// `config ls`.
+    pub config_format: Option<String>,
     /// `node ls`.
     pub nodes_format: Option<String>,
     /// `service ls`.

@@ -26,6 +26,8 @@ const ROWS: &[(&str, Does)] = &[
     // Where a name means something else.
     ("events --since", Checked("cmd::events")),
     ("events --until", Checked("cmd::events")),
+    ("secret create --driver", Refused),
+    ("config create --driver", Refused),
     ("service create --mode", Checked("CreateArgs::spec")),
     ("service create --replicas", Reads("2", "-1")),
     ("service create --name", Checked("manager::api::validate::name")),
@@ -53,8 +55,11 @@ const ROWS: &[(&str, Does)] = &[
     ("--cap-drop", Reads("all", "NOPE")),
     ("--cert-expiry", Reads("2160h", "90d")),
     ("--change", Checked("runtime::image::changes")),
+    ("--config", Reads("source=a,target=/a,mode=0400", "target=/a")),
+    ("--config-add", Reads("a", "source=a,x=1")),
     ("--config-from", Refused),
     ("--config-only", Refused),
+    ("--config-rm", Text),
     ("--constraint", Checked("manager::scheduler::constraint")),
     ("--constraint-add", Checked("manager::scheduler::constraint")),
     ("--constraint-rm", Text),
@@ -191,6 +196,9 @@ const ROWS: &[(&str, Does)] = &[
     ("--rollback-parallelism", Reads("0", "-1")),
     ("--rotate", Switch),
     ("--scope", Checked("cmd::network")),
+    ("--secret", Reads("source=a,target=a,uid=7", "source=a,uid=root")),
+    ("--secret-add", Reads("a", "source=a,mode=0999")),
+    ("--secret-rm", Text),
     ("--sig-proxy", Reads("false", "maybe")),
     ("--signal", Checked("proto::parse::signal, by the daemon")),
     ("--since", Reads("10m", "yesterday")),
@@ -204,6 +212,7 @@ const ROWS: &[(&str, Does)] = &[
     ("--sysctl-rm", Text),
     ("--tail", Reads("all", "some")),
     ("--task-history-limit", Reads("-1", "x")),
+    ("--template-driver", Reads("golang", "jinja")),
     ("--time", Reads("-1", "10s")),
     ("--timeout", Reads("30s", "30")),
     ("--timestamps", Switch),
@@ -228,7 +237,6 @@ const ROWS: &[(&str, Does)] = &[
     ("--with-registry-auth", Switch),
     ("--workdir", Checked("proto::rules")),
     // Docker's, of services.
-    ("--config", Refused),
     ("--credential-spec", Refused),
     ("--generic-resource", Refused),
     ("--isolation", Refused),
@@ -236,7 +244,6 @@ const ROWS: &[(&str, Does)] = &[
     ("--memory-swap", Refused),
     ("--memory-swappiness", Refused),
     ("--oom-score-adj", Refused),
-    ("--secret", Refused),
 ];
 
 fn row(command: &str, flag: &str) -> Option<&'static Does> {

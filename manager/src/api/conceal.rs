@@ -1,7 +1,8 @@
-//! Credentials of registries come in with a spec and go out to the nodes that pull, never back to a client.
+//! Credentials of registries come in with a spec and go out to the nodes that pull, secrets to the nodes that use them; never back
+//! to a client.
 
 use proto::{
-    model::{Service, ServiceSpec, Task},
+    model::{FileSpec, Payload, Secret, Service, ServiceSpec, Task},
     pb,
 };
 
@@ -22,6 +23,12 @@ pub(super) fn task(task: &Task) -> pb::Task {
         strip(spec);
     }
     shown
+}
+
+/// A secret as a client sees it: without what it holds.
+pub(super) fn secret(secret: &Secret) -> pb::Secret {
+    let spec = FileSpec { data: Payload::default(), ..secret.spec.clone() };
+    Secret { spec, ..secret.clone() }.into()
 }
 
 fn strip(task: &mut pb::TaskSpec) {

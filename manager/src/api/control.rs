@@ -2,7 +2,7 @@
 
 use proto::{
     error::ApiError,
-    model::{NetworkSpec, NodeSpec, Revision, ServiceSpec},
+    model::{Config, FileSpec, NetworkSpec, NodeSpec, Revision, Secret, ServiceSpec},
     pb::{self, control_server::Control},
 };
 use tonic::{Request, Response, Status};
@@ -114,6 +114,64 @@ impl Control for Api {
     async fn get_task(&self, request: Request<pb::GetRequest>) -> Reply<pb::Task> {
         let task = self.fresh().await?.find_task(&request.get_ref().key)?;
         Ok(Response::new(conceal::task(&task)))
+    }
+
+    async fn create_secret(&self, request: Request<pb::CreateFileRequest>) -> Reply<pb::Secret> {
+        let spec = FileSpec::try_from(given("spec", request.into_inner().spec)?)?;
+        let secret = self.new_file::<Secret>(spec).await?;
+        Ok(Response::new(conceal::secret(&secret)))
+    }
+
+    async fn list_secrets(&self, request: Request<pb::ListFilesRequest>) -> Reply<pb::ListSecretsReply> {
+        let secrets = self.files::<Secret>(request.get_ref()).await?;
+        Ok(Response::new(pb::ListSecretsReply {
+            secrets: secrets.iter().map(|s| conceal::secret(s)).collect(),
+        }))
+    }
+
+    async fn get_secret(&self, request: Request<pb::GetRequest>) -> Reply<pb::Secret> {
+        let secret = self.fresh().await?.find::<Secret>(&request.get_ref().key)?;
+        Ok(Response::new(conceal::secret(&secret)))
+    }
+
+    async fn update_secret(&self, request: Request<pb::UpdateFileRequest>) -> Reply<pb::Secret> {
+        let request = request.into_inner();
+        let spec = FileSpec::try_from(given("spec", request.spec)?)?;
+        let secret = self.label_file::<Secret>(&request.key, Revision(request.version), spec).await?;
+        Ok(Response::new(conceal::secret(&secret)))
+    }
+
+    async fn remove_secret(&self, request: Request<pb::RemoveRequest>) -> Reply<pb::RemoveReply> {
+        Ok(Response::new(self.drop_file::<Secret>(&request.get_ref().key).await?))
+    }
+
+    async fn create_config(&self, request: Request<pb::CreateFileRequest>) -> Reply<pb::Config> {
+        let spec = FileSpec::try_from(given("spec", request.into_inner().spec)?)?;
+        let config = self.new_file::<Config>(spec).await?;
+        Ok(Response::new(pb::Config::from((*config).clone())))
+    }
+
+    async fn list_configs(&self, request: Request<pb::ListFilesRequest>) -> Reply<pb::ListConfigsReply> {
+        let configs = self.files::<Config>(request.get_ref()).await?;
+        Ok(Response::new(pb::ListConfigsReply {
+            configs: configs.iter().map(|c| pb::Config::from((**c).clone())).collect(),
+        }))
+    }
+
+    async fn get_config(&self, request: Request<pb::GetRequest>) -> Reply<pb::Config> {
+        let config = self.fresh().await?.find::<Config>(&request.get_ref().key)?;
+        Ok(Response::new(pb::Config::from((*config).clone())))
+    }
+
+    async fn update_config(&self, request: Request<pb::UpdateFileRequest>) -> Reply<pb::Config> {
+        let request = request.into_inner();
+        let spec = FileSpec::try_from(given("spec", request.spec)?)?;
+        let config = self.label_file::<Config>(&request.key, Revision(request.version), spec).await?;
+        Ok(Response::new(pb::Config::from((*config).clone())))
+    }
+
+    async fn remove_config(&self, request: Request<pb::RemoveRequest>) -> Reply<pb::RemoveReply> {
+        Ok(Response::new(self.drop_file::<Config>(&request.get_ref().key).await?))
     }
 
     async fn convergence(&self, request: Request<pb::ConvergenceRequest>) -> Reply<pb::ConvergenceReply> {

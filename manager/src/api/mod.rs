@@ -7,6 +7,7 @@ pub mod auth;
 mod cluster;
 mod conceal;
 mod control;
+mod files;
 pub mod forward;
 pub mod membership;
 mod networks;

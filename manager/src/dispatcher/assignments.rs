@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proto::{
     model::{
-        EndpointDigest, Network, NetworkId, Node, NodeId, Revision, Service, ServiceId, Task, TaskId,
-        TaskState,
+        Config, ConfigId, EndpointDigest, Network, NetworkId, Node, NodeId, Revision, Secret, SecretId,
+        Service, ServiceId, Task, TaskId, TaskState,
     },
     pb,
 };
 
 use super::view::View;
+use crate::store::{apply::file::FileKind, state::State};
 
 /// Everything that one node is told.
 #[derive(Clone)]
@@ -28,6 +29,10 @@ pub struct AssignmentSet {
     /// The services on those networks, all that publish through the mesh, and those of the node's own tasks, whose templates may
     /// name their labels.
     pub services: BTreeMap<ServiceId, Arc<Service>>,
+    /// The secrets that tasks use which are not over.
+    pub secrets: BTreeMap<SecretId, Arc<Secret>>,
+    /// Likewise the configs.
+    pub configs: BTreeMap<ConfigId, Arc<Config>>,
     /// The running endpoints of those networks.
     pub digests: BTreeMap<NetworkId, EndpointDigest>,
 }
@@ -50,10 +55,12 @@ impl AssignmentSet {
         let seen = networks.keys().filter_map(|id| view.services.get(id)).flatten();
         let services = seen.chain(&view.meshed).chain(own);
         let services = services.map(|s| (s.id.clone(), s.clone())).collect();
+        let (secrets, configs) = (used::<Secret>(state, &tasks), used::<Config>(state, &tasks));
         let digest = |id: &NetworkId| view.digests.get(id).copied().unwrap_or_default();
         let digests = networks.keys().map(|id| (id.clone(), digest(id))).collect();
         let epoch = state.cluster.as_ref().map_or(0, |c| c.epoch);
-        Some(Self { epoch, generation: state.revision, node, tasks, networks, services, digests })
+        let generation = state.revision;
+        Some(Self { epoch, generation, node, tasks, networks, services, secrets, configs, digests })
     }
 
     /// All of it, as the first message of a stream.
@@ -65,6 +72,8 @@ impl AssignmentSet {
             tasks: self.tasks.values().map(|t| pb::Task::from(&**t)).collect(),
             networks: self.networks.values().map(|n| pb::Network::from(&**n)).collect(),
             services: self.services.values().map(|s| pb::Service::from(&**s)).collect(),
+            secrets: self.secrets.values().map(|s| (**s).clone().into()).collect(),
+            configs: self.configs.values().map(|c| (**c).clone().into()).collect(),
             node: Some(pb::Node::from(&*self.node)),
             digests: digests(self.digests.iter()),
             ..pb::AssignmentsMessage::default()
@@ -76,6 +85,8 @@ impl AssignmentSet {
         let (tasks, removed_tasks) = diff(&before.tasks, &self.tasks, same_task);
         let (networks, removed_networks) = diff(&before.networks, &self.networks, same_network);
         let (services, removed_services) = diff(&before.services, &self.services, same_service);
+        let (secrets, removed_secrets) = diff(&before.secrets, &self.secrets, same_file);
+        let (configs, removed_configs) = diff(&before.configs, &self.configs, same_file);
         let message = pb::AssignmentsMessage {
             kind: pb::assignments_message::Kind::Incremental.into(),
             epoch: self.epoch,
@@ -86,6 +97,10 @@ impl AssignmentSet {
             removed_networks,
             services: services.map(|s| pb::Service::from(&**s)).collect(),
             removed_services,
+            secrets: secrets.map(|s| (**s).clone().into()).collect(),
+            removed_secrets,
+            configs: configs.map(|c| (**c).clone().into()).collect(),
+            removed_configs,
             node: (!same_node(&before.node, &self.node)).then(|| pb::Node::from(&*self.node)),
             digests: digests(
                 self.digests.iter().filter(|(id, digest)| before.digests.get(*id) != Some(*digest)),
@@ -98,10 +113,21 @@ impl AssignmentSet {
             && message.removed_networks.is_empty()
             && message.services.is_empty()
             && message.removed_services.is_empty()
+            && message.secrets.is_empty()
+            && message.removed_secrets.is_empty()
+            && message.configs.is_empty()
+            && message.removed_configs.is_empty()
             && message.node.is_none()
             && message.digests.is_empty();
         (!empty).then_some(message)
     }
+}
+
+/// The secrets, or configs, that tasks use which are not over.
+fn used<K: FileKind>(state: &State, tasks: &BTreeMap<TaskId, Arc<Task>>) -> BTreeMap<K::Id, Arc<K>> {
+    let live = tasks.values().filter(|t| !t.status.state.is_terminal());
+    let references = live.flat_map(|t| K::references(&t.spec.container)).filter_map(|r| r.id.as_ref());
+    references.filter_map(|id| Some((id.clone(), K::rows(state).get(id)?.clone()))).collect()
 }
 
 /// What is new or changed, and the ids of what is gone.
@@ -134,6 +160,11 @@ fn same_network(a: &Network, b: &Network) -> bool {
 
 fn same_service(a: &Service, b: &Service) -> bool {
     a.spec_version == b.spec_version && a.allocation == b.allocation
+}
+
+/// Its labels are the user's.
+fn same_file<K>(_: &K, _: &K) -> bool {
+    true
 }
 
 fn same_node(a: &Node, b: &Node) -> bool {

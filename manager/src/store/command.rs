@@ -5,14 +5,15 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
 };
 
 use proto::model::{
-    Cluster, ClusterSpec, Condition, Network, NetworkAllocation, NetworkId, NetworkKey, Node,
-    NodeDescription, NodeId, NodeSpec, NodeStatus, Revision, Role, RootRotation, Service, ServiceAllocation,
-    ServiceId, ServiceSpec, Task, TaskAllocation, TaskId, TaskState, TaskStatus, Timestamp, UnlockKey,
-    UpdateStatus,
+    Cluster, ClusterSpec, Condition, Config, ConfigId, Network, NetworkAllocation, NetworkId, NetworkKey,
+    Node, NodeDescription, NodeId, NodeSpec, NodeStatus, Revision, Role, RootRotation, Secret, SecretId,
+    Service, ServiceAllocation, ServiceId, ServiceSpec, Task, TaskAllocation, TaskId, TaskState, TaskStatus,
+    Timestamp, UnlockKey, UpdateStatus,
 };
 
 /// One raft entry: commands that are applied one after the other, each with its own outcome.
@@ -121,6 +122,19 @@ pub enum Command {
     PlaceTask { id: TaskId, node: NodeId },
     /// dispatcher: what the agent reports; an observed state that would fall is ignored.
     ReportTask { id: TaskId, status: TaskStatus },
+
+    /// control API; the name must be free.
+    CreateSecret(Box<Secret>),
+    /// control API: new labels, if the version is still `expect`; all else of a secret stays as it is.
+    SetSecretLabels { id: SecretId, expect: Revision, labels: BTreeMap<String, String> },
+    /// control API: refused while the spec of a service names it.
+    RemoveSecret(SecretId),
+    /// control API; the name must be free.
+    CreateConfig(Box<Config>),
+    /// control API: new labels, if the version is still `expect`; all else of a config stays as it is.
+    SetConfigLabels { id: ConfigId, expect: Revision, labels: BTreeMap<String, String> },
+    /// control API: refused while the spec of a service names it.
+    RemoveConfig(ConfigId),
 
     /// the loop in charge of `kind`: replaces the condition of that kind; an empty message removes it.
     SetCondition { object: ObjectId, condition: Condition },

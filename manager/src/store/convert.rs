@@ -157,6 +157,16 @@ impl From<Command> for pb::Command {
             Command::ReportTask { id, status } => {
                 Kind::ReportTask(pb::ReportTask { id: id.to_string(), status: Some(status.into()) })
             }
+            Command::CreateSecret(secret) => Kind::CreateSecret((*secret).into()),
+            Command::SetSecretLabels { id, expect, labels } => {
+                Kind::SetSecretLabels(pb::SetLabels { id: id.to_string(), expect: expect.0, labels })
+            }
+            Command::RemoveSecret(id) => Kind::RemoveSecret(id.to_string()),
+            Command::CreateConfig(config) => Kind::CreateConfig((*config).into()),
+            Command::SetConfigLabels { id, expect, labels } => {
+                Kind::SetConfigLabels(pb::SetLabels { id: id.to_string(), expect: expect.0, labels })
+            }
+            Command::RemoveConfig(id) => Kind::RemoveConfig(id.to_string()),
             Command::SetCondition { object, condition } => Kind::SetConditions(pb::SetConditions {
                 condition: Some(condition.into()),
                 object: Some(match object {
@@ -269,6 +279,20 @@ impl TryFrom<pb::Command> for Command {
             Kind::ReportTask(c) => {
                 Command::ReportTask { id: parse("id", &c.id)?, status: need("status", c.status)?.try_into()? }
             }
+            Kind::CreateSecret(secret) => Command::CreateSecret(Box::new(secret.try_into()?)),
+            Kind::SetSecretLabels(c) => Command::SetSecretLabels {
+                id: parse("id", &c.id)?,
+                expect: Revision(c.expect),
+                labels: c.labels,
+            },
+            Kind::RemoveSecret(id) => Command::RemoveSecret(parse("remove_secret", &id)?),
+            Kind::CreateConfig(config) => Command::CreateConfig(Box::new(config.try_into()?)),
+            Kind::SetConfigLabels(c) => Command::SetConfigLabels {
+                id: parse("id", &c.id)?,
+                expect: Revision(c.expect),
+                labels: c.labels,
+            },
+            Kind::RemoveConfig(id) => Command::RemoveConfig(parse("remove_config", &id)?),
             Kind::SetConditions(c) => Command::SetCondition {
                 object: match need("object", c.object)? {
                     Object::NodeId(id) => ObjectId::Node(parse("node_id", &id)?),

@@ -126,6 +126,36 @@ pub(crate) fn task(n: usize, service: usize) -> Task {
     }
 }
 
+/// Service `n`, whose tasks have secret 1 and config 1.
+pub(crate) fn using_files(n: usize) -> Service {
+    let mut service = service(n, &[], Vec::new());
+    service.spec.task.container.secrets = vec![reference("secret", 1)];
+    service.spec.task.container.configs = vec![reference("config", 1)];
+    service
+}
+
+pub(crate) fn secret(n: usize) -> Secret {
+    Secret { id: id("secret", n), meta: Meta::default(), spec: file(format!("secret{n}")) }
+}
+
+pub(crate) fn config(n: usize) -> Config {
+    Config { id: id("config", n), meta: Meta::default(), spec: file(format!("config{n}")) }
+}
+
+fn file(name: String) -> FileSpec {
+    let labels = BTreeMap::from([("a".into(), "b".into())]);
+    FileSpec { name, labels, data: Payload(b"content".to_vec()), templating: Some(Templating::Golang) }
+}
+
+/// What a service's spec says to have an object as a file.
+pub(crate) fn reference<T: std::str::FromStr<Err: std::fmt::Debug>>(
+    kind: &str,
+    n: usize,
+) -> FileReference<T> {
+    let name = format!("{kind}{n}");
+    FileReference { id: Some(id(kind, n)), target: name.clone(), name, uid: 7, gid: 8, mode: 0o400 }
+}
+
 pub(crate) fn attached(network: usize, host: usize) -> TaskAllocation {
     let attachment = Attachment {
         network: id("network", network),
@@ -291,6 +321,27 @@ pub(crate) fn one_of_each() -> Vec<(&'static str, Command)> {
         ("allocate_task", Command::AllocateTask { id: id("task", 1), allocation: attached(1, 3) }),
         ("place_task", Command::PlaceTask { id: id("task", 1), node: id("node", 1) }),
         ("report_task", Command::ReportTask { id: id("task", 1), status }),
+        ("create_secret", Command::CreateSecret(Box::new(secret(1)))),
+        (
+            "set_secret_labels",
+            Command::SetSecretLabels {
+                id: id("secret", 1),
+                expect: Revision(4),
+                labels: BTreeMap::from([("c".into(), "d".into())]),
+            },
+        ),
+        ("remove_secret", Command::RemoveSecret(id("secret", 1))),
+        ("create_config", Command::CreateConfig(Box::new(config(1)))),
+        (
+            "set_config_labels",
+            Command::SetConfigLabels {
+                id: id("config", 1),
+                expect: Revision(4),
+                labels: BTreeMap::from([("c".into(), "d".into())]),
+            },
+        ),
+        ("remove_config", Command::RemoveConfig(id("config", 1))),
+        ("create_service_with_files", Command::CreateService(Box::new(using_files(1)))),
         (
             "condition_of_node",
             Command::SetCondition { object: ObjectId::Node(id("node", 1)), condition: condition("network") },

@@ -9,7 +9,10 @@ use std::{fmt, sync::Arc};
 use prost::Message;
 use proto::{
     convert::Malformed,
-    model::{Cluster, ClusterId, Meta, Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId},
+    model::{
+        Cluster, ClusterId, Config, ConfigId, Meta, Network, NetworkId, Node, NodeId, Secret, SecretId,
+        Service, ServiceId, Task, TaskId,
+    },
     pb,
 };
 
@@ -52,6 +55,8 @@ pub trait Kind: Derived + Clone + PartialEq + fmt::Debug + Send + Sync + 'static
     /// The same as text.
     fn id_str(&self) -> &str;
     /// Its bookkeeping.
+    fn meta(&self) -> &Meta;
+    /// The same, to be changed.
     fn meta_mut(&mut self) -> &mut Meta;
     /// An edit of an object of this kind, as one of any kind.
     fn change(edit: Edit<Self>) -> Change;
@@ -181,6 +186,10 @@ macro_rules! kinds {
                 self.id.as_str()
             }
 
+            fn meta(&self) -> &Meta {
+                &self.meta
+            }
+
             fn meta_mut(&mut self) -> &mut Meta {
                 &mut self.meta
             }
@@ -268,6 +277,10 @@ kinds! {
     Node { name: "node", id: NodeId, rows: nodes as Table<Node>, snapshot: "2" }
     /// A service.
     Service { name: "service", id: ServiceId, rows: services as Table<Service>, snapshot: "4" }
+    /// A secret.
+    Secret { name: "secret", id: SecretId, rows: secrets as Table<Secret>, snapshot: "6" }
+    /// A config.
+    Config { name: "config", id: ConfigId, rows: configs as Table<Config>, snapshot: "7" }
     /// A task.
     Task { name: "task", id: TaskId, rows: tasks as Table<Task>, snapshot: "5" }
 }
@@ -315,5 +328,25 @@ impl Derived for Service {
 impl Derived for Task {
     fn index(index: &mut Index, edit: &Edit<Self>) {
         index.task(edit);
+    }
+}
+
+impl Derived for Secret {
+    fn unique_name(&self) -> Option<&str> {
+        Some(&self.spec.name)
+    }
+
+    fn event(edit: &Edit<Self>) -> Option<Happened> {
+        events::file(edit, &edit.either()?.spec)
+    }
+}
+
+impl Derived for Config {
+    fn unique_name(&self) -> Option<&str> {
+        Some(&self.spec.name)
+    }
+
+    fn event(edit: &Edit<Self>) -> Option<Happened> {
+        events::file(edit, &edit.either()?.spec)
     }
 }

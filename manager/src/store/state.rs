@@ -4,8 +4,8 @@ use std::{borrow::Borrow, net::IpAddr, sync::Arc};
 
 use immutable_chunkmap::map::MapM;
 use proto::model::{
-    Cluster, Network, NetworkId, Node, NodeId, Port, Protocol, PublishMode, Revision, Service, ServiceId,
-    Task,
+    Cluster, Config, Network, NetworkId, Node, NodeId, Port, Protocol, PublishMode, Revision, Secret,
+    Service, ServiceId, Task,
 };
 
 use super::{
@@ -96,6 +96,10 @@ pub struct State {
     pub networks: Table<Network>,
     /// Services.
     pub services: Table<Service>,
+    /// Secrets.
+    pub secrets: Table<Secret>,
+    /// Configs.
+    pub configs: Table<Config>,
     /// Tasks.
     pub tasks: Table<Task>,
     /// What can be derived from the tables, kept so that `apply` and the loops need not scan.

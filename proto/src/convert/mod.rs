@@ -4,6 +4,7 @@
 
 mod cluster;
 mod enums;
+mod file;
 mod network;
 mod node;
 mod service;

@@ -148,6 +148,8 @@ impl From<model::ContainerSpec> for pb::ContainerSpec {
             open_stdin: m.open_stdin,
             stdin_once: m.stdin_once,
             log_driver: m.log_driver.map(Into::into),
+            secrets: into_all(m.secrets),
+            configs: into_all(m.configs),
         }
     }
 }
@@ -183,6 +185,8 @@ impl TryFrom<pb::ContainerSpec> for model::ContainerSpec {
             open_stdin: p.open_stdin,
             stdin_once: p.stdin_once,
             log_driver: p.log_driver.map(Into::into),
+            secrets: try_all(p.secrets)?,
+            configs: try_all(p.configs)?,
         })
     }
 }

@@ -26,6 +26,11 @@ fn port() -> PortConfig {
     }
 }
 
+fn file<Id: std::str::FromStr<Err: std::fmt::Debug>>(name: &str) -> FileReference<Id> {
+    let id = Some(format!("{name}1").parse().unwrap());
+    FileReference { id, name: name.into(), target: "/x".into(), uid: 1, gid: 2, mode: 0o440 }
+}
+
 /// Every field differs from its default, so that a forgotten one shows.
 fn task_spec() -> TaskSpec {
     TaskSpec {
@@ -80,6 +85,8 @@ fn task_spec() -> TaskSpec {
             open_stdin: true,
             stdin_once: true,
             log_driver: Some(LogDriver { name: "json-file".into(), options: labels() }),
+            secrets: vec![file("secret")],
+            configs: vec![file("config")],
         },
         limits: Resources { nano_cpus: 1, memory_bytes: 2, pids: 3 },
         reservations: Resources { nano_cpus: 4, memory_bytes: 5, pids: 0 },

@@ -99,6 +99,10 @@ ids! {
     ServiceId, "service", base36(SWARM_ID_LEN);
     /// A task.
     TaskId, "task", base36(SWARM_ID_LEN);
+    /// A secret.
+    SecretId, "secret", base36(SWARM_ID_LEN);
+    /// A config.
+    ConfigId, "config", base36(SWARM_ID_LEN);
     /// A worker's session with the dispatcher.
     SessionId, "session", base36(SWARM_ID_LEN);
     /// A container.

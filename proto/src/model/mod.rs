@@ -6,6 +6,7 @@
 mod addr;
 mod cluster;
 mod digest;
+mod file;
 mod id;
 mod log;
 mod meta;
@@ -17,7 +18,10 @@ mod task;
 pub use addr::{Mac, Port, Protocol, SubnetAddr, Vni};
 pub use cluster::{Cluster, ClusterSpec, KeySubsystem, NetworkKey, RootCa, RootRotation, UnlockKey};
 pub use digest::{EndpointDigest, endpoint_digest};
-pub use id::{ClusterId, ContainerId, InvalidId, NetworkId, NodeId, ServiceId, SessionId, TaskId};
+pub use file::{Config, FileReference, FileSpec, Payload, Secret, Templating};
+pub use id::{
+    ClusterId, ConfigId, ContainerId, InvalidId, NetworkId, NodeId, SecretId, ServiceId, SessionId, TaskId,
+};
 pub use log::{JSON_FILE, LogDriver, LogFileOptions};
 pub use meta::{Condition, Meta, Millis, Revision, Timestamp};
 pub use network::{IpamConfig, Network, NetworkAllocation, NetworkSpec, Subnet};

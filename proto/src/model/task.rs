@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use super::{
-    Condition, ContainerId, LogDriver, Meta, Millis, NetworkId, NodeId, PortConfig, Revision, ServiceId,
-    SubnetAddr, TaskId, Timestamp,
+    Condition, ConfigId, ContainerId, FileReference, LogDriver, Meta, Millis, NetworkId, NodeId, PortConfig,
+    Revision, SecretId, ServiceId, SubnetAddr, TaskId, Timestamp,
 };
 
 /// Where a task stands. The order is the life cycle; observed state only rises (swarmkit `design/task_model.md`).
@@ -209,6 +209,10 @@ pub struct ContainerSpec {
     pub stdin_once: bool,
     /// Where its output is kept; none = as the node keeps all.
     pub log_driver: Option<LogDriver>,
+    /// Secrets, each a file below `/run/secrets` or where it says.
+    pub secrets: Vec<FileReference<SecretId>>,
+    /// Configs, each a file.
+    pub configs: Vec<FileReference<ConfigId>>,
 }
 
 /// Amounts; 0 = not set.

@@ -5,12 +5,14 @@
 //! way out. The rules are Docker's where Docker has one.
 
 pub mod capability;
+mod file;
 pub mod mount;
 mod resources;
 pub mod sysctl;
 
 use std::net::IpAddr;
 
+pub use file::{SECRETS, file_target};
 pub use resources::resources;
 
 use crate::{

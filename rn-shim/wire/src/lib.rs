@@ -24,6 +24,8 @@ pub const STARTED_FILE: &str = "started";
 pub const LOG_FILE: &str = "log.json";
 /// The socket in a container's run directory that its shim listens on.
 pub const SOCKET_FILE: &str = "shim.sock";
+/// The directory in a container's run directory that its files in memory are in; seen by the container only.
+pub const FILES_DIR: &str = "files";
 /// What a shim prints on its standard output, and nothing else, once it listens and its container is created.
 pub const CREATED: &str = "created";
 /// The longest message on the socket, in bytes.
@@ -82,6 +84,19 @@ pub struct VolumeMount {
     pub data: String,
 }
 
+/// A file that is in memory only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryFile {
+    /// Its length in bytes.
+    pub size: u64,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its permissions.
+    pub mode: u32,
+}
+
 /// Limits of the log files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLimits {
@@ -130,6 +145,10 @@ pub struct ShimSpec {
     /// Whether what the machine mounts later, below a bind mount's source, is seen in the container.
     #[serde(default)]
     pub sees_later_mounts: bool,
+    /// Files in memory that the container's bind mounts find in [`FILES_DIR`], named `0`, `1`, … in this order. What is in them comes on
+    /// the shim's standard input, one after the other, so that it is on no disk.
+    #[serde(default)]
+    pub files: Vec<MemoryFile>,
 }
 
 /// How a container ended. Also the content of [`EXIT_FILE`].

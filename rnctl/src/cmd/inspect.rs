@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::{get, is_elsewhere, network, networks, typed};
+use super::{file, get, is_elsewhere, network, networks, typed};
 use crate::{
     connect::Daemon,
     exit::Failure,
@@ -26,6 +26,10 @@ pub enum Kind {
     Node,
     /// A task
     Task,
+    /// A secret
+    Secret,
+    /// A config
+    Config,
 }
 
 /// Flags of `inspect`.
@@ -111,6 +115,8 @@ async fn find(rn: &Daemon, name: &str, kinds: &[Kind]) -> Result<Option<Row>, Fa
                 Some(task) => Some(view::task::inspect(&typed(task)?)),
                 None => None,
             },
+            Kind::Secret => file::find(rn, file::Kind::Secret, name).await?,
+            Kind::Config => file::find(rn, file::Kind::Config, name).await?,
         };
         if found.is_some() {
             return Ok(found);

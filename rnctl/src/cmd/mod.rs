@@ -4,6 +4,7 @@ pub mod attach;
 pub mod container;
 pub mod events;
 pub mod exec;
+pub mod file;
 pub mod image;
 pub mod inspect;
 pub mod login;
@@ -49,6 +50,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     let rn = Daemon::connect(host).await?;
     match cli.command {
         Command::Network(command) => network::run(&rn, command).await,
+        Command::Secret(command) => file::run(&rn, file::Kind::Secret, command).await,
+        Command::Config(command) => file::run(&rn, file::Kind::Config, command).await,
         Command::Node(command) => node::run(&rn, command).await,
         Command::Swarm(command) => swarm::run(&rn, command).await,
         Command::Container(command) => container::run(&rn, command).await,

@@ -4,6 +4,7 @@ use proto::error::ApiError;
 
 pub mod csv;
 pub mod endpoint;
+pub mod file;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod image;

@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod container;
+pub mod file;
 pub mod image;
 pub mod network;
 pub mod node;

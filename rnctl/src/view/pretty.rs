@@ -165,6 +165,16 @@ fn container(text: &mut Text, s: &proto::model::ServiceSpec) {
         let mode = if mount.read_only { " (read-only)" } else { "" };
         text.put(1, "Mount", format!("{} {} -> {}{mode}", mount.kind, mount.source, mount.target));
     }
+    let secrets = c.secrets.iter().map(|r| ("Secrets", &r.target, &r.name));
+    let mut heading = "";
+    for (kind, target, source) in secrets.chain(c.configs.iter().map(|r| ("Configs", &r.target, &r.name))) {
+        if heading != kind {
+            text.put(0, kind, "");
+            heading = kind;
+        }
+        text.put(1, "Target", target);
+        text.put(2, "Source", source);
+    }
     for (name, amounts) in [("Limits", s.task.limits), ("Reservations", s.task.reservations)] {
         if amounts == proto::model::Resources::default() {
             continue;

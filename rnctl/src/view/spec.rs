@@ -10,7 +10,7 @@ use proto::{
 };
 use serde_json::{Value, json};
 
-use super::{Object, nanos, port, strings};
+use super::{Object, file, nanos, port, strings};
 
 /// `ServiceSpec`.
 pub fn service(spec: &ServiceSpec) -> Value {
@@ -172,6 +172,8 @@ fn container(c: &ContainerSpec) -> Value {
         .some("CapabilityAdd", c.cap_add.clone())
         .some("CapabilityDrop", c.cap_drop.clone())
         .some("Ulimits", ulimits)
+        .some("Secrets", file::references("Secret", &c.secrets))
+        .some("Configs", file::references("Config", &c.configs))
         .into()
 }
 

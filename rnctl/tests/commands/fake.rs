@@ -273,6 +273,16 @@ impl Control for Fake {
         get_unlock_key(pb::GetUnlockKeyRequest) -> pb::GetUnlockKeyReply;
         update_node(pb::UpdateNodeRequest) -> pb::Node;
         remove_node(pb::RemoveRequest) -> pb::RemoveReply;
+        create_secret(pb::CreateFileRequest) -> pb::Secret;
+        list_secrets(pb::ListFilesRequest) -> pb::ListSecretsReply;
+        get_secret(pb::GetRequest) -> pb::Secret;
+        update_secret(pb::UpdateFileRequest) -> pb::Secret;
+        remove_secret(pb::RemoveRequest) -> pb::RemoveReply;
+        create_config(pb::CreateFileRequest) -> pb::Config;
+        list_configs(pb::ListFilesRequest) -> pb::ListConfigsReply;
+        get_config(pb::GetRequest) -> pb::Config;
+        update_config(pb::UpdateFileRequest) -> pb::Config;
+        remove_config(pb::RemoveRequest) -> pb::RemoveReply;
     }
 }
 

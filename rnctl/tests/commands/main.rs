@@ -225,9 +225,9 @@ fn errors_have_their_way_out_and_their_exit_codes() {
     let ran = rnctl("unix:///nowhere.sock", &["service", "create", "--nmae", "web", "hello:1"], None);
     assert_eq!(ran.code, Some(125));
 
-    let ran = bench.run(&["service", "create", "--secret", "s", "hello:1"]);
+    let ran = bench.run(&["service", "create", "--isolation", "s", "hello:1"]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.err.starts_with("--secret is not supported"), "{ran:?}");
+    assert!(ran.err.starts_with("--isolation is not supported"), "{ran:?}");
 
     let ran = bench.run(&["service", "create", "-p", "127.0.0.1:80:80", "hello:1"]);
     assert_eq!(ran.code, Some(125));

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use proto::model::{EndpointDigest, Network, NetworkId, Node, Service, ServiceId, Task, TaskId};
+use proto::model::{
+    Config, ConfigId, EndpointDigest, Network, NetworkId, Node, Secret, SecretId, Service, ServiceId, Task,
+    TaskId,
+};
 
 /// What tells older assignments from newer ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +40,10 @@ pub struct Assigned {
     pub networks: BTreeMap<NetworkId, Arc<Network>>,
     /// The services on those networks, and all that publish through the mesh.
     pub services: BTreeMap<ServiceId, Arc<Service>>,
+    /// The secrets that its tasks use; on no disk.
+    pub secrets: BTreeMap<SecretId, Arc<Secret>>,
+    /// The configs that its tasks use; likewise.
+    pub configs: BTreeMap<ConfigId, Arc<Config>>,
     /// Digests of the endpoints of those networks.
     pub digests: BTreeMap<NetworkId, EndpointDigest>,
 }

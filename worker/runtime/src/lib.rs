@@ -21,7 +21,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use proto::model::{ContainerId, ContainerSpec, NodeId, Resources, ServiceId, TaskId};
+use proto::model::{ContainerId, ContainerSpec, NodeId, Payload, Resources, ServiceId, TaskId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -110,6 +110,23 @@ pub struct ContainerConfig {
     pub addrs: Vec<IpAddr>,
     /// Search domains of the host, for `/etc/resolv.conf` if the spec has none.
     pub search: Vec<String>,
+    /// Its secrets and configs.
+    pub files: Vec<ContainerFile>,
+}
+
+/// A file that a container finds in memory: never on a disk of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerFile {
+    /// Absolute path inside.
+    pub target: String,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its permissions.
+    pub mode: u32,
+    /// What is in it.
+    pub data: Payload,
 }
 
 /// What is remembered of a container, in its directory.

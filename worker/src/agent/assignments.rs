@@ -5,7 +5,7 @@ use std::sync::Arc;
 use network::assigned::{Assigned, Fence};
 use proto::{
     convert::Malformed,
-    model::{EndpointDigest, InvalidId, Network, NetworkId, Service, Task},
+    model::{Config, EndpointDigest, InvalidId, Network, NetworkId, Secret, Service, Task},
     pb::{self, assignments_message::Kind},
 };
 
@@ -94,6 +94,20 @@ fn merged(mut base: Assigned, message: pb::AssignmentsMessage) -> Result<Assigne
     for id in &message.removed_services {
         base.services.remove(id.as_str());
     }
+    for id in &message.removed_secrets {
+        base.secrets.remove(id.as_str());
+    }
+    for id in &message.removed_configs {
+        base.configs.remove(id.as_str());
+    }
+    for secret in message.secrets {
+        let secret = Secret::try_from(secret)?;
+        base.secrets.insert(secret.id.clone(), Arc::new(secret));
+    }
+    for config in message.configs {
+        let config = Config::try_from(config)?;
+        base.configs.insert(config.id.clone(), Arc::new(config));
+    }
     for task in message.tasks {
         let task = Task::try_from(task)?;
         base.tasks.insert(task.id.clone(), Arc::new(task));
@@ -113,7 +127,7 @@ fn merged(mut base: Assigned, message: pb::AssignmentsMessage) -> Result<Assigne
     Ok(base)
 }
 
-/// A set as one complete message, as it is kept on disk.
+/// A set as one complete message, as it is kept on disk: without secrets and configs, which the managers send again.
 pub fn to_message(assigned: &Assigned) -> pb::AssignmentsMessage {
     let digest = |(id, d): (&NetworkId, &EndpointDigest)| pb::EndpointDigest {
         network_id: id.to_string(),

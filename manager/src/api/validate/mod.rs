@@ -5,6 +5,7 @@
 //! takes in the same instant) is checked again by `store::apply`.
 
 pub mod cluster;
+pub mod file;
 pub mod network;
 pub mod node;
 pub mod ports;

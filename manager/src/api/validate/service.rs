@@ -5,8 +5,8 @@ use std::sync::Arc;
 use proto::{
     error::ApiError,
     model::{
-        FailureAction, HOST_NETWORK, Network, NetworkAttachmentConfig, Service, ServiceMode, ServiceSpec,
-        UpdateConfig,
+        Config, FailureAction, HOST_NETWORK, Network, NetworkAttachmentConfig, Secret, Service, ServiceMode,
+        ServiceSpec, UpdateConfig,
     },
     rules::{self, is_dns_label},
     template::Context,
@@ -71,6 +71,8 @@ fn checked(state: &State, own: Option<&Service>, mut spec: ServiceSpec) -> Resul
         .help("rnctl network create -d overlay --ingress ingress; or publish with mode=host"));
     }
     networks(state, &object, &mut spec.task.networks)?;
+    super::file::references::<Secret>(state, &object, &mut spec.task.container.secrets)?;
+    super::file::references::<Config>(state, &object, &mut spec.task.container.configs)?;
     host_network(state, &object, &spec)?;
     Ok(spec)
 }

@@ -8,7 +8,11 @@ use proto::model::{
 };
 
 use super::*;
-use crate::{api::validate::service::tests::service, ca::joined, store::state::State};
+use crate::{
+    api::validate::service::tests::service,
+    ca::joined,
+    store::{fixtures, state::State},
+};
 
 /// Two nodes, the networks `ingress`, `app` and `other`, a service on each of `app` and `other`, one in the mesh.
 struct World {
@@ -210,4 +214,36 @@ fn addresses_of_the_node_and_of_a_network_are_news() {
     let message = world.set(1).since(&before).unwrap();
     assert!(message.node.is_some());
     assert_eq!(message.networks.len(), 1);
+}
+
+#[test]
+fn secrets_go_only_where_tasks_use_them_and_go_with_the_last() {
+    let mut world = World::new();
+    world.state.put(fixtures::secret(1));
+    world.state.put(fixtures::secret(2));
+    world.state.put(fixtures::config(1));
+    let app = world.app.clone();
+    let mut using = world.web.clone();
+    using.spec.task.container = fixtures::using_files(1).spec.task.container;
+    let before = world.set(0);
+    let mut task = world.task(&using, &app, 0, TaskState::Assigned);
+    let set = world.set(0);
+    let message = set.since(&before).unwrap();
+    assert_eq!(message.secrets, [pb::Secret::from(fixtures::secret(1))], "with what it holds");
+    assert_eq!(message.configs, [pb::Config::from(fixtures::config(1))]);
+    assert_eq!((set.complete().secrets, set.complete().configs), (message.secrets, message.configs));
+    let other = world.set(1).complete();
+    assert!(other.secrets.is_empty() && other.configs.is_empty(), "no task there uses them");
+
+    let mut labelled = fixtures::secret(1);
+    labelled.spec.labels.clear();
+    world.state.put(labelled);
+    assert!(world.set(0).since(&set).is_none(), "labels are the user's");
+
+    let before = world.set(0);
+    task.status.state = TaskState::Shutdown;
+    world.state.put(task);
+    let message = world.set(0).since(&before).unwrap();
+    assert_eq!(message.removed_secrets, ["secret1"]);
+    assert_eq!(message.removed_configs, ["config1"]);
 }

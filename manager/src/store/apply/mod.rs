@@ -7,6 +7,7 @@
 mod address;
 mod cluster;
 mod condition;
+pub(crate) mod file;
 mod network;
 mod node;
 mod port;
@@ -17,7 +18,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use proto::model::{Cluster, Meta, Revision, Timestamp};
+use proto::model::{Cluster, Config, Meta, Revision, Secret, Timestamp};
 
 use super::{
     change::{Change, Edit},
@@ -105,6 +106,12 @@ impl Applying<'_> {
             Command::AllocateTask { id, allocation } => self.allocate_task(id, allocation),
             Command::PlaceTask { id, node } => self.place_task(id, node),
             Command::ReportTask { id, status } => self.report_task(id, status),
+            Command::CreateSecret(secret) => self.create_file(&**secret),
+            Command::SetSecretLabels { id, expect, labels } => self.set_labels::<Secret>(id, *expect, labels),
+            Command::RemoveSecret(id) => self.remove_file::<Secret>(id),
+            Command::CreateConfig(config) => self.create_file(&**config),
+            Command::SetConfigLabels { id, expect, labels } => self.set_labels::<Config>(id, *expect, labels),
+            Command::RemoveConfig(id) => self.remove_file::<Config>(id),
             Command::SetCondition { object, condition } => self.set_condition(object, condition),
         }
     }

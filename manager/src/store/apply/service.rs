@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::BTreeSet, mem::discriminant};
 
 use proto::model::{
-    EndpointMode, HOST_NETWORK, Network, PortConfig, PublishMode, Revision, Service, ServiceAllocation,
-    ServiceId, ServiceSpec, TaskState, UpdateState, UpdateStatus,
+    Config, EndpointMode, HOST_NETWORK, Network, PortConfig, PublishMode, Revision, Secret, Service,
+    ServiceAllocation, ServiceId, ServiceSpec, TaskState, UpdateState, UpdateStatus,
 };
 
 use super::{Applying, refuse};
@@ -127,7 +127,7 @@ impl Applying<'_> {
         Ok(())
     }
 
-    /// What a spec needs of other objects: its networks exist, its ports are free.
+    /// What a spec needs of other objects: its networks, secrets and configs exist, its ports are free.
     fn spec_holds(&self, id: &ServiceId, spec: &ServiceSpec) -> Outcome {
         for attachment in spec.task.networks.iter().filter(|n| n.target != HOST_NETWORK) {
             let Some(network) = self.state.networks.get(attachment.target.as_str()) else {
@@ -140,6 +140,8 @@ impl Applying<'_> {
                 ));
             }
         }
+        self.files_exist::<Secret>(&spec.task.container)?;
+        self.files_exist::<Config>(&spec.task.container)?;
         self.ports_free(&spec.endpoint.ports, id)
     }
 

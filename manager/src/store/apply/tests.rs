@@ -8,7 +8,7 @@ use proto::model::*;
 use super::*;
 use crate::store::{
     command::RULES,
-    fixtures::{addr, attached, cluster, id, ingress, network, node, port, service, subnets, task},
+    fixtures::{self, addr, attached, cluster, id, ingress, network, node, port, service, subnets, task},
     index::Owner,
     snapshot,
 };
@@ -356,4 +356,51 @@ fn commands_of_one_entry_see_each_other() {
     assert!(applied.outcomes[0].is_ok() && applied.outcomes[1].is_err() && applied.outcomes[2].is_ok());
     assert_eq!(applied.changes.len(), 2);
     assert_eq!(state.tasks.get("task1").unwrap().meta.version, state.revision);
+}
+
+#[test]
+fn a_secret_stays_while_a_service_names_it() {
+    let mut state = world();
+    let using = || Command::CreateService(Box::new(fixtures::using_files(2)));
+    assert_eq!(refused(&mut state, using()), "secret secret1 does not exist");
+    accepted(&mut state, Command::CreateSecret(Box::new(fixtures::secret(1))));
+    assert_eq!(refused(&mut state, using()), "config config1 does not exist");
+    accepted(&mut state, Command::CreateConfig(Box::new(fixtures::config(1))));
+    accepted(&mut state, using());
+    assert_eq!(
+        refused(&mut state, Command::RemoveSecret(id("secret", 1))),
+        "secret 'secret1' is in use by the following service: svc2"
+    );
+    let mut third = fixtures::using_files(3);
+    third.spec.task.container.secrets.clear();
+    accepted(&mut state, Command::CreateService(Box::new(third)));
+    assert_eq!(
+        refused(&mut state, Command::RemoveConfig(id("config", 1))),
+        "config 'config1' is in use by the following services: svc2, svc3"
+    );
+    accepted(&mut state, Command::RemoveService(id("service", 2)));
+    accepted(&mut state, Command::RemoveSecret(id("secret", 1)));
+    assert!(state.secrets.is_empty() && state.secrets.named("secret1").is_none());
+}
+
+#[test]
+fn of_a_secret_only_labels_change() {
+    let mut state = world();
+    accepted(&mut state, Command::CreateSecret(Box::new(fixtures::secret(1))));
+    let mut twin = fixtures::secret(2);
+    twin.spec.name = "SECRET1".into();
+    let why = refused(&mut state, Command::CreateSecret(Box::new(twin)));
+    assert_eq!(why, "secret name \"secret1\" is already in use by secret secret1");
+    let version = state.secrets.named("secret1").unwrap().meta.version;
+    let labels = |expect| Command::SetSecretLabels {
+        id: id("secret", 1),
+        expect,
+        labels: [("c".to_owned(), "d".to_owned())].into(),
+    };
+    assert!(refused(&mut state, labels(Revision(1))).contains("out of sequence"));
+    accepted(&mut state, labels(version));
+    let secret = state.secrets.named("secret1").unwrap();
+    assert_eq!((secret.spec.labels.len(), &secret.spec.data), (1, &fixtures::secret(1).spec.data));
+    let whole = format!("{secret:?}");
+    assert!(whole.contains("Payload(7 bytes)") && !whole.contains("content"), "{whole}");
 }

@@ -57,4 +57,9 @@ fn a_frozen_snapshot_is_read() {
     let bytes = snapshot::encode(&state);
     let read = snapshot::decode(&frozen("snapshot", &bytes)).unwrap();
     assert_eq!(state.diff(&read), []);
+    state.put(secret(1));
+    state.put(config(1));
+    let bytes = snapshot::encode(&state);
+    let read = snapshot::decode(&frozen("snapshot_with_files", &bytes)).unwrap();
+    assert_eq!(state.diff(&read), []);
 }

@@ -18,7 +18,7 @@ use proto::{model::*, pb};
 use super::{
     Store, StoreConfig,
     command::Command,
-    fixtures::{cluster, id, network, node},
+    fixtures::{cluster, config, id, network, node, secret},
 };
 use crate::raft::{Peer, PeerCall, PeerError, PeerServer, PeerTransport};
 

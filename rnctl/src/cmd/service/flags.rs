@@ -2,13 +2,13 @@
 
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use proto::model::{
-    self, ContainerSpec, Millis, Mount, NetworkAttachmentConfig, Placement, PortConfig, RestartPolicy,
-    TaskSpec, Ulimit, UpdateConfig,
+    self, ConfigId, ContainerSpec, FileReference, Millis, Mount, NetworkAttachmentConfig, Placement,
+    PortConfig, RestartPolicy, SecretId, TaskSpec, Ulimit, UpdateConfig,
 };
 
 use crate::{
     exit::Failure,
-    parse::{keyval, mount::mount, network::attachment, port::publish, shell, units},
+    parse::{file, keyval, mount::mount, network::attachment, port::publish, shell, units},
 };
 
 /// How a service's name resolves.
@@ -120,6 +120,12 @@ pub struct ContainerLists {
     /// Mount: type=bind|volume|tmpfs,source=…,target=…[,readonly]; may be repeated
     #[arg(long, value_name = "MOUNT", value_parser = mount)]
     mount: Vec<Mount>,
+    /// Secret: a name, or source=NAME,target=PATH,uid=0,gid=0,mode=0444; may be repeated
+    #[arg(long, value_name = "SECRET", value_parser = file::secret)]
+    secret: Vec<FileReference<SecretId>>,
+    /// Config: a name, or source=NAME,target=PATH,uid=0,gid=0,mode=0444; may be repeated
+    #[arg(long, value_name = "CONFIG", value_parser = file::config)]
+    config: Vec<FileReference<ConfigId>>,
     /// Line of /etc/hosts; may be repeated
     #[arg(long, value_name = "HOST:IP", value_parser = units::host)]
     host: Vec<String>,
@@ -157,6 +163,8 @@ impl ContainerLists {
         spec.labels = keyval::map(&self.container_label);
         spec.groups = self.group;
         spec.mounts = self.mount;
+        spec.secrets = self.secret;
+        spec.configs = self.config;
         spec.hosts = self.host;
         spec.dns.nameservers = self.dns;
         spec.dns.search = self.dns_search;
@@ -426,8 +434,6 @@ macro_rules! unsupported {
 }
 
 unsupported! {
-    secret "secret"
-    config "config"
     credential_spec "credential-spec"
     isolation "isolation"
     generic_resource "generic-resource"

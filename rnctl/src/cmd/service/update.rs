@@ -6,8 +6,8 @@ use clap::{Args, builder::NonEmptyStringValueParser};
 use proto::{
     error::ApiError,
     model::{
-        EndpointSpec, HOST_NETWORK, Mount, NetworkAttachmentConfig, PortConfig, Service, ServiceMode,
-        ServiceSpec, Ulimit,
+        ConfigId, EndpointSpec, FileReference, HOST_NETWORK, Mount, NetworkAttachmentConfig, PortConfig,
+        SecretId, Service, ServiceMode, ServiceSpec, Ulimit,
     },
 };
 
@@ -23,7 +23,7 @@ use crate::{
     connect::Daemon,
     exit::Failure,
     output,
-    parse::{keyval, mount::mount, network::attachment, port, shell, units},
+    parse::{file, keyval, mount::mount, network::attachment, port, shell, units},
 };
 
 /// Flags of `service update`: only what is given changes.
@@ -177,6 +177,18 @@ struct Lists {
     /// Set a resource limit
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = units::ulimit)]
     ulimit_add: Vec<Ulimit>,
+    /// Give the containers a secret, as --secret of service create
+    #[arg(long, value_name = "SECRET", value_parser = file::secret)]
+    secret_add: Vec<FileReference<SecretId>>,
+    /// Take a secret away
+    #[arg(long, value_name = "SECRET")]
+    secret_rm: Vec<String>,
+    /// Give the containers a config, as --config of service create
+    #[arg(long, value_name = "CONFIG", value_parser = file::config)]
+    config_add: Vec<FileReference<ConfigId>>,
+    /// Take a config away
+    #[arg(long, value_name = "CONFIG")]
+    config_rm: Vec<String>,
     /// Remove a resource limit
     #[arg(long, value_name = "NAME")]
     ulimit_rm: Vec<String>,
@@ -200,6 +212,18 @@ fn merge<T, K: PartialEq>(
 
 fn merge_plain<T: PartialEq + Clone>(list: &mut Vec<T>, add: &[T], remove: &[T]) {
     merge(list, add.to_vec(), |item| remove.contains(item), T::clone);
+}
+
+/// Of secrets or configs: removed by name or id; one that is there already is replaced where it was for the same target.
+fn files<Id: Clone + PartialEq + ToString>(
+    list: &mut Vec<FileReference<Id>>,
+    add: &[FileReference<Id>],
+    remove: &[String],
+) {
+    let named = |r: &FileReference<Id>| {
+        remove.contains(&r.name) || r.id.as_ref().is_some_and(|id| remove.contains(&id.to_string()))
+    };
+    merge(list, add.to_vec(), named, |r| (r.name.clone(), r.target.clone()));
 }
 
 impl Lists {
@@ -231,6 +255,8 @@ impl Lists {
         c.labels.extend(self.container_label_add.iter().cloned());
         let unmounted = |m: &Mount| self.mount_rm.contains(&m.target);
         merge(&mut c.mounts, self.mount_add.clone(), unmounted, |m| m.target.clone());
+        files(&mut c.secrets, &self.secret_add, &self.secret_rm);
+        files(&mut c.configs, &self.config_add, &self.config_rm);
         merge_plain(&mut c.hosts, &self.host_add, &self.host_rm);
         merge_plain(&mut c.dns.nameservers, &self.dns_add, &self.dns_rm);
         merge_plain(&mut c.dns.search, &self.dns_search_add, &self.dns_search_rm);

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     TaskNetwork,
     announce::{self, records},
+    files,
     health::{Finding, Monitor},
     lifecycle::{self, Action, Announced, Held, Observed, Wish},
     supervisor::Deps,
@@ -251,6 +252,16 @@ impl Actor {
         let deps = self.deps.clone();
         let rejected = |why: String| Failure::Ends(TaskState::Rejected, why);
         let spec = self.expanded().map_err(rejected)?;
+        let files = files::of(&self.task, &spec, &deps.assigned.borrow().clone());
+        let files = match files {
+            Ok(files) => files,
+            Err(files::Missing::Yet(what)) => {
+                let why = format!("{what} has not come from the managers yet");
+                self.report(TaskState::Preparing, &why);
+                return Err(Failure::Again(why));
+            }
+            Err(files::Missing::Never(why)) => return Err(rejected(why)),
+        };
         // One that a user runs has its id already, and what it wrote when it ran before.
         let id = self.task.attached_container.clone().unwrap_or_else(ContainerId::random);
         self.maybe_network = true;
@@ -274,6 +285,7 @@ impl Actor {
             netns: network.netns.clone(),
             addrs: network.addrs.clone(),
             search: deps.search.clone(),
+            files,
         };
         let made = deps.runtime.create(config).await.map_err(|e| rejected(e.to_string()))?;
         deps.network.created(&self.task, &id).await;

@@ -7,6 +7,7 @@
 
 mod actor;
 mod announce;
+mod files;
 mod health;
 mod image;
 pub mod lifecycle;

@@ -141,7 +141,7 @@ impl Host {
     }
 }
 
-fn task(name: &str, image: &str) -> Task {
+pub(super) fn task(name: &str, image: &str) -> Task {
     let mut spec = TaskSpec::default();
     spec.container.image = image.into();
     Task {

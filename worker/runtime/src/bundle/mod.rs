@@ -32,6 +32,8 @@ pub struct Inputs<'a> {
     pub user: &'a User,
     /// Its directory.
     pub dir: &'a Path,
+    /// Its run directory.
+    pub run_dir: &'a Path,
     /// The directory of all volumes.
     pub volumes: &'a Path,
     /// Its cgroup.

@@ -8,7 +8,7 @@ use proto::{
     rules::mount::{self, Propagation, Recursion, clean},
 };
 use serde_json::{Value, json};
-use shim_wire::{CopyUp, VolumeMount};
+use shim_wire::{CopyUp, FILES_DIR, VolumeMount};
 
 use super::{INIT_INSIDE, Inputs};
 use crate::{Result, RuntimeError};
@@ -66,6 +66,11 @@ pub fn mounts(inputs: &Inputs<'_>) -> Result<Mounts> {
     for (n, mount) in all.iter().enumerate() {
         add(inputs, n, mount, &mut mounts)?;
     }
+    // Last: whatever is mounted above them.
+    let dir = inputs.run_dir.join(FILES_DIR);
+    let files = inputs.config.files.iter().enumerate();
+    let options = ["bind", "ro", "nosuid", "nodev", "noexec"];
+    mounts.oci.extend(files.map(|(n, file)| bind(&dir.join(n.to_string()), &file.target, &options)));
     Ok(mounts)
 }
 

@@ -16,6 +16,7 @@ fn config(spec: ContainerSpec) -> ContainerConfig {
         netns: Some("/run/rn/netns/t1".into()),
         addrs: vec![],
         search: vec![],
+        files: vec![],
     }
 }
 
@@ -36,6 +37,7 @@ fn compose_with(config: &ContainerConfig, uid: u32) -> Result<Bundle> {
         image: &image(),
         user: &user,
         dir: Path::new("/data/containers/c"),
+        run_dir: Path::new("/run/rn/containers/c"),
         volumes: Path::new("/data/volumes"),
         cgroup: "/rn/d/c",
         unified_cgroups: true,
@@ -186,4 +188,37 @@ fn what_cannot_be_done_is_refused_with_a_reason() {
         let error = compose_with(&config(spec), 0).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
     }
+}
+
+#[test]
+fn secrets_are_files_of_their_own_that_nobody_writes() {
+    let file = |target: &str| crate::ContainerFile {
+        target: target.to_owned(),
+        uid: 1,
+        gid: 2,
+        mode: 0o400,
+        data: proto::model::Payload(b"x".to_vec()),
+    };
+    let files = vec![file("/run/secrets/key"), file("/etc/app.conf")];
+    let spec = ContainerSpec {
+        mounts: vec![Mount { kind: "tmpfs".to_owned(), target: "/run".to_owned(), ..Mount::default() }],
+        ..ContainerSpec::default()
+    };
+    let made = compose_with(&ContainerConfig { files, ..config(spec) }, 0).unwrap();
+    let mounts = made.config["mounts"].as_array().unwrap();
+    let last: Vec<_> = mounts[mounts.len() - 3..]
+        .iter()
+        .map(|m| (m["source"].as_str().unwrap(), m["destination"].as_str().unwrap()))
+        .collect();
+    let dir = "/run/rn/containers/c/files";
+    assert_eq!(
+        last,
+        [
+            ("tmpfs", "/run"),
+            (&*format!("{dir}/0"), "/run/secrets/key"),
+            (&*format!("{dir}/1"), "/etc/app.conf"),
+        ]
+    );
+    assert!(strings(&mounts[mounts.len() - 1]["options"]).contains(&"ro"));
+    assert!(!made.config.to_string().contains("\"x\""), "what is in them is elsewhere");
 }

@@ -6,6 +6,7 @@ use std::{
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     path::{Path, PathBuf},
+    process::Stdio,
     sync::Arc,
 };
 
@@ -15,9 +16,9 @@ use nix::{
 };
 
 use shim_wire::{EXIT_FILE, ExitStatus};
-use tokio::process::Command;
+use tokio::{io::AsyncWriteExt, process::Command};
 
-use crate::{ContainerState, Result, RuntimeError};
+use crate::{ContainerFile, ContainerState, Result, RuntimeError};
 
 /// A sealed copy of `rn-shim`, made when the daemon starts and shared by all shims that it starts.
 ///
@@ -58,10 +59,30 @@ impl ShimBinary {
         &self.path
     }
 
-    /// Makes and watches over the container in a directory; returns once it is created.
-    pub async fn run(&self, dir: &Path) -> Result<()> {
-        let output =
-            self.command("run").arg(dir).output().await.map_err(RuntimeError::io("run", self.path()))?;
+    /// Makes and watches over the container in a directory; returns once it is created. `files` are its secrets and configs, which no
+    /// file of ours holds.
+    pub async fn run(&self, dir: &Path, files: &[ContainerFile]) -> Result<()> {
+        let failed = || RuntimeError::io("run", self.path());
+        let mut command = self.command("run");
+        command.arg(dir).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if !files.is_empty() {
+            command.stdin(Stdio::piped());
+        }
+        let mut shim = command.spawn().map_err(failed())?;
+        let mut stdin = shim.stdin.take();
+        let give = async {
+            if let Some(stdin) = &mut stdin {
+                for file in files {
+                    // One that has ended already says why.
+                    if stdin.write_all(&file.data.0).await.is_err() {
+                        break;
+                    }
+                }
+            }
+            drop(stdin);
+        };
+        let (output, ()) = tokio::join!(shim.wait_with_output(), give);
+        let output = output.map_err(failed())?;
         if output.stdout.starts_with(shim_wire::CREATED.as_bytes()) {
             return Ok(());
         }
@@ -94,7 +115,7 @@ impl ShimBinary {
     /// The program with what to do.
     pub fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(self.path());
-        command.arg0("rn-shim").arg(verb).stdin(std::process::Stdio::null());
+        command.arg0("rn-shim").arg(verb).stdin(Stdio::null());
         command
     }
 }

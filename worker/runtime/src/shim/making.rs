@@ -9,7 +9,7 @@ use shim_wire::EXIT_FILE;
 use tokio::task::spawn_blocking;
 
 use super::{Entry, ShimRuntime, Table, lock, panicked, prepare};
-use crate::{Container, ContainerConfig, ContainerRecord, Result, RuntimeError};
+use crate::{Container, ContainerConfig, ContainerFile, ContainerRecord, Result, RuntimeError};
 
 impl ShimRuntime {
     /// Makes a container that is not there yet.
@@ -17,11 +17,11 @@ impl ShimRuntime {
         let reservation = Reservation::take(&self.table, &config.name)?;
         let image = self.images.resolve(&config.spec.image)?;
         let (place, images, id) = (Arc::clone(&self.config), Arc::clone(&self.images), config.id.clone());
-        let dir = place.dir(id.as_str());
+        let (dir, files) = (place.dir(id.as_str()), config.files.clone());
         let prepared = spawn_blocking(move || prepare::prepare(&place, &images, &image, &config))
             .await
             .map_err(panicked)?;
-        let record = match self.run(&dir, prepared).await {
+        let record = match self.run(&dir, &files, prepared).await {
             Ok(record) => Arc::new(record),
             Err(error) => {
                 self.shim.reap(&dir).await;
@@ -39,9 +39,14 @@ impl ShimRuntime {
     }
 
     /// Has the shim make what was prepared; from then on it is a container.
-    async fn run(&self, dir: &Path, prepared: Result<ContainerRecord>) -> Result<ContainerRecord> {
+    async fn run(
+        &self,
+        dir: &Path,
+        files: &[ContainerFile],
+        prepared: Result<ContainerRecord>,
+    ) -> Result<ContainerRecord> {
         let record = prepared?;
-        self.shim.run(dir).await?;
+        self.shim.run(dir, files).await?;
         prepare::save_record(dir, &record)?;
         Ok(record)
     }
@@ -56,7 +61,7 @@ impl ShimRuntime {
         // The image that it was made from, whatever its name means by now.
         let image = self.images.resolve(&old.image_id)?;
         let (place, images, id) = (Arc::clone(&self.config), Arc::clone(&self.images), config.id.clone());
-        let (dir, created_at) = (place.dir(id.as_str()), old.created_at);
+        let (dir, created_at, files) = (place.dir(id.as_str()), old.created_at, config.files.clone());
         let ended = durable::load(&dir.join(EXIT_FILE)).ok().flatten();
         let again = move || {
             prepare::clear(&place, config.id.as_str())?;
@@ -64,7 +69,7 @@ impl ShimRuntime {
             Ok(ContainerRecord { created_at, ..record })
         };
         let prepared = spawn_blocking(again).await.map_err(panicked)?;
-        let record = match self.run(&dir, prepared).await {
+        let record = match self.run(&dir, &files, prepared).await {
             Ok(record) => Arc::new(record),
             Err(error) => {
                 self.shim.reap(&dir).await;

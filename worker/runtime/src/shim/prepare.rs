@@ -7,12 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shim_wire::{CopyUp, LogLimits, Rootfs, SPEC_FILE, ShimSpec, VolumeMount};
+use shim_wire::{CopyUp, LogLimits, MemoryFile, Rootfs, SPEC_FILE, ShimSpec, VolumeMount};
 
 use super::{RECORD_FILE, ShimConfig, bundle};
 use crate::{
-    ContainerConfig, ContainerRecord, Image, ImageStore, Result, RuntimeError, health, image, now_millis,
-    rootdir, users,
+    ContainerConfig, ContainerFile, ContainerRecord, Image, ImageStore, Result, RuntimeError, health, image,
+    now_millis, rootdir, users,
 };
 
 /// Docker's, from the stop signal to SIGKILL, in ms.
@@ -46,6 +46,7 @@ pub fn prepare(
         image: image_config,
         user: &user,
         dir: &dir,
+        run_dir: &place.run_dir(id),
         volumes: &volumes,
         cgroup: &cgroup,
         unified_cgroups: unified_cgroups(),
@@ -105,6 +106,7 @@ pub fn prepare(
         stdin_once: config.spec.stdin_once,
         volume_mounts: bundle.volume_mounts.into_iter().map(with_address).collect::<Result<_>>()?,
         sees_later_mounts: bundle.sees_later_mounts,
+        files: config.files.iter().map(memory_file).collect(),
     };
     write(SPEC_FILE, &serde_json::to_vec(&spec).unwrap_or_default())?;
     Ok(ContainerRecord {
@@ -123,6 +125,11 @@ pub fn prepare(
         tty: config.spec.tty,
         health: health::effective(config.spec.healthcheck.as_ref(), image_config.healthcheck.as_ref()),
     })
+}
+
+fn memory_file(file: &ContainerFile) -> MemoryFile {
+    let size = u64::try_from(file.data.0.len()).unwrap_or(u64::MAX);
+    MemoryFile { size, uid: file.uid, gid: file.gid, mode: file.mode }
 }
 
 /// Limits of the log: what the container is to have, and where that says nothing, the daemon's.

@@ -269,6 +269,7 @@ pub fn config(netns: &Path, command: &[&str]) -> ContainerConfig {
         netns: Some(netns.to_owned()),
         addrs: vec![],
         search: vec![],
+        files: vec![],
     }
 }
 

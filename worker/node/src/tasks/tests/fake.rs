@@ -44,6 +44,7 @@ impl FakeRuntime {
             netns: Some("/netns".into()),
             addrs: Vec::new(),
             search: Vec::new(),
+            files: Vec::new(),
         };
         self.insert(config, state);
     }
