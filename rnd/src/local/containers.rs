@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::StreamExt;
-use network::{assigned::Assigned, reconciler::Status};
+use network::{assigned::Assigned, reconciler::Status, workload::WorkloadId};
 use node::containers::{Definition, Seen};
 use proto::{
     model::{ContainerId, EndpointSettings, HOST_NETWORK, Mac, SubnetAddr},
@@ -217,9 +217,10 @@ fn to_pb(
         (state, _) => state.as_str(),
     };
     let not_started = ended.as_ref().and(by_hand).and_then(|seen| seen.definition.not_started());
-    let place = by_hand.and_then(|s| s.task.as_deref());
-    let task = record.task.as_ref().and_then(|t| assigned.tasks.get(&t.task)).map(|t| &**t).or(place);
-    let attachments = task.and_then(|t| t.allocation.as_ref()).into_iter().flat_map(|a| &a.attachments);
+    let workload = by_hand.and_then(|s| s.workload.as_deref());
+    let task = record.task.as_ref().and_then(|t| assigned.tasks.get(&t.task));
+    let of_task = task.and_then(|t| t.allocation.as_ref()).into_iter().flat_map(|a| &a.attachments);
+    let attachments = of_task.chain(workload.into_iter().flat_map(|w| &w.attachments));
     let networks = attachments.enumerate().map(|(n, attachment)| {
         let network = assigned.networks.get(&attachment.network);
         let subnets = network.and_then(|n| n.allocation.as_ref()).into_iter().flat_map(|a| &a.subnets);
@@ -239,8 +240,8 @@ fn to_pb(
     if record.netns.is_none() && by_hand.is_none_or(|s| s.definition.is_on_host_network()) {
         networks.push(pb::ContainerNetwork { name: HOST_NETWORK.into(), ..Default::default() });
     }
-    let id = place.map(|t| &t.id).or(record.task.as_ref().map(|t| &t.task));
-    let bound = id.and_then(|id| network.host_ports.get(id));
+    let id = record.task.as_ref().map_or(WorkloadId::from(&record.id), |t| WorkloadId::from(&t.task));
+    let bound = network.host_ports.get(&id);
     let bound = bound.filter(|_| matches!(state, ContainerState::Running { .. }));
     let ports = bound.map(|ports| ports.iter().map(Into::into).collect()).unwrap_or_default();
     pb::Container {

@@ -53,7 +53,7 @@ impl Local {
             .collect();
         let by_hand = self.daemon.containers.list();
         ids.extend(
-            by_hand.iter().filter_map(|s| Some((s.task.as_ref()?.id.clone(), s.definition.id.to_string()))),
+            by_hand.iter().filter_map(|s| Some((s.definition.task.clone()?, s.definition.id.to_string()))),
         );
         let me = member.node_id();
         let view = member.worker.gossip().view().borrow().clone();

@@ -13,8 +13,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use hickory_proto::op::{Message, ResponseCode};
-use network::{desired::DnsPorts, services::ServiceTable};
-use proto::model::{NetworkId, TaskId};
+use network::{desired::DnsPorts, services::ServiceTable, workload::WorkloadId};
+use proto::model::NetworkId;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -95,7 +95,7 @@ pub struct DnsServer {
     counts: Arc<Counts>,
     table: Arc<ArcSwap<ServiceTable>>,
     forwarder: Arc<Forwarder>,
-    attached: Mutex<HashMap<TaskId, CancellationToken>>,
+    attached: Mutex<HashMap<WorkloadId, CancellationToken>>,
     thread: Handle,
     ended: CancellationToken,
 }
@@ -115,8 +115,8 @@ impl DnsServer {
         self.counts.clone()
     }
 
-    /// Serves a sandbox's sockets until [`Self::detach`]; replaces what was attached for the task before.
-    pub fn attach(&self, task: TaskId, sockets: DnsSockets, requester: Requester) -> io::Result<()> {
+    /// Serves a sandbox's sockets until [`Self::detach`]; replaces what was attached for the workload before.
+    pub fn attach(&self, workload: WorkloadId, sockets: DnsSockets, requester: Requester) -> io::Result<()> {
         sockets.udp.set_nonblocking(true)?;
         sockets.tcp.set_nonblocking(true)?;
         let _there = self.thread.enter();
@@ -124,7 +124,7 @@ impl DnsServer {
         let tcp = TcpListener::from_std(sockets.tcp)?;
         let sandbox = Arc::new(Sandbox { requester, client: Client::default(), turn: AtomicUsize::new(0) });
         let stop = CancellationToken::new();
-        let old = self.lock().insert(task, stop.clone());
+        let old = self.lock().insert(workload, stop.clone());
         if let Some(old) = old {
             old.cancel();
         }
@@ -139,14 +139,14 @@ impl DnsServer {
         Ok(())
     }
 
-    /// Stops serving a task's sockets and closes this process' handles on them.
-    pub fn detach(&self, task: &TaskId) {
-        if let Some(stop) = self.lock().remove(task) {
+    /// Stops serving a workload's sockets and closes this process' handles on them.
+    pub fn detach(&self, workload: &WorkloadId) {
+        if let Some(stop) = self.lock().remove(workload) {
             stop.cancel();
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskId, CancellationToken>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WorkloadId, CancellationToken>> {
         self.attached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -18,6 +18,7 @@ use network::{
     fixture::World,
     plan::names::Marks,
     reconciler::{Config, Reconciler, SandboxRequest},
+    workload::WorkloadId,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -92,9 +93,9 @@ async fn measure() -> [Vec<Duration>; 2] {
     reconciler.adopt(Vec::new()).await;
     let mut tasks = Vec::new();
     for n in 0..SANDBOXES {
-        let task = world.task("s0", (100 + n).into(), "a", 210 + n, EndpointState::Ready);
+        let task = WorkloadId::Task(world.task("s0", (100 + n).into(), "a", 210 + n, EndpointState::Ready));
         let sandbox = world.local.sandboxes[&task].clone();
-        let request = SandboxRequest { task: sandbox.task, networks: sandbox.networks };
+        let request = SandboxRequest { workload: sandbox.workload, networks: sandbox.networks };
         reconciler.ensure(request).await.unwrap();
         tasks.push(task);
     }

@@ -20,6 +20,7 @@ use network::{
     fixture::World,
     plan::names::Marks,
     reconciler::{Config, Reconciler, SandboxRequest},
+    workload::WorkloadId,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -91,9 +92,9 @@ async fn ours() -> [Vec<Duration>; 3] {
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
     let mut tasks = Vec::new();
     for n in 0..ROUNDS {
-        let task = world.task("web", n.into(), "a", 11 + n, EndpointState::Ready);
+        let task = WorkloadId::Task(world.task("web", n.into(), "a", 11 + n, EndpointState::Ready));
         let sandbox = world.local.sandboxes[&task].clone();
-        let request = SandboxRequest { task: sandbox.task, networks: sandbox.networks };
+        let request = SandboxRequest { workload: sandbox.workload, networks: sandbox.networks };
         let began = Instant::now();
         reconciler.ensure(request).await.unwrap();
         let made = began.elapsed();

@@ -1,7 +1,7 @@
 //! What this node's network should look like, whole: [`NodeDesired::compute`], a pure function of the assignments, the gossip
 //! view and what is true of this machine.
 //!
-//! Tasks are taken from [`LocalFacts::sandboxes`], not from the assignments: the supervisor decides when a task's sandbox
+//! Workloads are taken from [`LocalFacts::sandboxes`], not from the assignments: the supervisor decides when a workload's sandbox
 //! appears and goes, and a task that is being stopped keeps its network although its assignment may be gone.
 
 use std::{
@@ -15,14 +15,14 @@ use gossip::PeerView;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kernel::facts::BridgeNetfilter;
 use proto::model::{
-    Mac, Network, NetworkAllocation, NetworkId, NodeId, Port, PortConfig, Protocol, SubnetAddr, Task, TaskId,
-    Vni,
+    Mac, Network, NetworkAllocation, NetworkId, NodeId, Port, PortConfig, Protocol, SubnetAddr, Vni,
 };
 
 use crate::{
     assigned::Assigned,
     plan::names::{Marks, Names},
     services::ServiceTable,
+    workload::{Workload, WorkloadId},
 };
 
 /// Where VXLAN enters and leaves this machine.
@@ -81,11 +81,11 @@ pub struct DnsPorts {
     pub tcp: Port,
 }
 
-/// A task's sandbox that exists or shall exist.
+/// A workload's sandbox that exists or shall exist.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LocalSandbox {
-    /// The task, as it was when its sandbox was asked for.
-    pub task: Arc<Task>,
+    /// The workload, as it was when its sandbox was asked for.
+    pub workload: Arc<Workload>,
     /// Its overlays.
     pub networks: Vec<Arc<Network>>,
     /// Its number on the gateway bridge ([`GatewaySubnets::host`]); none = no leg there.
@@ -111,8 +111,8 @@ pub struct LocalFacts {
     pub gateway: GatewaySubnets,
     /// Packet marks of the mesh.
     pub marks: Marks,
-    /// Tasks that have, or shall have, a sandbox.
-    pub sandboxes: BTreeMap<TaskId, LocalSandbox>,
+    /// Workloads that have, or shall have, a sandbox.
+    pub sandboxes: BTreeMap<WorkloadId, LocalSandbox>,
     /// Published ports that somebody else holds on this node: left alone.
     pub port_conflicts: BTreeSet<(Protocol, Port)>,
     /// Whether this machine's firewall sees bridged frames. If so, a flow from one task to a published port that another one
@@ -189,11 +189,11 @@ pub struct GatewayLeg {
     pub isolated: bool,
 }
 
-/// A task's network.
+/// A workload's network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sandbox {
-    /// The task.
-    pub task: TaskId,
+    /// The workload.
+    pub workload: WorkloadId,
     /// Its namespace.
     pub netns: PathBuf,
     /// Its overlays, in the spec's order: `eth0`, `eth1`, …
@@ -276,8 +276,8 @@ pub struct NodeDesired {
     pub marks: Marks,
     /// Overlays with an endpoint here.
     pub overlays: BTreeMap<NetworkId, Overlay>,
-    /// Tasks here.
-    pub sandboxes: BTreeMap<TaskId, Sandbox>,
+    /// Workloads here.
+    pub sandboxes: BTreeMap<WorkloadId, Sandbox>,
     /// The routing mesh, once `ingress` exists and this node has its addresses there.
     pub mesh: Option<Mesh>,
     /// Host-mode ports, and the gateway-bridge addresses they lead to.
@@ -335,9 +335,9 @@ impl NodeDesired {
 }
 
 impl LocalFacts {
-    /// The namespace of a task.
-    pub fn task_netns(&self, task: &TaskId) -> PathBuf {
-        self.netns_dir.join(task.as_str())
+    /// The namespace of a workload.
+    pub fn sandbox_netns(&self, workload: &WorkloadId) -> PathBuf {
+        self.netns_dir.join(workload.as_str())
     }
 
     /// The namespace of an overlay.
@@ -351,7 +351,7 @@ impl LocalFacts {
     }
 }
 
-/// Prefix of an overlay's namespace file; a task's is its id alone.
+/// Prefix of an overlay's namespace file; a workload's is its id alone.
 pub const OVERLAY_NETNS: &str = "ov-";
 
 fn overlay(id: &NetworkId, allocation: &NetworkAllocation, view: &PeerView, local: &LocalFacts) -> Overlay {
@@ -366,7 +366,7 @@ fn overlay(id: &NetworkId, allocation: &NetworkAllocation, view: &PeerView, loca
     }
     // An address that just came here may still be in a record of the node it left.
     for s in local.sandboxes.values() {
-        for addr in attachments(&s.task).filter(|a| a.network == *id).flat_map(|a| &a.addrs) {
+        for addr in s.workload.attachments.iter().filter(|a| a.network == *id).flat_map(|a| &a.addrs) {
             peers.remove(&addr.addr);
         }
     }
@@ -390,13 +390,9 @@ fn senders(view: &PeerView, local: &LocalFacts) -> BTreeSet<IpAddr> {
     now.chain(local.recent_members.iter().copied()).filter(|addr| *addr != local.underlay.addr).collect()
 }
 
-fn attachments(task: &Task) -> impl Iterator<Item = &proto::model::Attachment> {
-    task.allocation.iter().flat_map(|a| &a.attachments)
-}
-
 fn sandbox(s: &LocalSandbox, local: &LocalFacts) -> Sandbox {
     let mut legs = Vec::new();
-    for attachment in attachments(&s.task) {
+    for attachment in &s.workload.attachments {
         let network = s.networks.iter().find(|n| n.id == attachment.network);
         let Some(allocation) = network.and_then(|n| n.allocation.as_ref()) else { continue };
         let Some(mac) = Mac::of_any(attachment.addrs.iter().map(|a| a.addr)) else { continue };
@@ -425,7 +421,8 @@ fn sandbox(s: &LocalSandbox, local: &LocalFacts) -> Sandbox {
         default_via: local.gateway.host(1).map(|a| a.addr).to_vec(),
         isolated: local.bridge_netfilter != BridgeNetfilter::On,
     });
-    Sandbox { task: s.task.id.clone(), netns: local.task_netns(&s.task.id), legs, gateway, dns: s.dns }
+    let workload = s.workload.id.clone();
+    Sandbox { netns: local.sandbox_netns(&workload), workload, legs, gateway, dns: s.dns }
 }
 
 fn mesh(assigned: &Assigned, view: &PeerView, local: &LocalFacts, table: &ServiceTable) -> Option<Mesh> {
@@ -446,7 +443,7 @@ fn mesh(assigned: &Assigned, view: &PeerView, local: &LocalFacts, table: &Servic
 
     let mut local_tasks = BTreeMap::new();
     for s in local.sandboxes.values() {
-        for mesh_addr in s.task.allocation.iter().flat_map(|a| &a.ingress_addrs) {
+        for mesh_addr in &s.workload.ingress_addrs {
             let to = local.gateway_addrs(s).find(|a| a.addr.is_ipv4() == mesh_addr.is_ipv4());
             local_tasks.extend(to.map(|to| (*mesh_addr, to.addr)));
         }

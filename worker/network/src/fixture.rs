@@ -10,6 +10,7 @@ use crate::{
     assigned::Assigned,
     desired::{GatewaySubnets, LocalFacts, LocalSandbox, Underlay},
     plan::names::{Marks, Names},
+    workload::{Workload, WorkloadId},
 };
 
 fn ip(text: &str) -> IpAddr {
@@ -222,9 +223,9 @@ impl World {
             };
             let app: &str = "app";
             self.local.sandboxes.insert(
-                task.clone(),
+                WorkloadId::from(&task),
                 LocalSandbox {
-                    task: Arc::new(made),
+                    workload: Arc::new(Workload::of_task(&Arc::new(made))),
                     networks: self.assigned.networks.get(app).cloned().into_iter().collect(),
                     gateway_host: Some(host),
                     host_ports: vec![],

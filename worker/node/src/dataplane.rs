@@ -15,8 +15,9 @@ use kernel::{Ns, listeners::Listeners, netns};
 use network::{
     assigned::Assigned,
     reconciler::{Reconciler, SandboxInfo, SandboxRequest},
+    workload::{Workload, WorkloadId},
 };
-use proto::model::{ContainerId, Port, Protocol, Task, TaskId};
+use proto::model::{ContainerId, Port, Protocol};
 use runtime::Runtime;
 use tokio::sync::watch;
 
@@ -34,9 +35,9 @@ pub struct DataPlane {
     runtime: Arc<dyn Runtime>,
     assigned: watch::Receiver<Arc<Assigned>>,
     /// Sandboxes of an earlier life, until their supervisors ask for them.
-    adopted: Mutex<HashMap<TaskId, Result<SandboxInfo, NetworkError>>>,
+    adopted: Mutex<HashMap<WorkloadId, Result<SandboxInfo, NetworkError>>>,
     /// Resolver sockets between the sandbox' making and the container's.
-    unparked: Mutex<HashMap<TaskId, DnsSockets>>,
+    unparked: Mutex<HashMap<WorkloadId, DnsSockets>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -55,13 +56,14 @@ impl DataPlane {
         dns: DnsServer,
         runtime: Arc<dyn Runtime>,
         assigned: watch::Receiver<Arc<Assigned>>,
-        others: Vec<Arc<Task>>,
+        others: Vec<Arc<Workload>>,
     ) -> Self {
         let known = assigned.borrow().clone();
         let alive = runtime.list().into_iter().filter(|c| c.state.pid().is_some());
         let tasks = alive.filter_map(|c| known.tasks.get(&c.record.task?.task).cloned());
-        let tasks = tasks.filter(|task| !task.spec.is_on_host_network()).chain(others);
-        let requests = tasks.filter_map(|task| SandboxRequest::of(&task, &known).ok()).collect();
+        let workloads = tasks.map(|task| Arc::new(Workload::of_task(&task))).chain(others);
+        let workloads = workloads.filter(|workload| !workload.host_network);
+        let requests = workloads.filter_map(|workload| SandboxRequest::of(&workload, &known).ok()).collect();
         let adopted = reconciler.adopt(requests).await;
         let adopted = adopted.into_iter().map(|(id, result)| (id, result.map_err(failed))).collect();
         Self { reconciler, dns, runtime, assigned, adopted: Mutex::new(adopted), unparked: Mutex::default() }
@@ -70,12 +72,12 @@ impl DataPlane {
     /// Serves the sandbox's resolver and leads its port 53 there.
     async fn serve_names(
         &self,
-        task: &Arc<Task>,
+        workload: &Arc<Workload>,
         info: &SandboxInfo,
         sockets: DnsSockets,
     ) -> Result<(), NetworkError> {
         let ports = sockets.ports().map_err(failed)?;
-        let dns = &task.spec.container.dns;
+        let dns = &workload.spec.dns;
         let known = self.assigned.borrow().clone();
         let outside = |id| known.networks.get(id).is_none_or(|n| !n.spec.internal);
         let requester = Requester {
@@ -83,8 +85,8 @@ impl DataPlane {
             servers: dns.nameservers.iter().map(|addr| SocketAddr::new(*addr, DNS_PORT)).collect(),
             forward: info.networks.is_empty() || info.networks.iter().any(outside),
         };
-        self.dns.attach(task.id.clone(), sockets, requester).map_err(failed)?;
-        self.reconciler.set_dns(task.id.clone(), ports).await.map_err(failed)
+        self.dns.attach(workload.id.clone(), sockets, requester).map_err(failed)?;
+        self.reconciler.set_dns(workload.id.clone(), ports).await.map_err(failed)
     }
 
     async fn open_sockets(&self, info: &SandboxInfo) -> Result<DnsSockets, NetworkError> {
@@ -117,55 +119,63 @@ fn network(info: &SandboxInfo) -> TaskNetwork {
     TaskNetwork { netns: Some(info.netns.clone()), addrs, host_ports: info.host_ports.clone() }
 }
 
-/// What a task in the node's own network needs: nothing that would have to be made.
-fn own_network(task: &Task) -> Option<TaskNetwork> {
+/// What a workload in the node's own network needs: nothing that would have to be made.
+fn own_network(workload: &Workload) -> Option<TaskNetwork> {
     let own = TaskNetwork { netns: None, addrs: Vec::new(), host_ports: Vec::new() };
-    task.spec.is_on_host_network().then_some(own)
+    workload.host_network.then_some(own)
 }
 
 #[async_trait]
 impl Network for DataPlane {
-    async fn up(&self, task: &Arc<Task>, _container: &ContainerId) -> Result<TaskNetwork, NetworkError> {
-        if let Some(own) = own_network(task) {
+    async fn up(
+        &self,
+        workload: &Arc<Workload>,
+        _container: &ContainerId,
+    ) -> Result<TaskNetwork, NetworkError> {
+        if let Some(own) = own_network(workload) {
             return Ok(own);
         }
         let known = self.assigned.borrow().clone();
-        let request = SandboxRequest::of(task, &known).map_err(failed)?;
+        let request = SandboxRequest::of(workload, &known).map_err(failed)?;
         let up = async {
             let info = self.reconciler.ensure(request).await.map_err(failed)?;
             let sockets = self.open_sockets(&info).await?;
             let parked = sockets.try_clone().map_err(failed)?;
-            self.serve_names(task, &info, sockets).await?;
-            locked(&self.unparked).insert(task.id.clone(), parked);
+            self.serve_names(workload, &info, sockets).await?;
+            locked(&self.unparked).insert(workload.id.clone(), parked);
             Ok(network(&info))
         };
         let result = up.await;
         if result.is_err() {
-            self.down(&task.id).await;
+            self.down(&workload.id).await;
         }
         result
     }
 
-    async fn created(&self, task: &Arc<Task>, container: &ContainerId) {
-        let sockets = locked(&self.unparked).remove(&task.id);
+    async fn created(&self, workload: &Arc<Workload>, container: &ContainerId) {
+        let sockets = locked(&self.unparked).remove(&workload.id);
         let Some(DnsSockets { udp, tcp }) = sockets else { return };
         let fds = vec![OwnedFd::from(udp), OwnedFd::from(tcp)];
         if let Err(error) = self.runtime.park(container, PARKED, fds).await {
             // The container is fine; only a restart of the daemon will cost it the queries of that moment.
-            tracing::warn!(task = %task.id, %error, "resolver sockets could not be left with the shim");
+            tracing::warn!(workload = %workload.id, %error, "resolver sockets could not be left with the shim");
         }
     }
 
-    async fn adopt(&self, task: &Arc<Task>, container: &ContainerId) -> Result<TaskNetwork, NetworkError> {
-        if let Some(own) = own_network(task) {
+    async fn adopt(
+        &self,
+        workload: &Arc<Workload>,
+        container: &ContainerId,
+    ) -> Result<TaskNetwork, NetworkError> {
+        if let Some(own) = own_network(workload) {
             return Ok(own);
         }
-        let adopted = locked(&self.adopted).remove(&task.id);
+        let adopted = locked(&self.adopted).remove(&workload.id);
         let info = match adopted {
             Some(result) => result?,
             None => {
                 let known = self.assigned.borrow().clone();
-                let request = SandboxRequest::of(task, &known).map_err(failed)?;
+                let request = SandboxRequest::of(workload, &known).map_err(failed)?;
                 self.reconciler.ensure(request).await.map_err(failed)?
             }
         };
@@ -175,12 +185,12 @@ impl Network for DataPlane {
             None => {
                 let sockets = self.open_sockets(&info).await?;
                 let parked = sockets.try_clone().map_err(failed)?;
-                locked(&self.unparked).insert(task.id.clone(), parked);
-                self.created(task, container).await;
+                locked(&self.unparked).insert(workload.id.clone(), parked);
+                self.created(workload, container).await;
                 sockets
             }
         };
-        self.serve_names(task, &info, sockets).await?;
+        self.serve_names(workload, &info, sockets).await?;
         Ok(network(&info))
     }
 
@@ -194,12 +204,12 @@ impl Network for DataPlane {
         Ok(Box::new(opened))
     }
 
-    async fn down(&self, task: &TaskId) {
-        self.dns.detach(task);
-        drop(locked(&self.unparked).remove(task));
-        drop(locked(&self.adopted).remove(task));
-        if let Err(error) = self.reconciler.remove(task.clone()).await {
-            tracing::warn!(%task, %error, "a sandbox could not be removed; the reconciler tries again");
+    async fn down(&self, workload: &WorkloadId) {
+        self.dns.detach(workload);
+        drop(locked(&self.unparked).remove(workload));
+        drop(locked(&self.adopted).remove(workload));
+        if let Err(error) = self.reconciler.remove(workload.clone()).await {
+            tracing::warn!(%workload, %error, "a sandbox could not be removed; the reconciler tries again");
         }
     }
 }

@@ -18,9 +18,9 @@ use std::{
 };
 
 use kernel::{Family, Ns, Observed, Scope, Step};
-use proto::model::{NetworkId, TaskId};
+use proto::model::NetworkId;
 
-use crate::desired::NodeDesired;
+use crate::{desired::NodeDesired, workload::WorkloadId};
 
 mod diff;
 pub mod elements;
@@ -56,8 +56,8 @@ pub enum UnitKey {
     Underlay,
     /// An overlay's namespace.
     Overlay(NetworkId),
-    /// A task's sandbox.
-    Sandbox(TaskId),
+    /// A workload's sandbox.
+    Sandbox(WorkloadId),
     /// The administrator's table.
     User,
     /// Our rules in other people's forward chains.
@@ -72,7 +72,7 @@ impl fmt::Display for UnitKey {
             UnitKey::Mesh => f.write_str("routing mesh"),
             UnitKey::Underlay => f.write_str("senders of VXLAN"),
             UnitKey::Overlay(id) => write!(f, "overlay {id}"),
-            UnitKey::Sandbox(id) => write!(f, "sandbox of task {id}"),
+            UnitKey::Sandbox(id) => write!(f, "sandbox of {} {id}", id.kind()),
             UnitKey::User => f.write_str("administrator's table"),
             UnitKey::Firewall => f.write_str("other firewalls"),
         }
@@ -316,7 +316,7 @@ impl Planner<'_> {
             .sandboxes
             .values()
             .filter(|s| s.gateway.is_some())
-            .map(|s| names.gateway_port(&s.task))
+            .map(|s| names.gateway_port(&s.workload))
             .collect();
         let host = observed.ns(&Ns::Host);
         for (name, link) in host.iter().flat_map(|h| &h.links) {

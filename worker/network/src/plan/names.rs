@@ -1,7 +1,9 @@
 //! Names and numbers of what a daemon makes, so that everything ours can be told from everything else, and several daemons
 //! can share a machine.
 
-use proto::model::{Mac, TaskId};
+use proto::model::Mac;
+
+use crate::workload::WorkloadId;
 
 /// Names that a daemon gives to kernel objects. Interface names have 15 characters at most (IFNAMSIZ).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,14 +53,14 @@ impl Names {
         }
     }
 
-    /// The end, in the host's namespace, of a task's leg on the gateway bridge.
-    pub fn gateway_port(&self, task: &TaskId) -> String {
-        format!("rng{:012x}", fnv1a(&[&self.daemon, task.as_str()]) >> 16)
+    /// The end, in the host's namespace, of a sandbox's leg on the gateway bridge.
+    pub fn gateway_port(&self, workload: &WorkloadId) -> String {
+        format!("rng{:012x}", fnv1a(&[&self.daemon, workload.as_str()]) >> 16)
     }
 
-    /// The end, in the overlay's namespace, of a task's leg on that overlay.
-    pub fn overlay_port(&self, task: &TaskId) -> String {
-        format!("rno{:012x}", fnv1a(&[&self.daemon, task.as_str()]) >> 16)
+    /// The end, in the overlay's namespace, of a sandbox's leg on that overlay.
+    pub fn overlay_port(&self, workload: &WorkloadId) -> String {
+        format!("rno{:012x}", fnv1a(&[&self.daemon, workload.as_str()]) >> 16)
     }
 }
 
@@ -144,17 +146,19 @@ pub const MESH_RULE_PREF: u32 = 90;
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use proto::model::ContainerId;
+
     use super::*;
 
     #[test]
     fn interface_names_fit() {
-        let task = TaskId::random();
+        let id = WorkloadId::Container(ContainerId::random());
         for names in [Names::well_known("d1"), Names::shared("d1")] {
             for name in [
                 &names.gateway_bridge,
                 &names.mesh_device,
-                &names.gateway_port(&task),
-                &names.overlay_port(&task),
+                &names.gateway_port(&id),
+                &names.overlay_port(&id),
             ] {
                 assert!(name.len() <= 15, "{name}");
             }

@@ -102,7 +102,7 @@ pub(super) fn plan(p: &mut Planner<'_>, overlay: &Overlay) -> Unit {
     if desired.settled {
         let on = |s: &&crate::desired::Sandbox| s.networks().any(|n| *n == overlay.id);
         let ports: BTreeSet<String> =
-            desired.sandboxes.values().filter(on).map(|s| desired.names.overlay_port(&s.task)).collect();
+            desired.sandboxes.values().filter(on).map(|s| desired.names.overlay_port(&s.workload)).collect();
         let links = d.seen.iter().flat_map(|s| &s.links);
         let gone = links.filter(|(name, l)| l.kind == LinkKind::Veth && !ports.contains(*name));
         let steps: Vec<Step> =

@@ -102,7 +102,7 @@ impl Wire<'_> {
 }
 
 pub(super) fn plan(p: &mut Planner<'_>, sandbox: &Sandbox, vips: Arc<Elements>) -> Unit {
-    let mut unit = Unit::new(UnitKey::Sandbox(sandbox.task.clone()));
+    let mut unit = Unit::new(UnitKey::Sandbox(sandbox.workload.clone()));
     let (desired, observed) = (p.desired, p.observed);
     let names = &desired.names;
     let ns = Ns::Path(sandbox.netns.clone());
@@ -117,14 +117,14 @@ pub(super) fn plan(p: &mut Planner<'_>, sandbox: &Sandbox, vips: Arc<Elements>) 
         unit.steps.push(Step::SetSysctl { ns: ns.clone(), key, value: "0".into() });
     }
 
-    let owner = alias(&names.daemon, sandbox.task.as_str());
+    let owner = alias(&names.daemon, sandbox.workload.as_str());
     let overlays = sandbox.legs.iter().map(|leg| Wire {
         ifname: &leg.ifname,
         mac: leg.mac,
         mtu: leg.mtu,
         addrs: &leg.addrs,
         far_ns: Ns::Path(leg.overlay_netns.clone()),
-        far_name: names.overlay_port(&sandbox.task),
+        far_name: names.overlay_port(&sandbox.workload),
         far_alias: owner.clone(),
         bridge: overlay::BRIDGE,
         isolated: None,
@@ -135,8 +135,8 @@ pub(super) fn plan(p: &mut Planner<'_>, sandbox: &Sandbox, vips: Arc<Elements>) 
         mtu: desired.underlay.mtu,
         addrs: &leg.addrs,
         far_ns: Ns::Host,
-        far_name: names.gateway_port(&sandbox.task),
-        far_alias: alias(&names.daemon, &format!("{GATEWAY_LEG}{}", sandbox.task)),
+        far_name: names.gateway_port(&sandbox.workload),
+        far_alias: alias(&names.daemon, &format!("{GATEWAY_LEG}{}", sandbox.workload)),
         bridge: &names.gateway_bridge,
         isolated: Some(leg.isolated),
     });
@@ -179,7 +179,7 @@ pub(super) fn plan(p: &mut Planner<'_>, sandbox: &Sandbox, vips: Arc<Elements>) 
 
 /// The table's elements alone.
 pub(super) fn update(p: &mut Planner<'_>, sandbox: &Sandbox, vips: Arc<Elements>) -> Unit {
-    let mut unit = Unit::new(UnitKey::Sandbox(sandbox.task.clone()));
+    let mut unit = Unit::new(UnitKey::Sandbox(sandbox.workload.clone()));
     p.known_update(&mut unit, table_key(sandbox), layers(sandbox, vips));
     unit
 }

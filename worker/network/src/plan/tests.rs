@@ -140,7 +140,7 @@ fn any_world() -> impl Strategy<Value = World> {
             for t in tasks {
                 let host = 20 + t.service as u32 * 10 + t.slot as u32;
                 let task = w.task(services[t.service], t.slot, ["a", "b", "c"][t.node], host, t.state);
-                if let Some(sandbox) = w.local.sandboxes.get_mut(&task) {
+                if let Some(sandbox) = w.local.sandboxes.get_mut(&WorkloadId::from(&task)) {
                     sandbox.dns = t.dns.map(|udp| DnsPorts { udp, tcp: udp + 1 });
                 }
             }

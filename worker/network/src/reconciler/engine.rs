@@ -9,7 +9,7 @@ use std::{
 
 use gossip::PeerView;
 use kernel::{ConntrackFilter, IpFamily, Kernel, Ns, Observed, Scope, Step, facts::bridge_netfilter};
-use proto::model::{NetworkId, NodeId, Port, PublishMode, TaskId};
+use proto::model::{NetworkId, NodeId, Port, PublishMode};
 
 use super::{
     Config, NetworkError, SandboxInfo, SandboxRequest, Status, UnitStatus, WARM_UP, gateway::GatewayStore,
@@ -24,6 +24,7 @@ use crate::{
         underlay::Recent,
     },
     services::ServiceTable,
+    workload::WorkloadId,
 };
 
 /// How far a pass looks.
@@ -111,34 +112,34 @@ impl Engine {
         self.additive_until = served.then(|| Instant::now() + WARM_UP);
     }
 
-    /// Takes a sandbox into what is wanted; one that is there already gets its newer task.
+    /// Takes a sandbox into what is wanted; one that is there already gets its newer workload.
     pub fn admit(&mut self, request: SandboxRequest) -> Result<(), NetworkError> {
-        let SandboxRequest { task, networks } = request;
+        let SandboxRequest { workload, networks } = request;
         if let Some(network) = networks.iter().find(|n| n.spec.options.contains_key("encrypted")) {
             return Err(NetworkError::Encrypted(network.spec.name.clone()));
         }
-        let allocation = task.allocation.as_ref();
-        let published = allocation.is_some_and(|a| !a.ports.is_empty() || !a.ingress_addrs.is_empty());
+        let published = !workload.ports.is_empty() || !workload.ingress_addrs.is_empty();
         let internal_only = !networks.is_empty() && networks.iter().all(|n| n.spec.internal);
         let gateway_host =
-            if internal_only && !published { None } else { Some(self.store.number(&task.id)?) };
+            if internal_only && !published { None } else { Some(self.store.number(&workload.id)?) };
 
-        let before = self.local.sandboxes.get(&task.id);
+        let before = self.local.sandboxes.get(&workload.id);
         let dns = before.and_then(|s| s.dns);
         let host_ports = match before {
             Some(s) => s.host_ports.clone(),
             None => {
-                let ports = allocation.iter().flat_map(|a| &a.ports).filter(|p| p.mode == PublishMode::Host);
-                self.ports.bind(&task.id, &task.described(), ports)?
+                let ports = workload.ports.iter().filter(|p| p.mode == PublishMode::Host);
+                self.ports.bind(&workload.id, &workload.described(), ports)?
             }
         };
-        let sandbox = LocalSandbox { task: Arc::clone(&task), networks, gateway_host, host_ports, dns };
-        self.local.sandboxes.insert(task.id.clone(), sandbox);
+        let id = workload.id.clone();
+        let sandbox = LocalSandbox { workload, networks, gateway_host, host_ports, dns };
+        self.local.sandboxes.insert(id, sandbox);
         Ok(())
     }
 
-    pub fn set_dns(&mut self, task: &TaskId, ports: DnsPorts) {
-        if let Some(sandbox) = self.local.sandboxes.get_mut(task) {
+    pub fn set_dns(&mut self, workload: &WorkloadId, ports: DnsPorts) {
+        if let Some(sandbox) = self.local.sandboxes.get_mut(workload) {
             sandbox.dns = Some(ports);
         }
     }
@@ -147,34 +148,35 @@ impl Engine {
         self.local.underlay.port = port;
     }
 
-    pub fn dismiss(&mut self, task: &TaskId) {
-        self.local.sandboxes.remove(task);
-        self.store.forget(task);
-        self.ports.unbind(task);
+    pub fn dismiss(&mut self, workload: &WorkloadId) {
+        self.local.sandboxes.remove(workload);
+        self.store.forget(workload);
+        self.ports.unbind(workload);
     }
 
     /// The sandbox's data when it is up, else what is wrong with it.
-    pub fn info(&self, task: &TaskId) -> Result<SandboxInfo, NetworkError> {
-        if let Some(fault) = self.fault(task) {
+    pub fn info(&self, workload: &WorkloadId) -> Result<SandboxInfo, NetworkError> {
+        if let Some(fault) = self.fault(workload) {
             return Err(fault);
         }
-        let sandbox = self.last.as_ref().and_then(|(desired, _)| desired.sandboxes.get(task));
+        let sandbox = self.last.as_ref().and_then(|(desired, _)| desired.sandboxes.get(workload));
         let sandbox = sandbox.ok_or(NetworkError::Stopping)?;
         Ok(SandboxInfo {
             netns: sandbox.netns.clone(),
             networks: sandbox.networks().cloned().collect(),
             addrs: sandbox.legs.iter().flat_map(|l| &l.addrs).map(|a| a.addr).collect(),
             gateway_addrs: sandbox.gateway.iter().flat_map(|l| &l.addrs).map(|a| a.addr).collect(),
-            host_ports: self.local.sandboxes.get(task).map(|s| s.host_ports.clone()).unwrap_or_default(),
+            host_ports: self.local.sandboxes.get(workload).map(|s| s.host_ports.clone()).unwrap_or_default(),
         })
     }
 
-    /// What is wrong with a task's sandbox, or with what it rests on.
-    pub fn fault(&self, task: &TaskId) -> Option<NetworkError> {
-        let sandbox = self.last.as_ref().and_then(|(desired, _)| desired.sandboxes.get(task));
+    /// What is wrong with a workload's sandbox, or with what it rests on.
+    pub fn fault(&self, workload: &WorkloadId) -> Option<NetworkError> {
+        let sandbox = self.last.as_ref().and_then(|(desired, _)| desired.sandboxes.get(workload));
         let overlays = sandbox.iter().flat_map(|s| s.networks()).map(|id| UnitKey::Overlay(id.clone()));
         // The overlay's failure explains the sandbox's, so it is named first.
-        let bases = overlays.chain(sandbox.map(|_| UnitKey::Gateway)).chain([UnitKey::Sandbox(task.clone())]);
+        let bases =
+            overlays.chain(sandbox.map(|_| UnitKey::Gateway)).chain([UnitKey::Sandbox(workload.clone())]);
         let unit = bases.into_iter().find(|key| self.failed.contains_key(key))?;
         let reason = self.failed.get(&unit).cloned().unwrap_or_default();
         Some(NetworkError::Unit { unit, reason })
@@ -195,7 +197,7 @@ impl Engine {
                 .sandboxes
                 .iter()
                 .filter(|(_, sandbox)| !sandbox.host_ports.is_empty())
-                .map(|(task, sandbox)| (task.clone(), sandbox.host_ports.clone()))
+                .map(|(workload, sandbox)| (workload.clone(), sandbox.host_ports.clone()))
                 .collect(),
             ..Status::default()
         }

@@ -8,19 +8,18 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kernel::{Kernel, Ns, Scope};
-use proto::model::TaskId;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::NetworkError;
-use crate::{desired::GatewaySubnets, plan::names::Names};
+use crate::{desired::GatewaySubnets, plan::names::Names, workload::WorkloadId};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Stored {
     subnets: GatewaySubnets,
     /// Numbers start after the last one given out, so that an address rests a while before it is used again.
     last: u32,
-    numbers: BTreeMap<TaskId, u32>,
+    numbers: BTreeMap<WorkloadId, u32>,
 }
 
 pub(super) struct GatewayStore {
@@ -75,9 +74,9 @@ impl GatewayStore {
         self.stored.subnets
     }
 
-    /// The task's number, which is a new one at its first call.
-    pub fn number(&mut self, task: &TaskId) -> Result<u32, NetworkError> {
-        if let Some(number) = self.stored.numbers.get(task) {
+    /// The workload's number, which is a new one at its first call.
+    pub fn number(&mut self, workload: &WorkloadId) -> Result<u32, NetworkError> {
+        if let Some(number) = self.stored.numbers.get(workload) {
             return Ok(*number);
         }
         // Not the network's address, the bridge's, or the broadcast address.
@@ -89,14 +88,14 @@ impl GatewayStore {
             .find(|n| *n >= first && !used.contains(n))
             .ok_or(NetworkError::GatewayFull(self.stored.subnets.v4))?;
         self.stored.last = number;
-        self.stored.numbers.insert(task.clone(), number);
+        self.stored.numbers.insert(workload.clone(), number);
         self.save()?;
         Ok(number)
     }
 
-    /// The task's number may be used again.
-    pub fn forget(&mut self, task: &TaskId) {
-        if self.stored.numbers.remove(task).is_some()
+    /// The workload's number may be used again.
+    pub fn forget(&mut self, workload: &WorkloadId) {
+        if self.stored.numbers.remove(workload).is_some()
             && let Err(error) = self.save()
         {
             tracing::warn!(%error, "the gateway bridge's numbers could not be written");
@@ -144,6 +143,8 @@ fn routed(table: &str) -> Vec<Ipv4Net> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use proto::model::TaskId;
+
     use super::*;
 
     #[test]
@@ -172,7 +173,7 @@ mod tests {
         let subnets = GatewaySubnets { v4: "192.168.0.0/29".parse().unwrap(), v6: ula() };
         let stored = Stored { subnets, last: 1, numbers: BTreeMap::new() };
         let mut store = GatewayStore { path: dir.path().join("gateway.json"), stored };
-        let tasks: Vec<TaskId> = (0..6).map(|_| TaskId::random()).collect();
+        let tasks: Vec<_> = (0..6).map(|_| WorkloadId::Task(TaskId::random())).collect();
         let given: Vec<u32> = tasks.iter().take(5).map(|t| store.number(t).unwrap()).collect();
         assert_eq!(given, [2, 3, 4, 5, 6]);
         assert_eq!(store.number(&tasks[0]), Ok(2));

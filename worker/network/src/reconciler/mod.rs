@@ -21,7 +21,7 @@ use std::{
 use arc_swap::ArcSwap;
 use gossip::PeerView;
 use kernel::Kernel;
-use proto::model::{Network, NetworkId, NodeId, Port, PortConfig, Task, TaskId};
+use proto::model::{Network, NetworkId, NodeId, Port, PortConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +35,7 @@ use crate::{
         names::{Marks, Names},
     },
     services::ServiceTable,
+    workload::{Workload, WorkloadId},
 };
 
 mod engine;
@@ -74,27 +75,26 @@ pub struct Config {
     pub vxlan_members_only: bool,
 }
 
-/// A task that is to have a sandbox, with its overlays.
+/// A workload that is to have a sandbox, with its overlays.
 #[derive(Debug, Clone)]
 pub struct SandboxRequest {
-    /// The task.
-    pub task: Arc<Task>,
+    /// The workload.
+    pub workload: Arc<Workload>,
     /// The networks of its attachments.
     pub networks: Vec<Arc<Network>>,
 }
 
 impl SandboxRequest {
-    /// A task as assigned, with its networks; an error names one that has not come with it.
-    pub fn of(task: &Arc<Task>, assigned: &Assigned) -> Result<Self, NetworkError> {
-        let attachments = task.allocation.iter().flat_map(|a| &a.attachments);
-        let networks = attachments.map(|a| {
+    /// A workload with its networks; an error names one that has not been assigned.
+    pub fn of(workload: &Arc<Workload>, assigned: &Assigned) -> Result<Self, NetworkError> {
+        let networks = workload.attachments.iter().map(|a| {
             assigned
                 .networks
                 .get(&a.network)
                 .cloned()
                 .ok_or_else(|| NetworkError::NoNetwork(a.network.clone()))
         });
-        Ok(Self { task: Arc::clone(task), networks: networks.collect::<Result<_, _>>()? })
+        Ok(Self { workload: Arc::clone(workload), networks: networks.collect::<Result<_, _>>()? })
     }
 }
 
@@ -113,7 +113,7 @@ pub struct SandboxInfo {
     pub host_ports: Vec<PortConfig>,
 }
 
-/// Why a task has no network.
+/// Why a workload has no network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
     /// A part of it failed; the kernel's words.
@@ -171,8 +171,8 @@ pub struct Status {
     pub dropping: Vec<Dropping>,
     /// From how many addresses VXLAN is taken; none = from everybody, or there is none on this node.
     pub senders: Option<usize>,
-    /// Host-mode ports of tasks as bound.
-    pub host_ports: BTreeMap<TaskId, Vec<PortConfig>>,
+    /// Host-mode ports of workloads as bound.
+    pub host_ports: BTreeMap<WorkloadId, Vec<PortConfig>>,
     /// Time of the last pass.
     pub last_pass: Duration,
 }
@@ -208,10 +208,10 @@ pub struct Applied<'a> {
 pub type OnApplied = Box<dyn Fn(Applied<'_>) + Send + Sync>;
 
 enum Request {
-    Adopt(Vec<SandboxRequest>, oneshot::Sender<Vec<(TaskId, Result<SandboxInfo, NetworkError>)>>),
+    Adopt(Vec<SandboxRequest>, oneshot::Sender<Vec<(WorkloadId, Result<SandboxInfo, NetworkError>)>>),
     Ensure(SandboxRequest, oneshot::Sender<Result<SandboxInfo, NetworkError>>),
-    Dns(TaskId, DnsPorts, oneshot::Sender<Result<(), NetworkError>>),
-    Remove(TaskId, oneshot::Sender<Result<(), NetworkError>>),
+    Dns(WorkloadId, DnsPorts, oneshot::Sender<Result<(), NetworkError>>),
+    Remove(WorkloadId, oneshot::Sender<Result<(), NetworkError>>),
     VxlanPort(Port),
 }
 
@@ -250,30 +250,30 @@ impl Reconciler {
         Ok(Self { requests, table, status })
     }
 
-    /// Says, once after a start, which tasks of an earlier life go on; an empty list on a new node. Sandboxes of all others are
+    /// Says, once after a start, which workloads of an earlier life go on; an empty list on a new node. Sandboxes of all others are
     /// removed. Each one's network is checked, and repaired, before this returns.
     pub async fn adopt(
         &self,
-        tasks: Vec<SandboxRequest>,
-    ) -> Vec<(TaskId, Result<SandboxInfo, NetworkError>)> {
+        workloads: Vec<SandboxRequest>,
+    ) -> Vec<(WorkloadId, Result<SandboxInfo, NetworkError>)> {
         let (reply, answer) = oneshot::channel();
-        _ = self.requests.send(Request::Adopt(tasks, reply));
+        _ = self.requests.send(Request::Adopt(workloads, reply));
         answer.await.unwrap_or_default()
     }
 
-    /// Makes a task's sandbox, or makes sure of it, and returns when its network is up.
+    /// Makes a workload's sandbox, or makes sure of it, and returns when its network is up.
     pub async fn ensure(&self, request: SandboxRequest) -> Result<SandboxInfo, NetworkError> {
         self.ask(|reply| Request::Ensure(request, reply)).await
     }
 
     /// Leads port 53 of the sandbox's 127.0.0.11 to its resolver; returns when it does.
-    pub async fn set_dns(&self, task: TaskId, ports: DnsPorts) -> Result<(), NetworkError> {
-        self.ask(|reply| Request::Dns(task, ports, reply)).await
+    pub async fn set_dns(&self, workload: WorkloadId, ports: DnsPorts) -> Result<(), NetworkError> {
+        self.ask(|reply| Request::Dns(workload, ports, reply)).await
     }
 
-    /// Removes a task's sandbox; fine when there is none.
-    pub async fn remove(&self, task: TaskId) -> Result<(), NetworkError> {
-        self.ask(|reply| Request::Remove(task, reply)).await
+    /// Removes a workload's sandbox; fine when there is none.
+    pub async fn remove(&self, workload: WorkloadId) -> Result<(), NetworkError> {
+        self.ask(|reply| Request::Remove(workload, reply)).await
     }
 
     /// Moves VXLAN to another UDP port, which the managers have named: a node that has just joined does not know it before.
@@ -314,11 +314,11 @@ struct Loop {
 
 /// An answer that is owed once the pass is done.
 enum Owed {
-    Ensure(TaskId, oneshot::Sender<Result<SandboxInfo, NetworkError>>),
-    Done(TaskId, oneshot::Sender<Result<(), NetworkError>>),
+    Ensure(WorkloadId, oneshot::Sender<Result<SandboxInfo, NetworkError>>),
+    Done(WorkloadId, oneshot::Sender<Result<(), NetworkError>>),
     Adopt(
-        Vec<(TaskId, Option<NetworkError>)>,
-        oneshot::Sender<Vec<(TaskId, Result<SandboxInfo, NetworkError>)>>,
+        Vec<(WorkloadId, Option<NetworkError>)>,
+        oneshot::Sender<Vec<(WorkloadId, Result<SandboxInfo, NetworkError>)>>,
     ),
 }
 
@@ -411,46 +411,46 @@ impl Loop {
 /// Takes a request into the engine's facts; what can be answered at once is.
 fn accept(engine: &mut Engine, request: Request) -> Option<Owed> {
     match request {
-        Request::Adopt(tasks, reply) => {
-            engine.begin(!tasks.is_empty());
-            let admit = |r: SandboxRequest| (r.task.id.clone(), engine.admit(r).err());
-            Some(Owed::Adopt(tasks.into_iter().map(admit).collect(), reply))
+        Request::Adopt(workloads, reply) => {
+            engine.begin(!workloads.is_empty());
+            let admit = |r: SandboxRequest| (r.workload.id.clone(), engine.admit(r).err());
+            Some(Owed::Adopt(workloads.into_iter().map(admit).collect(), reply))
         }
         Request::Ensure(request, reply) => {
-            let task = request.task.id.clone();
+            let workload = request.workload.id.clone();
             match engine.admit(request) {
-                Ok(()) => Some(Owed::Ensure(task, reply)),
+                Ok(()) => Some(Owed::Ensure(workload, reply)),
                 Err(error) => {
                     _ = reply.send(Err(error));
                     None
                 }
             }
         }
-        Request::Dns(task, ports, reply) => {
-            engine.set_dns(&task, ports);
-            Some(Owed::Done(task, reply))
+        Request::Dns(workload, ports, reply) => {
+            engine.set_dns(&workload, ports);
+            Some(Owed::Done(workload, reply))
         }
         Request::VxlanPort(port) => {
             engine.set_vxlan_port(port);
             None
         }
-        Request::Remove(task, reply) => {
-            engine.dismiss(&task);
-            Some(Owed::Done(task, reply))
+        Request::Remove(workload, reply) => {
+            engine.dismiss(&workload);
+            Some(Owed::Done(workload, reply))
         }
     }
 }
 
 fn settle(engine: &Engine, owed: Owed) {
     match owed {
-        Owed::Ensure(task, reply) => _ = reply.send(engine.info(&task)),
-        Owed::Done(task, reply) => _ = reply.send(engine.fault(&task).map_or(Ok(()), Err)),
-        Owed::Adopt(tasks, reply) => {
-            let answer = |(task, refused): (TaskId, Option<NetworkError>)| {
-                let info = refused.map_or_else(|| engine.info(&task), Err);
-                (task, info)
+        Owed::Ensure(workload, reply) => _ = reply.send(engine.info(&workload)),
+        Owed::Done(workload, reply) => _ = reply.send(engine.fault(&workload).map_or(Ok(()), Err)),
+        Owed::Adopt(workloads, reply) => {
+            let answer = |(workload, refused): (WorkloadId, Option<NetworkError>)| {
+                let info = refused.map_or_else(|| engine.info(&workload), Err);
+                (workload, info)
             };
-            _ = reply.send(tasks.into_iter().map(answer).collect());
+            _ = reply.send(workloads.into_iter().map(answer).collect());
         }
     }
 }

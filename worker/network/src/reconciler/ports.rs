@@ -10,8 +10,10 @@ use std::{
     path::Path,
 };
 
-use proto::model::{Port, PortConfig, Protocol, TaskId};
+use proto::model::{Port, PortConfig, Protocol};
 use socket2::{Domain, Socket, Type};
+
+use crate::workload::WorkloadId;
 
 /// Somebody else has a port that is to be published here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,12 +35,12 @@ fn by(holder: &Option<String>) -> String {
     holder.as_ref().map(|h| format!(" by {h}")).unwrap_or_default()
 }
 
-/// Ports held for the mesh and for tasks.
+/// Ports held for the mesh and for workloads.
 #[derive(Default)]
 pub(super) struct Ports {
     mesh: BTreeMap<(Protocol, Port), Socket>,
     conflicts: BTreeMap<(Protocol, Port), PortConflict>,
-    tasks: BTreeMap<TaskId, Vec<Socket>>,
+    workloads: BTreeMap<WorkloadId, Vec<Socket>>,
 }
 
 impl Ports {
@@ -72,10 +74,10 @@ impl Ports {
         self.conflicts.keys().copied().collect()
     }
 
-    /// Holds a task's host-mode ports, choosing those that are 0.
+    /// Holds a workload's host-mode ports, choosing those that are 0.
     pub fn bind<'a>(
         &mut self,
-        task: &TaskId,
+        workload: &WorkloadId,
         wanted_by: &str,
         ports: impl Iterator<Item = &'a PortConfig>,
     ) -> Result<Vec<PortConfig>, PortConflict> {
@@ -87,14 +89,14 @@ impl Ports {
             bound.push(PortConfig { published, ..wanted.clone() });
         }
         if !sockets.is_empty() {
-            self.tasks.insert(task.clone(), sockets);
+            self.workloads.insert(workload.clone(), sockets);
         }
         Ok(bound)
     }
 
-    /// Gives a task's ports back.
-    pub fn unbind(&mut self, task: &TaskId) {
-        self.tasks.remove(task);
+    /// Gives a workload's ports back.
+    pub fn unbind(&mut self, workload: &WorkloadId) {
+        self.workloads.remove(workload);
     }
 
     /// The mesh's ports that somebody else has.
@@ -179,6 +181,8 @@ fn inodes(table: &str, port: Port) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use proto::model::{ContainerId, TaskId};
+
     use super::*;
 
     #[test]
@@ -205,13 +209,14 @@ mod tests {
     #[test]
     fn tasks_get_ports_chosen_and_give_them_back() {
         let mut ports = Ports::default();
-        let task = TaskId::random();
+        let task = WorkloadId::Task(TaskId::random());
+        let other = WorkloadId::Container(ContainerId::random());
         let wanted = [PortConfig { target: 53, protocol: Protocol::Udp, ..PortConfig::default() }];
         let bound = ports.bind(&task, "task dns.1.x", wanted.iter()).unwrap();
         assert_ne!(bound[0].published, 0);
-        let again = ports.bind(&TaskId::random(), "task dns.2.y", bound.iter());
+        let again = ports.bind(&other, "task dns.2.y", bound.iter());
         assert!(matches!(again, Err(PortConflict { protocol: Protocol::Udp, .. })));
         ports.unbind(&task);
-        assert!(ports.bind(&TaskId::random(), "task dns.2.y", bound.iter()).is_ok());
+        assert!(ports.bind(&other, "task dns.2.y", bound.iter()).is_ok());
     }
 }

@@ -14,6 +14,7 @@ use std::{
 
 use gossip::EndpointState;
 use kernel::{LinuxKernel, Ns, netns::in_ns};
+use proto::model::TaskId;
 
 use super::{engine::Depth, engine::Engine, *};
 use crate::{
@@ -107,8 +108,10 @@ impl Host {
             let engine = host.engine.as_mut().unwrap();
             engine.begin(false);
             for sandbox in host.world.local.sandboxes.values() {
-                let request =
-                    SandboxRequest { task: Arc::clone(&sandbox.task), networks: sandbox.networks.clone() };
+                let request = SandboxRequest {
+                    workload: Arc::clone(&sandbox.workload),
+                    networks: sandbox.networks.clone(),
+                };
                 engine.admit(request).unwrap();
             }
         });
@@ -324,14 +327,14 @@ fn tasks_reach_services_the_world_and_their_resolver_but_not_each_other() {
     assert_eq!(tcp(&task, "10.77.0.4:90").unwrap(), "world 10.77.0.1", "masqueraded");
     assert_eq!(tcp(&task, "[fd77::4]:90").unwrap(), "world fd77::1", "masqueraded");
 
-    let web1: TaskId = id("web1");
+    let web1: WorkloadId = id("web1");
     let sandbox = a.engine.as_ref().unwrap().info(&web1).unwrap();
     for addr in sandbox.gateway_addrs {
         let to = SocketAddr::new(addr, 80).to_string();
         assert!(tcp(&task, &to).is_err(), "a task's gateway address is not for other tasks");
     }
 
-    let cli1: TaskId = id("cli1");
+    let cli1: WorkloadId = id("cli1");
     let resolver = in_ns(&task, || UdpSocket::bind("127.0.0.11:0").unwrap()).unwrap();
     let port = resolver.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -392,6 +395,7 @@ fn what_is_in_place_is_left_alone_and_what_is_broken_is_repaired() {
     let (web1, app, ingress) = (id::<TaskId>("web1"), id("app"), id("ingress"));
     a.world.view.endpoints.remove(&(app, web1.clone()));
     a.world.view.endpoints.remove(&(ingress, web1.clone()));
+    let web1 = WorkloadId::Task(web1);
     a.world.local.sandboxes.remove(&web1);
     a.engine.as_mut().unwrap().dismiss(&web1);
     a.pass(Depth::Changes);
@@ -399,7 +403,7 @@ fn what_is_in_place_is_left_alone_and_what_is_broken_is_repaired() {
     nothing_to_do(&mut a);
 
     // The last task takes the overlay with it; the node still serves the port.
-    let cli1: TaskId = id("cli1");
+    let cli1: WorkloadId = id("cli1");
     a.engine.as_mut().unwrap().dismiss(&cli1);
     a.pass(Depth::Changes);
     assert!(!overlay.exists());

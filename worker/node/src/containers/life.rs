@@ -5,9 +5,10 @@ mod membership;
 
 use std::{future::pending, sync::Arc, time::Duration};
 
+use network::workload::Workload;
 use proto::{
     error::ApiError,
-    model::{Task, TaskId, TaskState, TaskStatus},
+    model::{TaskState, TaskStatus},
 };
 use runtime::{Container, ContainerState, Runtime, RuntimeError};
 use tokio::{
@@ -20,7 +21,7 @@ use super::{
     arrival::{Arrival, Reached},
     definition::Definitions,
     disk, is_alive, policy,
-    run::{Run, ended, exit_code, merged, on_host, void},
+    run::{Run, ended, exit_code, void, workload},
 };
 
 /// How long the end of a container may take that is being removed.
@@ -64,7 +65,7 @@ impl Life {
         let ground = containers.0.ground.subscribe();
         let first = Seen {
             definition: definition.clone(),
-            task: None,
+            workload: None,
             status: None,
             going: false,
             restarting: false,
@@ -100,8 +101,12 @@ impl Life {
                 return self.vanish().await;
             }
             let news = async {
-                match &self.run {
-                    Some(run) => run.own.next().await,
+                let status = match &mut self.run {
+                    Some(run) => run.statuses.recv().await,
+                    None => None,
+                };
+                match status {
+                    Some(status) => status,
                     None => pending().await,
                 }
             };
@@ -123,7 +128,7 @@ impl Life {
             tokio::select! {
                 // Whoever begins a membership waits for it to be noted.
                 biased;
-                batch = news => self.heard(batch),
+                status = news => self.heard(status),
                 order = self.orders.recv() => match order {
                     Some(Order::Remove(force, answer)) => match self.remove(force).await {
                         Ok(()) => {
@@ -168,7 +173,7 @@ impl Life {
     fn show(&self) {
         let now = Seen {
             definition: self.definition.clone(),
-            task: self.run.as_ref().map(|run| run.task.clone()),
+            workload: self.run.as_ref().map(|run| run.workload.clone()),
             status: self.last.clone(),
             going: self.run.is_some() || self.arrival.is_some(),
             // One that starts with the daemon has not ended under its eyes.
@@ -230,13 +235,14 @@ impl Life {
                 let own = self.made().map(|c| Duration::from_millis(c.record.stop_grace_ms));
                 match &mut self.run {
                     Some(run) => {
-                        let mut task = Task { desired: TaskState::Shutdown, ..(*run.task).clone() };
+                        let mut workload =
+                            Workload { desired: TaskState::Shutdown, ..(*run.workload).clone() };
                         let now = Instant::now();
                         let kill_at = grace.or(own).and_then(|grace| now.checked_add(grace));
                         // Who asks again does not give it more time than it has.
                         run.kill_at = [run.kill_at, kill_at].into_iter().flatten().min();
-                        task.spec.container.stop_grace_period = run.kill_at.map(|at| (at - now).into());
-                        run.wish.send_replace(Some(Arc::new(task)));
+                        workload.spec.stop_grace_period = run.kill_at.map(|at| (at - now).into());
+                        run.wish.send_replace(Some(Arc::new(workload)));
                         self.stoppers.push(answer);
                     }
                     None => _ = answer.send(self.stop_unwatched(grace).await),
@@ -300,7 +306,9 @@ impl Life {
             if timeout(REMOVAL, &mut run.actor).await.is_err() {
                 tracing::warn!(container = %self.definition.id, "its supervisor does not come to an end");
             }
-            run.forward(run.own.pending());
+            while let Ok(status) = run.statuses.try_recv() {
+                run.forward(status);
+            }
             run.told().await;
             self.definition.task = None;
         }
@@ -327,7 +335,7 @@ impl Life {
     fn begin(&mut self) {
         self.keep();
         if self.definition.is_on_host_network() {
-            return self.supervise(Arc::new(on_host(&self.definition)), None, None);
+            return self.supervise(Arc::new(workload(&self.definition, None)), None, None);
         }
         let ground = self.ground.borrow().clone();
         match ground {
@@ -347,7 +355,7 @@ impl Life {
             }
             Ok(Reached::Assigned(place)) => {
                 let fabric = self.arrival.take().map(|arrival| arrival.fabric);
-                self.supervise(Arc::new(merged(&self.definition, &place)), fabric, None);
+                self.supervise(Arc::new(workload(&self.definition, Some(&place))), fabric, None);
             }
             Err(error) => {
                 self.arrival = None;
@@ -376,33 +384,29 @@ impl Life {
         }
     }
 
-    fn supervise(&mut self, task: Arc<Task>, fabric: Option<Arc<Fabric>>, found: Option<Container>) {
+    fn supervise(&mut self, workload: Arc<Workload>, fabric: Option<Arc<Fabric>>, found: Option<Container>) {
         self.last = None;
-        self.run = Some(Run::begin(&self.containers, task, fabric, found));
+        self.run = Some(Run::begin(&self.containers, workload, fabric, found));
     }
 
     /// Goes on supervising a container that runs without a place on the swarm's networks.
     fn adopt_here(&mut self, container: Container) {
-        let mut task = on_host(&self.definition);
-        task.status.state = TaskState::Running;
-        self.supervise(Arc::new(task), None, Some(container));
+        let mut workload = workload(&self.definition, None);
+        workload.status.state = TaskState::Running;
+        self.supervise(Arc::new(workload), None, Some(container));
     }
 
-    fn heard(&mut self, batch: Vec<(TaskId, TaskStatus)>) {
+    fn heard(&mut self, status: TaskStatus) {
         let Some(run) = &mut self.run else { return };
-        run.own.taken(&batch);
-        run.forward(batch.clone());
-        for (_, status) in batch {
-            let state = status.state;
-            if state == TaskState::Running && !run.up {
-                run.up = true;
-                self.definition.error.clear();
-                self.starters.drain(..).for_each(|s| _ = s.send(Ok(())));
-            }
-            self.last = Some(status.clone());
-            if state.is_terminal() {
-                return self.ended(status);
-            }
+        run.forward(status.clone());
+        if status.state == TaskState::Running && !run.up {
+            run.up = true;
+            self.definition.error.clear();
+            self.starters.drain(..).for_each(|s| _ = s.send(Ok(())));
+        }
+        self.last = Some(status.clone());
+        if status.state.is_terminal() {
+            self.ended(status);
         }
     }
 

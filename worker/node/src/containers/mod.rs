@@ -39,7 +39,7 @@ use crate::{
 use definition::Definitions;
 use gossip::Gossip;
 use life::{Life, Order};
-use network::assigned::Assigned;
+use network::{assigned::Assigned, workload::Workload};
 use runtime::{ContainerState, Runtime, parse_signal};
 
 /// What the membership in a swarm offers to containers.
@@ -76,8 +76,8 @@ enum Ground {
 pub struct Seen {
     /// What it is.
     pub definition: Definition,
-    /// The task that its place on networks is.
-    pub task: Option<Arc<Task>>,
+    /// What its supervisor has, while it is going.
+    pub workload: Option<Arc<Workload>>,
     /// How its last start came out, or stands.
     pub status: Option<TaskStatus>,
     /// It runs, or is about to.
@@ -275,9 +275,9 @@ impl Containers {
         Ok((run::exit_code(&status), status.err))
     }
 
-    /// The tasks, as their containers' supervisors know them, of those that run and have their places among `assigned`: their
-    /// sandboxes are kept when a membership begins.
-    pub fn returning(&self, assigned: &Assigned) -> Vec<Arc<Task>> {
+    /// Those that run and have their places among `assigned`, as their supervisors will know them: their sandboxes are kept when a
+    /// membership begins.
+    pub fn returning(&self, assigned: &Assigned) -> Vec<Arc<Workload>> {
         let alive: Vec<_> = self
             .0
             .runtime
@@ -289,7 +289,7 @@ impl Containers {
         let seen = self.list();
         let running = seen.iter().filter(|s| alive.contains(&s.definition.id));
         let places = running.filter_map(|s| Some((s, assigned.tasks.get(s.definition.task.as_ref()?)?)));
-        places.map(|(s, place)| Arc::new(run::merged(&s.definition, place))).collect()
+        places.map(|(s, place)| Arc::new(run::workload(&s.definition, Some(place)))).collect()
     }
 
     /// A membership has begun; those that run are taken up. `settling` is held until their endpoints have been published again.

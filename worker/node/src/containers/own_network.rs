@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use proto::model::{ContainerId, Task, TaskId};
+use network::workload::{Workload, WorkloadId};
+use proto::model::ContainerId;
 
 use crate::tasks::{Network, NetworkError, TaskNetwork};
 
@@ -12,8 +13,8 @@ pub(super) struct OwnNetwork;
 
 #[async_trait]
 impl Network for OwnNetwork {
-    async fn up(&self, task: &Arc<Task>, _: &ContainerId) -> Result<TaskNetwork, NetworkError> {
-        if task.spec.is_on_host_network() {
+    async fn up(&self, workload: &Arc<Workload>, _: &ContainerId) -> Result<TaskNetwork, NetworkError> {
+        if workload.host_network {
             return Ok(TaskNetwork { netns: None, addrs: Vec::new(), host_ports: Vec::new() });
         }
         Err(NetworkError(
@@ -21,11 +22,11 @@ impl Network for OwnNetwork {
         ))
     }
 
-    async fn created(&self, _: &Arc<Task>, _: &ContainerId) {}
+    async fn created(&self, _: &Arc<Workload>, _: &ContainerId) {}
 
-    async fn adopt(&self, _: &Arc<Task>, _: &ContainerId) -> Result<TaskNetwork, NetworkError> {
+    async fn adopt(&self, _: &Arc<Workload>, _: &ContainerId) -> Result<TaskNetwork, NetworkError> {
         Ok(TaskNetwork { netns: None, addrs: Vec::new(), host_ports: Vec::new() })
     }
 
-    async fn down(&self, _: &TaskId) {}
+    async fn down(&self, _: &WorkloadId) {}
 }

@@ -1,34 +1,30 @@
-//! A start of a container, and the task that stands for it.
+//! A start of a container, as a workload.
 
 use std::{sync::Arc, time::Duration};
 
 use gossip::Gossip;
-use proto::model::{
-    NetworkAttachmentConfig, NodeId, Task, TaskAllocation, TaskId, TaskSpec, TaskState, TaskStatus, Timestamp,
-};
+use network::workload::{AttachmentId, Owner, Workload, WorkloadId};
+use proto::model::{NodeId, Task, TaskId, TaskState, TaskStatus, Timestamp};
 use runtime::{Container, ContainerState};
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     time::{Instant, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Containers, Definition, Fabric, own_network::OwnNetwork};
-use crate::{
-    managers::Reports,
-    tasks::{Deps, Network, NodeName, supervise},
-};
+use crate::tasks::{Deps, Network, NodeName, supervise};
 
 /// How long the managers may take to hear of an end.
 const TELLING: Duration = Duration::from_secs(3);
 
 /// A start of the container, under supervision.
 pub(super) struct Run {
-    pub(super) task: Arc<Task>,
-    pub(super) wish: watch::Sender<Option<Arc<Task>>>,
-    /// What the supervisor reports.
-    pub(super) own: Reports,
-    pub(super) actor: AbortOnDropHandle<TaskId>,
+    pub(super) workload: Arc<Workload>,
+    pub(super) wish: watch::Sender<Option<Arc<Workload>>>,
+    /// What the supervisor says.
+    pub(super) statuses: mpsc::UnboundedReceiver<TaskStatus>,
+    pub(super) actor: AbortOnDropHandle<WorkloadId>,
     /// Its place is the managers' to know of.
     pub(super) fabric: Option<Arc<Fabric>>,
     pub(super) began: Instant,
@@ -38,15 +34,15 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Has a supervisor see to a task: on the swarm's networks, or on the machine's own. `found` runs already.
+    /// Has a supervisor see to a workload: on the swarm's networks, or on the machine's own. `found` runs already.
     pub(super) fn begin(
         containers: &Containers,
-        task: Arc<Task>,
+        workload: Arc<Workload>,
         fabric: Option<Arc<Fabric>>,
         found: Option<Container>,
     ) -> Self {
-        let (wish, wished) = watch::channel(Some(task.clone()));
-        let (own, shared) = (Reports::default(), &containers.0);
+        let (wish, wished) = watch::channel(Some(workload.clone()));
+        let ((say, statuses), shared) = (mpsc::unbounded_channel(), &containers.0);
         let (network, gossip, assigned, node): (Arc<dyn Network>, _, _, _) = match &fabric {
             Some(f) => (f.network.clone(), f.gossip.clone(), f.assigned.clone(), f.node.clone()),
             None => {
@@ -55,28 +51,33 @@ impl Run {
             }
         };
         let search = shared.search.clone();
-        let deps = Deps::new(node, search, shared.runtime.clone(), network, gossip, own.clone(), assigned);
+        let deps = Deps::new(node, search, shared.runtime.clone(), network, gossip, Arc::new(say), assigned);
         let up = found.is_some();
         let settling = containers.settling().clone().filter(|_| up);
-        let actor = AbortOnDropHandle::new(supervise(deps, task.clone(), wished, found, settling));
-        Self { task, wish, own, actor, fabric, began: Instant::now(), kill_at: None, up }
+        let actor = AbortOnDropHandle::new(supervise(deps, workload.clone(), wished, found, settling));
+        Self { workload, wish, statuses, actor, fabric, began: Instant::now(), kill_at: None, up }
+    }
+
+    /// The task that holds its addresses, and to whom its end is of interest; none in the machine's own network.
+    pub(super) fn attachment(&self) -> Option<(&Arc<Fabric>, &TaskId)> {
+        let Owner::User { attachment, .. } = &self.workload.owner else { return None };
+        Some((self.fabric.as_ref()?, &attachment.as_ref()?.task))
     }
 
     /// Until the managers know how it ended, so that its addresses and networks are free: for a moment, should none answer.
     pub(super) fn told(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (reports, id) = (self.fabric.as_ref().map(|f| f.reports.clone()), self.task.id.clone());
+        let attachment = self.attachment().map(|(fabric, task)| (fabric.reports.clone(), task.clone()));
         async move {
-            if let Some(reports) = reports {
+            if let Some((reports, id)) = attachment {
                 let _ = timeout(TELLING, reports.delivered(|task| *task == id)).await;
             }
         }
     }
 
     /// Tells the managers, where the container's place is theirs.
-    pub(super) fn forward(&self, batch: Vec<(TaskId, TaskStatus)>) {
-        let Some(fabric) = &self.fabric else { return };
-        for (task, status) in batch {
-            fabric.reports.report(task, status);
+    pub(super) fn forward(&self, status: TaskStatus) {
+        if let Some((fabric, task)) = self.attachment() {
+            fabric.reports.report(task.clone(), status);
         }
     }
 }
@@ -98,27 +99,25 @@ pub(super) fn ended(container: &Container) -> Option<TaskStatus> {
     Some(TaskStatus { state, err: end.error.clone(), exit_code: Some(end.code), ..TaskStatus::default() })
 }
 
-/// A container's place as its supervisor has it: with what runs there.
-pub(super) fn merged(definition: &Definition, place: &Task) -> Task {
-    let spec =
-        TaskSpec { container: definition.spec.clone(), limits: definition.limits, ..place.spec.clone() };
-    Task { spec, desired: TaskState::Running, ..place.clone() }
-}
-
-/// The same for one in the machine's own network, which no manager knows of.
-pub(super) fn on_host(definition: &Definition) -> Task {
-    let networks = definition.networks.iter().map(|n| NetworkAttachmentConfig {
-        target: n.network.clone(),
-        aliases: Vec::new(),
-        driver_opts: Default::default(),
-    });
-    let spec = TaskSpec {
-        container: definition.spec.clone(),
+/// A container as its supervisor has it; with `place`, the task that holds its addresses, on networks of a swarm.
+pub(super) fn workload(definition: &Definition, place: Option<&Task>) -> Workload {
+    let allocation = place.and_then(|place| place.allocation.clone()).unwrap_or_default();
+    let attachment =
+        place.map(|place| AttachmentId { task: place.id.clone(), service: place.service_id.clone() });
+    let unknown = || TaskStatus { state: TaskState::Assigned, ..TaskStatus::default() };
+    Workload {
+        id: WorkloadId::from(&definition.id),
+        name: definition.name.clone(),
+        spec: definition.spec.clone(),
         limits: definition.limits,
-        networks: networks.collect(),
-        ..TaskSpec::default()
-    };
-    Task::attached(definition.id.clone(), definition.name.clone(), spec, TaskAllocation::default())
+        host_network: definition.is_on_host_network(),
+        attachments: allocation.attachments,
+        ingress_addrs: allocation.ingress_addrs,
+        ports: allocation.ports,
+        desired: TaskState::Running,
+        status: place.map_or_else(unknown, |place| place.status.clone()),
+        owner: Owner::User { container: definition.id.clone(), attachment },
+    }
 }
 
 /// A container's exit code, also of one that never ran.

@@ -1,10 +1,11 @@
-//! One task: does what [`lifecycle::next`] says, one thing after the other, and reports.
+//! One workload: does what [`lifecycle::next`] says, one thing after the other, and reports.
 
 use std::{sync::Arc, time::Duration};
 
 use gossip::EndpointState;
+use network::workload::{Owner, Workload, WorkloadId};
 use proto::{
-    model::{ContainerId, ContainerSpec, Task, TaskId, TaskState, TaskStatus, Timestamp},
+    model::{ContainerId, ContainerSpec, TaskState, TaskStatus, Timestamp},
     template::Context,
 };
 use runtime::{
@@ -37,9 +38,9 @@ type Step = Result<(), Failure>;
 
 pub(super) struct Actor {
     pub(super) deps: Arc<Deps>,
-    /// The newest assignment; the last one there was, once it is no longer assigned.
-    pub(super) task: Arc<Task>,
-    pub(super) wish: watch::Receiver<Option<Arc<Task>>>,
+    /// What is wanted; what was wanted last, once nothing is.
+    pub(super) workload: Arc<Workload>,
+    pub(super) wish: watch::Receiver<Option<Arc<Workload>>>,
     pub(super) container: Option<ContainerRecord>,
     pub(super) state: Option<watch::Receiver<ContainerState>>,
     pub(super) network: Option<TaskNetwork>,
@@ -57,14 +58,14 @@ pub(super) struct Actor {
 impl Actor {
     pub(super) fn new(
         deps: Arc<Deps>,
-        task: Arc<Task>,
-        wish: watch::Receiver<Option<Arc<Task>>>,
+        workload: Arc<Workload>,
+        wish: watch::Receiver<Option<Arc<Workload>>>,
         found: Option<Container>,
         settling: Option<mpsc::Sender<()>>,
     ) -> Self {
         let state = found.as_ref().and_then(|c| deps.runtime.watch(&c.record.id).ok());
         Self {
-            status: task.status.clone(),
+            status: workload.status.clone(),
             maybe_network: found.is_some(),
             found: found.is_some(),
             container: found.map(|c| c.record),
@@ -73,21 +74,21 @@ impl Actor {
             announced: Announced::Nothing,
             health: None,
             deps,
-            task,
+            workload,
             wish,
             settling,
         }
     }
 
-    /// Runs until the task is forgotten.
-    pub(super) async fn run(mut self) -> TaskId {
+    /// Runs until the workload is forgotten.
+    pub(super) async fn run(mut self) -> WorkloadId {
         loop {
-            if let Some(task) = self.wish.borrow_and_update().clone() {
-                self.task = task;
+            if let Some(workload) = self.wish.borrow_and_update().clone() {
+                self.workload = workload;
             }
             let observed = self.observed();
             let action = lifecycle::next(&observed);
-            tracing::debug!(task = %self.task.id, ?action, ?observed, "task");
+            tracing::debug!(workload = %self.workload.id, ?action, ?observed, "task");
             match action {
                 Action::Wait => {
                     // One whose health is yet to be seen has not come to rest: peers shall not forget it meanwhile.
@@ -98,7 +99,7 @@ impl Actor {
                     self.something().await;
                 }
                 Action::Delete => match self.delete().await {
-                    Ok(()) => return self.task.id.clone(),
+                    Ok(()) => return self.workload.id.clone(),
                     Err(failure) => self.fail(failure).await,
                 },
                 _ => {
@@ -126,9 +127,7 @@ impl Actor {
             announced: self.announced,
             // A user's container is shown to be sick, and left alone.
             health: match &mut self.health {
-                Some(monitor) if self.task.attached_container.is_none() => {
-                    monitor.finding.borrow_and_update().health
-                }
+                Some(monitor) if self.workload.task().is_some() => monitor.finding.borrow_and_update().health,
                 Some(_) | None => Health::Healthy,
             },
             reported: self.status.state,
@@ -213,7 +212,7 @@ impl Actor {
     async fn fail(&mut self, failure: Failure) {
         match failure {
             Failure::Ends(state, err) => {
-                tracing::warn!(task = %self.task.id, %err, "task {state}");
+                tracing::warn!(workload = %self.workload.id, %err, "task {state}");
                 self.clean_up().await;
                 self.status.err = err;
                 let message = match state {
@@ -224,7 +223,7 @@ impl Actor {
                 self.report(state, message);
             }
             Failure::Again(why) => {
-                tracing::warn!(task = %self.task.id, %why, "tried again in a second");
+                tracing::warn!(workload = %self.workload.id, %why, "tried again in a second");
                 tokio::time::sleep(RETRY).await;
             }
         }
@@ -238,7 +237,7 @@ impl Actor {
         self.status.state = state;
         self.status.message = message.to_owned();
         self.status.at = Timestamp::now();
-        self.deps.reports.report(self.task.id.clone(), self.status.clone());
+        self.deps.reports.say(&self.workload, self.status.clone());
     }
 
     async fn prepare(&mut self) -> Step {
@@ -252,7 +251,8 @@ impl Actor {
         let deps = self.deps.clone();
         let rejected = |why: String| Failure::Ends(TaskState::Rejected, why);
         let spec = self.expanded().map_err(rejected)?;
-        let files = files::of(&self.task, &spec, &deps.assigned.borrow().clone());
+        let files =
+            files::of(self.workload.task().map(|task| &**task), &spec, &deps.assigned.borrow().clone());
         let files = match files {
             Ok(files) => files,
             Err(files::Missing::Yet(what)) => {
@@ -263,9 +263,12 @@ impl Actor {
             Err(files::Missing::Never(why)) => return Err(rejected(why)),
         };
         // One that a user runs has its id already, and what it wrote when it ran before.
-        let id = self.task.attached_container.clone().unwrap_or_else(ContainerId::random);
+        let id = match &self.workload.owner {
+            Owner::User { container, .. } => container.clone(),
+            Owner::Task(_) => ContainerId::random(),
+        };
         self.maybe_network = true;
-        let network = deps.network.up(&self.task, &id).await.map_err(|e| rejected(e.to_string()))?;
+        let network = deps.network.up(&self.workload, &id).await.map_err(|e| rejected(e.to_string()))?;
         // Peers learn the addresses while the container is being made.
         self.announced = Announced::Starting;
         for record in self.records(EndpointState::Starting) {
@@ -273,22 +276,22 @@ impl Actor {
         }
         let config = ContainerConfig {
             id: id.clone(),
-            name: self.task.name(),
-            task: self.task.attached_container.is_none().then(|| TaskRef {
-                task: self.task.id.clone(),
-                service: self.task.service_id.clone(),
-                service_name: self.task.service_name.clone(),
+            name: self.workload.name.clone(),
+            task: self.workload.task().map(|task| TaskRef {
+                task: task.id.clone(),
+                service: task.service_id.clone(),
+                service_name: task.service_name.clone(),
                 node: deps.node.id.clone(),
             }),
             spec,
-            limits: self.task.spec.limits,
+            limits: self.workload.limits,
             netns: network.netns.clone(),
             addrs: network.addrs.clone(),
             search: deps.search.clone(),
             files,
         };
         let made = deps.runtime.create(config).await.map_err(|e| rejected(e.to_string()))?;
-        deps.network.created(&self.task, &id).await;
+        deps.network.created(&self.workload, &id).await;
         self.status.container_id = id.to_string();
         self.status.ports = network.host_ports.clone();
         self.network = Some(network);
@@ -301,20 +304,20 @@ impl Actor {
 
     /// What the container is to be, with its templates filled in.
     fn expanded(&self) -> Result<ContainerSpec, String> {
-        let spec = &self.task.spec.container;
+        let spec = &self.workload.spec;
         let assigned = self.deps.assigned.borrow();
         // Templates are services'.
-        let Some(node) = assigned.node.as_ref().filter(|_| self.task.attached_container.is_none()) else {
+        let (Some(node), Some(task)) = (assigned.node.as_ref(), self.workload.task()) else {
             return Ok(spec.clone());
         };
-        let service = assigned.services.get(&self.task.service_id);
+        let service = assigned.services.get(&task.service_id);
         let labels = service.map(|s| s.spec.labels.clone()).unwrap_or_default();
-        Context::of(&self.task, node, labels).container(spec)
+        Context::of(task, node, labels).container(spec)
     }
 
     async fn adopt(&mut self) -> Step {
         let Some(container) = &self.container else { return Ok(()) };
-        let adopted = self.deps.network.adopt(&self.task, &container.id).await;
+        let adopted = self.deps.network.adopt(&self.workload, &container.id).await;
         let network =
             adopted.map_err(|e| Failure::Again(format!("its sandbox cannot be taken over: {e}")))?;
         self.status.container_id = container.id.to_string();
@@ -323,7 +326,7 @@ impl Actor {
         self.found = false;
         // What had been told to run was healthy; it stays so until checks say otherwise. The assignment on disk may be
         // older than that, so others are checked at once.
-        let told = self.task.attached_container.is_none() && self.status.state == TaskState::Running;
+        let told = self.workload.task().is_some() && self.status.state == TaskState::Running;
         self.watch_health(told.then_some(Health::Healthy)).await;
         Ok(())
     }
@@ -369,7 +372,7 @@ impl Actor {
     async fn announce(&mut self) -> Step {
         let said = announce::publish(&self.deps.gossip, self.records(EndpointState::Ready)).await;
         if !said.all {
-            tracing::warn!(task = %self.task.id, missing = ?said.missing, "not in every kernel yet");
+            tracing::warn!(workload = %self.workload.id, missing = ?said.missing, "not in every kernel yet");
         }
         self.announced = Announced::Ready;
         if let Some(pid) = self.state.as_ref().and_then(|s| s.borrow().pid()) {
@@ -391,7 +394,7 @@ impl Actor {
     async fn drain(&mut self) -> Step {
         let said = announce::publish(&self.deps.gossip, self.records(EndpointState::Draining)).await;
         if !said.all {
-            tracing::warn!(task = %self.task.id, missing = ?said.missing, "drained without everyone's answer");
+            tracing::warn!(workload = %self.workload.id, missing = ?said.missing, "drained without everyone's answer");
         }
         self.announced = Announced::Draining;
         Ok(())
@@ -403,10 +406,9 @@ impl Actor {
         }
         let Some(container) = &self.container else { return Ok(()) };
         // A user may want another time than the container was made with.
-        let grace =
-            self.task.spec.container.stop_grace_period.map_or(container.stop_grace_ms, |grace| grace.0);
+        let grace = self.workload.spec.stop_grace_period.map_or(container.stop_grace_ms, |grace| grace.0);
         let (id, signal, grace) = (container.id.clone(), container.stop_signal, Duration::from_millis(grace));
-        let by_hand = self.task.attached_container.is_some();
+        let by_hand = self.workload.task().is_none();
         let stopped = tokio::select! {
             stopped = self.deps.runtime.stop(&id, signal, grace) => stopped,
             // A user who asks again may have less patience.
@@ -437,7 +439,7 @@ impl Actor {
         if state == TaskState::Failed {
             let finding = self.health.take().map(|m| m.finding.borrow().clone());
             let sick = finding.filter(|f| f.health == Health::Unhealthy);
-            let by_hand = self.task.attached_container.is_some();
+            let by_hand = self.workload.task().is_none();
             let why = |end: &ExitStatus| match by_hand {
                 // A user sees the exit code, and no verdict on it.
                 true => end.error.clone(),
@@ -462,7 +464,7 @@ impl Actor {
         }
         self.announced = Announced::Nothing;
         if self.network.take().is_some() || self.maybe_network {
-            self.deps.network.down(&self.task.id).await;
+            self.deps.network.down(&self.workload.id).await;
             self.maybe_network = false;
         }
     }
@@ -487,7 +489,7 @@ impl Actor {
             Some(c) if c.hostname == c.id.short() => vec![c.hostname.clone()],
             Some(c) => vec![c.id.short().to_owned(), c.hostname.clone()],
         };
-        records(&self.task, &self.deps.node.id, &self.deps.assigned.borrow(), &names, state)
+        records(&self.workload, &self.deps.node.id, &self.deps.assigned.borrow(), &names, state)
     }
 }
 

@@ -1,48 +1,58 @@
-//! A task's endpoints in the gossip: one record per overlay, and one on `ingress` if its service publishes there.
+//! A workload's endpoints in the gossip: one record per overlay, and one on `ingress` if its service publishes there.
 
 use std::time::Duration;
 
 use gossip::{AckReport, EndpointRecord, EndpointState, Gossip};
-use network::assigned::Assigned;
-use proto::model::{NetworkId, NodeId, Task};
+use network::{
+    assigned::Assigned,
+    workload::{Owner, Workload},
+};
+use proto::model::{NetworkId, NodeId};
 
 /// How long peers may take to have a change in their kernels: as long as a notice is repeated.
 pub(super) const ACKNOWLEDGED: Duration = Duration::from_secs(3);
 
-/// The records of a task in a state.
+/// The records of a workload in a state; none of one that no swarm knows.
 pub(super) fn records(
-    task: &Task,
+    workload: &Workload,
     node: &NodeId,
     assigned: &Assigned,
     task_aliases: &[String],
     state: EndpointState,
 ) -> Vec<EndpointRecord> {
-    let Some(allocation) = &task.allocation else { return Vec::new() };
+    let (task, service, service_name, slot) = match &workload.owner {
+        Owner::Task(task) => (&task.id, &task.service_id, &task.service_name, task.slot),
+        Owner::User { attachment: Some(attachment), .. } => {
+            (&attachment.task, &attachment.service, &workload.name, 0)
+        }
+        Owner::User { attachment: None, .. } => return Vec::new(),
+    };
     let record = |network: NetworkId, addrs, aliases: &[String], task_aliases: &[String]| EndpointRecord {
         network,
-        task: task.id.clone(),
+        task: task.clone(),
         node: node.clone(),
-        service: task.service_id.clone(),
-        service_name: task.service_name.clone(),
-        task_name: task.name(),
-        slot: task.slot,
+        service: service.clone(),
+        service_name: service_name.clone(),
+        task_name: workload.name.clone(),
+        slot,
         addrs,
         aliases: aliases.to_vec(),
         task_aliases: task_aliases.to_vec(),
         state,
         seq: 0,
     };
-    let overlays = allocation.attachments.iter().map(|a| {
+    let by_hand = workload.task().is_none();
+    let overlays = workload.attachments.iter().map(|a| {
         let addrs = a.addrs.iter().map(|s| s.addr).collect();
         // There is no service whose names the aliases of a single container could be.
-        let of_its_own = task.attached_container.iter().flat_map(|_| a.aliases.iter().cloned());
+        let of_its_own = a.aliases.iter().filter(|_| by_hand).cloned();
         let names: Vec<String> = task_aliases.iter().cloned().chain(of_its_own).collect();
         record(a.network.clone(), addrs, &a.aliases, &names)
     });
     let mesh =
-        assigned.networks.values().find(|n| n.spec.ingress).filter(|_| !allocation.ingress_addrs.is_empty());
+        assigned.networks.values().find(|n| n.spec.ingress).filter(|_| !workload.ingress_addrs.is_empty());
     // No names: nothing is ever resolved on `ingress`.
-    let mesh = mesh.map(|n| record(n.id.clone(), allocation.ingress_addrs.clone(), &[], &[]));
+    let mesh = mesh.map(|n| record(n.id.clone(), workload.ingress_addrs.clone(), &[], &[]));
     overlays.chain(mesh).collect()
 }
 

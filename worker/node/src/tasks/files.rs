@@ -19,14 +19,18 @@ pub enum Missing {
     Never(String),
 }
 
-/// The files that `spec`, the task's with its templates filled in, asks for.
-pub fn of(task: &Task, spec: &ContainerSpec, assigned: &Assigned) -> Result<Vec<ContainerFile>, Missing> {
+/// The files that `spec`, the workload's with its templates filled in, asks for; none are there for what is no `task`.
+pub fn of(
+    task: Option<&Task>,
+    spec: &ContainerSpec,
+    assigned: &Assigned,
+) -> Result<Vec<ContainerFile>, Missing> {
     if spec.secrets.is_empty() && spec.configs.is_empty() {
         return Ok(Vec::new());
     }
-    if task.attached_container.is_some() {
+    let Some(task) = task else {
         return Err(Missing::Never("secrets and configs are for tasks of services".to_owned()));
-    }
+    };
     let secrets = found("secret", &spec.secrets, &assigned.secrets, |s: &Secret| &s.spec)?;
     let configs = found("config", &spec.configs, &assigned.configs, |c: &Config| &c.spec)?;
     let filled_in = |kind: &str, file: &FileSpec| match file.templating {
@@ -135,7 +139,7 @@ mod tests {
         container.env = vec!["PORT=80".into()];
         container.secrets = vec![reference(&secret, "key")];
         container.configs = vec![reference(&config, "/etc/app.conf")];
-        let find = |task: &Task, assigned: &Assigned| of(task, &task.spec.container, assigned);
+        let find = |task: &Task, assigned: &Assigned| of(Some(task), &task.spec.container, assigned);
         assert_eq!(find(&task, &assigned), Err(Missing::Yet("secret x".into())));
 
         let put = Secret { id: secret.clone(), meta: Meta::default(), spec: spec("hush{{", None) };

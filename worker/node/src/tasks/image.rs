@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use proto::model::{Task, TaskState};
+use network::workload::Workload;
+use proto::model::TaskState;
 use runtime::{Credentials, ImageHold, LayerStep, Progress, Reference, RuntimeError};
 use tokio::sync::watch;
 
@@ -18,8 +19,8 @@ const REPORT: Duration = Duration::from_secs(5);
 impl Actor {
     /// Has the image here, and keeps it as long as the answer lives. A pull that nobody wants any more is given up.
     pub(super) async fn image(&mut self) -> Result<Option<ImageHold>, Failure> {
-        let (deps, image) = (self.deps.clone(), self.task.spec.container.image.clone());
-        let credentials = self.task.spec.container.pull_auth.clone().filter(|auth| {
+        let (deps, image) = (self.deps.clone(), self.workload.spec.image.clone());
+        let credentials = self.workload.spec.pull_auth.clone().filter(|auth| {
             image.parse::<Reference>().is_ok_and(|reference| reference.registry() == auth.server)
         });
         let credentials = credentials.map(|a| Credentials { username: a.username, password: a.password });
@@ -63,8 +64,10 @@ impl Actor {
 }
 
 /// Waits until the task is not to run any more; false if nobody is left to say so.
-pub(super) async fn unwanted(wish: &mut watch::Receiver<Option<Arc<Task>>>) -> bool {
-    wish.wait_for(|wish| wish.as_ref().is_none_or(|task| task.desired > TaskState::Running)).await.is_ok()
+pub(super) async fn unwanted(wish: &mut watch::Receiver<Option<Arc<Workload>>>) -> bool {
+    wish.wait_for(|wish| wish.as_ref().is_none_or(|workload| workload.desired > TaskState::Running))
+        .await
+        .is_ok()
 }
 
 /// Bytes of the layers that are being pulled: there, and in all.

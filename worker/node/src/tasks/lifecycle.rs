@@ -1,10 +1,11 @@
 //! What is to be done next for one task: a pure function of what is wanted and what is there. No step is remembered; after
 //! a restart of the daemon the same function goes on from what it finds.
 
-use proto::model::{Task, TaskState};
+use network::workload::Workload;
+use proto::model::TaskState;
 use runtime::Health;
 
-/// What the managers want of the task.
+/// What the managers, or a user, want of the workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
     /// Make it ready, do not start it yet.
@@ -18,12 +19,12 @@ pub enum Wish {
 }
 
 impl Wish {
-    /// Of an assignment; none = no longer assigned.
-    pub fn of(task: Option<&Task>) -> Self {
-        match task {
+    /// Of a workload; none = it is wanted no longer.
+    pub fn of(workload: Option<&Workload>) -> Self {
+        match workload {
             None => Wish::Forget,
-            Some(task) if task.desired < TaskState::Running => Wish::Prepare,
-            Some(task) if task.desired == TaskState::Running => Wish::Run,
+            Some(workload) if workload.desired < TaskState::Running => Wish::Prepare,
+            Some(workload) if workload.desired == TaskState::Running => Wish::Run,
             Some(_) => Wish::Stop,
         }
     }

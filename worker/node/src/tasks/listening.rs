@@ -6,7 +6,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use proto::model::{Port, Protocol, Task};
+use network::workload::Workload;
+use proto::model::{Port, Protocol};
 use runtime::{ContainerState, Health};
 use tokio::{
     sync::watch,
@@ -50,9 +51,8 @@ pub enum Awaited {
 impl Awaited {
     /// All TCP and UDP ports that are published of the task, through the mesh or on its node; if none is, any TCP port that its
     /// image exposes. None = nothing to wait for. For transports whose sockets are not seen (SCTP) nothing is awaited.
-    pub fn of<'a>(task: &Task, exposed: impl Iterator<Item = &'a str>) -> Option<Self> {
-        let published = task.allocation.iter().flat_map(|a| &a.ports);
-        let published: BTreeSet<_> = published.map(|p| (p.protocol, p.target)).collect();
+    pub fn of<'a>(workload: &Workload, exposed: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let published: BTreeSet<_> = workload.ports.iter().map(|p| (p.protocol, p.target)).collect();
         if published.is_empty() {
             let ports: BTreeSet<_> = exposed.filter_map(exposed_tcp).map(|p| (Protocol::Tcp, p)).collect();
             return (!ports.is_empty()).then_some(Self::Any(ports));
@@ -150,7 +150,7 @@ impl Actor {
     /// and has had some of its time.
     pub(super) async fn listening(&self, found: bool) -> Option<Monitor> {
         let limit = self.deps.listen_timeout;
-        if limit.is_zero() || self.task.attached_container.is_some() {
+        if limit.is_zero() || self.workload.task().is_none() {
             return None;
         }
         let (pid, started_at) = match &*self.state.as_ref()?.borrow() {
@@ -159,14 +159,14 @@ impl Actor {
         };
         let image = self.deps.runtime.resolve_image(&self.container.as_ref()?.image_id).await;
         let exposed = image.map(|image| image.document.config.exposed_ports).unwrap_or_default();
-        let awaited = Awaited::of(&self.task, exposed.keys().map(String::as_str))?;
+        let awaited = Awaited::of(&self.workload, exposed.keys().map(String::as_str))?;
         match self.deps.network.sockets(self.network.as_ref()?.netns.as_deref(), pid).await {
             Ok(sockets) => {
                 let gone = if found { since(started_at) } else { Duration::ZERO };
                 Some(watch(awaited, sockets, limit.saturating_sub(gone), limit))
             }
             Err(why) => {
-                tracing::debug!(task = %self.task.id, %why, "cannot see whether it listens: taken for ready");
+                tracing::debug!(workload = %self.workload.id, %why, "cannot see whether it listens: taken for ready");
                 None
             }
         }
@@ -178,34 +178,39 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use std::sync::{Arc, Mutex};
 
-    use proto::model::{ContainerId, PortConfig, PublishMode, TaskAllocation};
+    use network::workload::{Owner, WorkloadId};
+    use proto::model::{ContainerId, PortConfig, PublishMode, TaskState};
 
     use super::*;
 
-    fn task(ports: &[(Protocol, Port, PublishMode)]) -> Task {
+    fn workload(ports: &[(Protocol, Port, PublishMode)]) -> Workload {
         let config = |(protocol, target, mode): &(_, _, _)| PortConfig {
             protocol: *protocol,
             target: *target,
             mode: *mode,
             ..PortConfig::default()
         };
-        let allocation =
-            TaskAllocation { ports: ports.iter().map(config).collect(), ..TaskAllocation::default() };
-        let mut task = Task::attached(
-            ContainerId::random(),
-            "web".into(),
-            proto::model::TaskSpec::default(),
-            allocation,
-        );
-        task.attached_container = None;
-        task
+        let container = ContainerId::random();
+        Workload {
+            id: WorkloadId::from(&container),
+            name: "web".into(),
+            spec: Default::default(),
+            limits: Default::default(),
+            host_network: false,
+            attachments: Vec::new(),
+            ingress_addrs: Vec::new(),
+            ports: ports.iter().map(config).collect(),
+            desired: TaskState::Running,
+            status: Default::default(),
+            owner: Owner::User { container, attachment: None },
+        }
     }
 
     #[test]
     fn published_ports_are_awaited_and_else_exposed_ones() {
         use Protocol::*;
         let (mesh, host) = (PublishMode::Ingress, PublishMode::Host);
-        let of = |ports: &[_], exposed: &[&str]| Awaited::of(&task(ports), exposed.iter().copied());
+        let of = |ports: &[_], exposed: &[&str]| Awaited::of(&workload(ports), exposed.iter().copied());
         let every = |ports: &[(Protocol, Port)]| Some(Awaited::Every(ports.iter().copied().collect()));
         let any = |ports: &[Port]| Some(Awaited::Any(ports.iter().map(|p| (Tcp, *p)).collect()));
         assert_eq!(of(&[], &[]), None);

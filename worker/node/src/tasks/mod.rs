@@ -25,13 +25,40 @@ use std::{
 };
 
 use async_trait::async_trait;
-use proto::model::{ContainerId, NodeId, PortConfig, Task, TaskId};
+use network::workload::{Workload, WorkloadId};
+use proto::model::{ContainerId, NodeId, PortConfig, TaskStatus};
+use tokio::sync::mpsc;
 
 pub use listening::{LISTEN_TIMEOUT, Sockets};
 pub use logs::RuntimeLogs;
 pub(crate) use supervisor::{Deps, supervise};
 pub use supervisor::{Supervisor, SupervisorConfig};
 pub use turn::Turns;
+
+use crate::managers::Reports;
+
+/// Where supervisors say how workloads stand.
+pub(crate) trait StatusSink: Send + Sync + 'static {
+    /// A workload's status has changed.
+    fn say(&self, workload: &Workload, status: TaskStatus);
+}
+
+/// The managers hear of tasks.
+impl StatusSink for Reports {
+    fn say(&self, workload: &Workload, status: TaskStatus) {
+        if let Some(task) = workload.id.task() {
+            self.report(task.clone(), status);
+        }
+    }
+}
+
+/// One who follows a single workload hears each of its statuses.
+impl StatusSink for mpsc::UnboundedSender<TaskStatus> {
+    fn say(&self, _: &Workload, status: TaskStatus) {
+        // Nobody listens any more: the workload is being let go.
+        let _ = self.send(status);
+    }
+}
 
 /// A task's network, as its container needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,16 +79,24 @@ pub struct NetworkError(pub String);
 /// What a supervisor needs of the data plane.
 #[async_trait]
 pub trait Network: Send + Sync + 'static {
-    /// Makes the task's sandbox and waits until the kernel has all of it. Leaves nothing behind when it fails. A sandbox
+    /// Makes the workload's sandbox and waits until the kernel has all of it. Leaves nothing behind when it fails. A sandbox
     /// that exists already is completed.
-    async fn up(&self, task: &Arc<Task>, container: &ContainerId) -> Result<TaskNetwork, NetworkError>;
+    async fn up(
+        &self,
+        workload: &Arc<Workload>,
+        container: &ContainerId,
+    ) -> Result<TaskNetwork, NetworkError>;
 
     /// The container exists: what shall outlive this daemon (the sockets of its resolver) can be left with its shim.
-    async fn created(&self, task: &Arc<Task>, container: &ContainerId);
+    async fn created(&self, workload: &Arc<Workload>, container: &ContainerId);
 
     /// Takes over the sandbox of a container that outlived an earlier start of the daemon, and whatever was left with its
     /// shim. Interrupts no packet.
-    async fn adopt(&self, task: &Arc<Task>, container: &ContainerId) -> Result<TaskNetwork, NetworkError>;
+    async fn adopt(
+        &self,
+        workload: &Arc<Workload>,
+        container: &ContainerId,
+    ) -> Result<TaskNetwork, NetworkError>;
 
     /// The sockets of a task that runs: those of its network namespace; in the node's own (none), those of its first process `pid` and
     /// its descendants.
@@ -72,8 +107,8 @@ pub trait Network: Send + Sync + 'static {
         Err("the sockets of this network cannot be seen".to_owned())
     }
 
-    /// Takes the sandbox down with everything in it, and forgets its connections. Of an unknown task: nothing.
-    async fn down(&self, task: &TaskId);
+    /// Takes the sandbox down with everything in it, and forgets its connections. Of an unknown workload: nothing.
+    async fn down(&self, workload: &WorkloadId);
 }
 
 /// This node, as it stands in records and messages.

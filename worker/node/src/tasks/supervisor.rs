@@ -7,7 +7,10 @@ use std::{
 };
 
 use gossip::Gossip;
-use network::assigned::Assigned;
+use network::{
+    assigned::Assigned,
+    workload::{Workload, WorkloadId},
+};
 use proto::model::{NetworkId, Task, TaskId};
 use runtime::{Container, ContainerState, Runtime};
 use tokio::{
@@ -17,7 +20,7 @@ use tokio::{
 };
 
 use super::{Network, NodeName, actor::Actor, turn::Turns};
-use crate::{managers::AgentStatus, managers::Reports};
+use crate::{managers::AgentStatus, managers::Reports, tasks::StatusSink};
 
 /// Less than peers wait by themselves ([`gossip::Timing::settle`]).
 const SETTLE: Duration = Duration::from_secs(4);
@@ -48,7 +51,7 @@ pub struct SupervisorConfig {
     pub settling: (mpsc::Sender<()>, mpsc::Receiver<()>),
 }
 
-/// What the supervisor of one task works with.
+/// What the supervisor of one workload works with.
 pub(crate) struct Deps {
     pub(super) node: NodeName,
     pub(super) search: Vec<String>,
@@ -56,20 +59,20 @@ pub(crate) struct Deps {
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) network: Arc<dyn Network>,
     pub(super) gossip: Gossip,
-    pub(super) reports: Reports,
+    pub(super) reports: Arc<dyn StatusSink>,
     pub(super) assigned: watch::Receiver<Arc<Assigned>>,
     pub(super) turns: Turns,
 }
 
 impl Deps {
-    /// For tasks of `node` that nobody waits for: neither to listen, nor for their turn.
+    /// For workloads of `node` that nobody waits for: neither to listen, nor for their turn.
     pub(crate) fn new(
         node: NodeName,
         search: Vec<String>,
         runtime: Arc<dyn Runtime>,
         network: Arc<dyn Network>,
         gossip: Gossip,
-        reports: Reports,
+        reports: Arc<dyn StatusSink>,
         assigned: watch::Receiver<Arc<Assigned>>,
     ) -> Self {
         let (listen_timeout, turns) = (Duration::ZERO, Turns::unlimited());
@@ -77,15 +80,15 @@ impl Deps {
     }
 }
 
-/// Supervises a task that is not assigned, but wished for here: a container that a user runs.
+/// Supervises what is not assigned, but wished for here: a container that a user runs.
 pub(crate) fn supervise(
     deps: Deps,
-    task: Arc<Task>,
-    wish: watch::Receiver<Option<Arc<Task>>>,
+    workload: Arc<Workload>,
+    wish: watch::Receiver<Option<Arc<Workload>>>,
     found: Option<Container>,
     settling: Option<mpsc::Sender<()>>,
-) -> JoinHandle<TaskId> {
-    tokio::spawn(Actor::new(Arc::new(deps), task, wish, found, settling).run())
+) -> JoinHandle<WorkloadId> {
+    tokio::spawn(Actor::new(Arc::new(deps), workload, wish, found, settling).run())
 }
 
 /// All tasks of the node.
@@ -93,8 +96,8 @@ pub struct Supervisor {
     deps: Arc<Deps>,
     assigned: watch::Receiver<Arc<Assigned>>,
     status: watch::Receiver<AgentStatus>,
-    wishes: BTreeMap<TaskId, watch::Sender<Option<Arc<Task>>>>,
-    actors: JoinSet<TaskId>,
+    wishes: BTreeMap<TaskId, watch::Sender<Option<Arc<Workload>>>>,
+    actors: JoinSet<WorkloadId>,
     networks: BTreeSet<NetworkId>,
     swept: bool,
     settling: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>,
@@ -116,7 +119,7 @@ impl Supervisor {
             status,
             settling,
         } = config;
-        let deps = Deps::new(node, search, runtime, network, gossip, reports, assigned.clone());
+        let deps = Deps::new(node, search, runtime, network, gossip, Arc::new(reports), assigned.clone());
         let deps = Deps { listen_timeout, turns, ..deps };
         Self {
             deps: Arc::new(deps),
@@ -144,9 +147,10 @@ impl Supervisor {
                 // A node that leaves has no agent any more, and tasks to stop.
                 changed = self.status.changed(), if has_agent => has_agent = changed.is_ok(),
                 Some(ended) = self.actors.join_next() => match ended {
-                    Ok(task) => {
+                    Ok(WorkloadId::Task(task)) => {
                         self.wishes.remove(&task);
                     }
+                    Ok(WorkloadId::Container(_)) => {}
                     // A defect; the task is supervised anew from what is there.
                     Err(error) if error.is_panic() => {
                         tracing::error!(%error, "a task's supervisor failed");
@@ -186,19 +190,20 @@ impl Supervisor {
         };
         let missing: Vec<_> = missing.cloned().collect();
         for task in missing {
-            let (tx, rx) = watch::channel(Some(task.clone()));
+            let workload = Arc::new(Workload::of_task(&task));
+            let (tx, rx) = watch::channel(Some(workload.clone()));
             self.wishes.insert(task.id.clone(), tx);
             let found = found.get(&task.id).cloned();
             let lives = found.as_ref().is_some_and(|c| !matches!(c.state, ContainerState::Exited(_)));
             let settling = settling.filter(|_| lives).cloned();
-            self.actors.spawn(Actor::new(self.deps.clone(), task, rx, found, settling).run());
+            self.actors.spawn(Actor::new(self.deps.clone(), workload, rx, found, settling).run());
         }
         for (id, wish) in &self.wishes {
             let task = assigned.tasks.get(id);
             wish.send_if_modified(|old| {
-                let news = old.as_ref() != task;
+                let news = old.as_deref().and_then(Workload::task) != task;
                 if news {
-                    *old = task.cloned();
+                    *old = task.map(|task| Arc::new(Workload::of_task(task)));
                 }
                 news
             });
@@ -224,11 +229,12 @@ impl Supervisor {
                 {
                     tracing::warn!(%task, %error, "not stopped");
                 }
-                deps.network.down(&task).await;
+                let workload = WorkloadId::Task(task);
+                deps.network.down(&workload).await;
                 if let Err(error) = deps.runtime.delete(&record_id, true).await {
-                    tracing::warn!(%task, %error, "not deleted");
+                    tracing::warn!(%workload, %error, "not deleted");
                 }
-                task
+                workload
             });
         }
     }

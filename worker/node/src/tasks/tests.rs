@@ -14,7 +14,9 @@ use network::{
     assigned::Assigned,
     fixture::{World, id},
 };
-use proto::model::{Attachment, NetworkId, Port, Protocol, TaskAllocation, TaskSpec, TaskState};
+use proto::model::{
+    Attachment, NetworkId, Port, Protocol, Task, TaskAllocation, TaskId, TaskSpec, TaskState,
+};
 use runtime::{
     Container, ContainerConfig, ContainerDetail, ContainerRecord, ContainerState, ExecConfig, ExecIo,
     ExecSession, ExitStatus, HealthCheck, Image, LogLine, LogOptions, Result as RuntimeResult, Runtime,

@@ -44,9 +44,9 @@ fn a_sandbox_is_up_soon() {
     let mut took = Vec::new();
     for n in 0..20u64 {
         let task = a.world.task("web", n, "a", 11 + n as u32, EndpointState::Starting);
-        let sandbox = a.world.local.sandboxes[&task].clone();
+        let sandbox = a.world.local.sandboxes[&WorkloadId::Task(task)].clone();
         let began = Instant::now();
-        let request = SandboxRequest { task: sandbox.task, networks: sandbox.networks };
+        let request = SandboxRequest { workload: sandbox.workload, networks: sandbox.networks };
         a.engine.as_mut().unwrap().admit(request).unwrap();
         a.pass(Depth::Changes);
         took.push(began.elapsed());

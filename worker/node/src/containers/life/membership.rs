@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     super::{
         Ground, is_alive,
-        run::{merged, void},
+        run::{void, workload},
     },
     Life,
 };
@@ -38,9 +38,9 @@ impl Life {
                 let place = self.definition.task.as_ref().and_then(|id| assigned.tasks.get(id)).cloned();
                 match (alive, place) {
                     (Some(container), Some(place)) => {
-                        let mut task = merged(&self.definition, &place);
-                        task.status.state = TaskState::Running;
-                        self.supervise(Arc::new(task), Some(fabric), Some(container));
+                        let mut workload = workload(&self.definition, Some(&place));
+                        workload.status.state = TaskState::Running;
+                        self.supervise(Arc::new(workload), Some(fabric), Some(container));
                     }
                     (Some(container), None) => self.unplug(Some(container)).await,
                     (None, _) => self.give_back("its container has ended"),
@@ -62,12 +62,13 @@ impl Life {
     /// The container goes on without the swarm's networks.
     async fn unplug(&mut self, alive: Option<Container>) {
         if let Some(run) = self.run.take()
-            && let Some(fabric) = &run.fabric
+            && let Some((fabric, task)) =
+                run.attachment().map(|(fabric, task)| (fabric.clone(), task.clone()))
         {
-            let (fabric, id) = (fabric.clone(), run.task.id.clone());
+            let id = run.workload.id.clone();
             drop(run);
             fabric.network.down(&id).await;
-            fabric.reports.report(id, void("the swarm has been left"));
+            fabric.reports.report(task, void("the swarm has been left"));
         }
         self.definition.task = None;
         self.definition.networks.retain(|n| n.network == HOST_NETWORK);

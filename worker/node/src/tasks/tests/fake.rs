@@ -194,7 +194,7 @@ fn fake_image(reference: &str) -> Image {
 /// Sandboxes in memory.
 #[derive(Default)]
 pub(super) struct FakeNetwork {
-    pub(super) up: Mutex<BTreeSet<TaskId>>,
+    pub(super) up: Mutex<BTreeSet<WorkloadId>>,
     pub(super) log: Mutex<Vec<String>>,
     pub(super) listening: FakeSockets,
 }
@@ -213,22 +213,22 @@ impl Sockets for FakeSockets {
 
 #[async_trait]
 impl Network for FakeNetwork {
-    async fn up(&self, task: &Arc<Task>, _: &ContainerId) -> Result<TaskNetwork, NetworkError> {
+    async fn up(&self, workload: &Arc<Workload>, _: &ContainerId) -> Result<TaskNetwork, NetworkError> {
         self.log.lock().unwrap().push("up".into());
-        if task.service_name == "conflict" {
+        if workload.name.starts_with("conflict.") {
             return Err(NetworkError(
                 "port 8080/tcp is already in use on this node by nginx (pid 12)".into(),
             ));
         }
-        self.up.lock().unwrap().insert(task.id.clone());
+        self.up.lock().unwrap().insert(workload.id.clone());
         Ok(TaskNetwork { netns: Some("/netns".into()), addrs: Vec::new(), host_ports: Vec::new() })
     }
 
-    async fn created(&self, _: &Arc<Task>, _: &ContainerId) {}
+    async fn created(&self, _: &Arc<Workload>, _: &ContainerId) {}
 
-    async fn adopt(&self, task: &Arc<Task>, _: &ContainerId) -> Result<TaskNetwork, NetworkError> {
+    async fn adopt(&self, workload: &Arc<Workload>, _: &ContainerId) -> Result<TaskNetwork, NetworkError> {
         self.log.lock().unwrap().push("adopt".into());
-        self.up.lock().unwrap().insert(task.id.clone());
+        self.up.lock().unwrap().insert(workload.id.clone());
         Ok(TaskNetwork { netns: Some("/netns".into()), addrs: Vec::new(), host_ports: Vec::new() })
     }
 
@@ -236,8 +236,8 @@ impl Network for FakeNetwork {
         Ok(Box::new(self.listening.clone()))
     }
 
-    async fn down(&self, task: &TaskId) {
+    async fn down(&self, workload: &WorkloadId) {
         self.log.lock().unwrap().push("down".into());
-        self.up.lock().unwrap().remove(task);
+        self.up.lock().unwrap().remove(workload);
     }
 }
