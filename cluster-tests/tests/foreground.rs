@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
-    io::{Read, Write},
-    process::{Child, Stdio},
+    io::{BufRead, BufReader, Lines, Read, Write},
+    process::{Child, ChildStdout, Stdio},
     time::Duration,
 };
 
@@ -261,6 +261,77 @@ fn a_terminal_has_the_size_of_its_window() -> Result<()> {
     terminal.read_until("got bye")?;
     ensure!(terminal.wait()?.success());
     host.rnctl(&["rm", "left"]).map(drop)
+}
+
+/// What a container says that counts, as one who is attached sees it.
+struct Counting {
+    lines: Lines<BufReader<ChildStdout>>,
+    next: u32,
+}
+
+impl Counting {
+    /// From the next line on.
+    fn attached(client: &mut Child) -> Result<Self> {
+        let mut lines = BufReader::new(client.stdout.take().context("no output")?).lines();
+        let first: u32 = lines.next().context("no first line")??.parse()?;
+        Ok(Self { lines, next: first + 1 })
+    }
+
+    /// Nothing has been left out, and more comes than the container has said by now.
+    fn goes_on(&mut self, host: &Host) -> Result<()> {
+        let said: u32 = host.rnctl(&["logs", "--tail", "1", "on"])?.parse()?;
+        while self.next <= said + 5 {
+            let line = self.lines.next().context("the output has ended")??;
+            ensure!(line == self.next.to_string(), "{line} instead of {}", self.next);
+            self.next += 1;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_container_on_the_host_network_notices_neither_swarms_nor_restarts() -> Result<()> {
+    let mut cluster = machine()?;
+    let host = cluster.manager();
+    let mut client = run(host, &["--name", "on"], "n=0; while :; do echo $n; n=$((n+1)); sleep 0.05; done")?;
+    let mut counting = Counting::attached(&mut client)?;
+    ensure!(counting.next == 1, "attached before its first line");
+    let pid = inspect(host, "on", "{{.State.Pid}}")?;
+    let in_and_out = |host: &Host, counting: &mut Counting| -> Result<()> {
+        host.rnctl(&["swarm", "init", "--advertise-addr", &host.v4().to_string()])?;
+        counting.goes_on(host)?;
+        host.rnctl(&["swarm", "leave", "--force"])?;
+        counting.goes_on(host)?;
+        ensure!(inspect(host, "on", "{{.State.Pid}}")? == pid, "the same process");
+        Ok(())
+    };
+    in_and_out(host, &mut counting)?;
+    // The daemon restarts in no swarm, and in one.
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        cluster.hosts[0].stop(signal)?;
+        client.wait()?;
+        cluster.hosts[0].start()?;
+        let host = cluster.manager();
+        ensure!(inspect(host, "on", "{{.State.Pid}}")? == pid, "the same process");
+        let mut command = host.rnctl_command(&["attach", "--no-stdin", "on"])?;
+        client = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        counting = Counting::attached(&mut client)?;
+        if signal == Signal::SIGKILL {
+            in_and_out(host, &mut counting)?;
+            host.rnctl(&["swarm", "init", "--advertise-addr", &host.v4().to_string()])?;
+        }
+        counting.goes_on(host)?;
+    }
+    let host = cluster.manager();
+    host.rnctl(&["swarm", "leave", "--force"])?;
+    counting.goes_on(host)?;
+    host.rnctl(&["stop", "-t", "0", "on"])?;
+    client.wait()?;
+    let said = host.rnctl(&["logs", "on"])?;
+    for (n, line) in said.lines().enumerate() {
+        ensure!(line == n.to_string(), "{line} instead of {n} in its log");
+    }
+    Ok(())
 }
 
 #[test]

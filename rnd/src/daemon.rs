@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use certs::UnlockKey;
-use node::containers::Containers;
+use node::{
+    containers::Containers,
+    engine::{Engine, EngineConfig},
+    tasks::Turns,
+};
 use runtime::{LogLimits, RegistryConfig, ShimConfig, ShimRuntime};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,6 +29,8 @@ const CERTS: &str = "/etc/rn/certs.d";
 pub struct Daemon {
     /// What members are made with.
     pub grounds: Grounds,
+    /// All that runs on this machine, in a swarm or not.
+    pub engine: Engine,
     /// Containers and images.
     pub runtime: Arc<ShimRuntime>,
     /// Containers that users run by hand.
@@ -108,13 +114,19 @@ pub async fn run(config: Config) -> Result<()> {
     })
     .await?;
     let runtime = Arc::new(runtime);
-    let containers = Containers::open(
-        &paths.data_root,
-        runtime.clone(),
-        crate::machine::search_domains(),
-        machine.hostname.clone(),
-    )
-    .context("the containers of users")?;
+    let engine = Engine::start(EngineConfig {
+        data_root: paths.data_root.clone(),
+        exec_root: paths.exec_root.clone(),
+        daemon_id: daemon_id.clone(),
+        hostname: machine.hostname.clone(),
+        search: crate::machine::search_domains(),
+        shared_namespace: false,
+        firewall_compat: config.firewall_compat,
+        vxlan_members_only: config.vxlan_members_only,
+        turns: config.max_concurrent_starts.map_or_else(Turns::by_cores, Turns::new),
+        listen_timeout: config.listen_timeout.into(),
+        runtime: runtime.clone(),
+    })?;
     let socket = config.socket.clone();
     let pidfile = config.pidfile.clone();
     let grounds = Grounds {
@@ -122,15 +134,18 @@ pub async fn run(config: Config) -> Result<()> {
         paths,
         machine,
         daemon_id,
-        runtime: runtime.clone(),
-        containers: containers.clone(),
+        engine: engine.clone(),
         events: runtime.events().clone(),
     };
     let standing = grounds.standing(None).await;
+    if matches!(standing, Standing::Inactive) {
+        engine.stand_alone().await;
+    }
     let daemon = Arc::new(Daemon {
         grounds,
+        containers: engine.containers().clone(),
+        engine,
         runtime,
-        containers,
         standing: Arc::new(Standings::new(standing)),
         started_at: proto::model::Timestamp::now().0,
     });

@@ -17,6 +17,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use manager::store::Store;
+use node::engine::Engine;
 use prometheus_client::{
     encoding::text::encode,
     metrics::{family::Family, gauge::Gauge, info::Info},
@@ -164,7 +165,7 @@ async fn collect(daemon: &Daemon) -> Registry {
     numbers.one("images", "Images of this node", images.len());
     match &*daemon.standing.read().await {
         Standing::Active(member) => {
-            worker_part(&mut numbers, &member.worker);
+            worker_part(&mut numbers, &member.worker, &daemon.engine);
             if let Some(store) = member.seat.store() {
                 manager_part(&mut numbers, &store);
             }
@@ -174,8 +175,8 @@ async fn collect(daemon: &Daemon) -> Registry {
     numbers.0
 }
 
-fn worker_part(numbers: &mut Numbers, worker: &Worker) {
-    let assigned = worker.assigned();
+fn worker_part(numbers: &mut Numbers, worker: &Worker, engine: &Engine) {
+    let assigned = engine.assigned();
     numbers.one("agent_tasks", "Tasks assigned to this node", assigned.tasks.len());
     numbers.one("agent_generation", "Raft index of the newest assignments", assigned.generation);
     numbers.one(
@@ -183,7 +184,7 @@ fn worker_part(numbers: &mut Numbers, worker: &Worker) {
         "Whether a manager has confirmed them since the node connected",
         i64::from(worker.status().synced),
     );
-    let network = worker.network_status();
+    let network = engine.network_status();
     numbers.one("reconciler_passes", "Passes since the daemon started", network.passes);
     numbers.one("reconciler_repairs", "Steps that put back what somebody else had changed", network.repairs);
     numbers.one(
@@ -203,10 +204,10 @@ fn worker_part(numbers: &mut Numbers, worker: &Worker) {
     });
     numbers.many("gossip_endpoints", "Endpoints that gossip knows", by("state", count(states)));
     numbers.one("gossip_revision", "Changes of what gossip knows", view.revision);
-    let dns = worker.dns_counts();
+    let dns = engine.dns_counts();
     numbers.many(
         "dns_queries",
-        "Requests to the embedded resolver since the node joined",
+        "Requests to the embedded resolver since the daemon started",
         [
             (vec![("result", "answered".to_owned())], dns.answered.load(Ordering::Relaxed)),
             (vec![("result", "forwarded".to_owned())], dns.forwarded.load(Ordering::Relaxed)),

@@ -13,10 +13,8 @@ use runtime::{Check, Container, ContainerState, HealthReport, LogOptions, Runtim
 use tonic::Response;
 
 use super::{Local, Reply, refused};
-use crate::standing::Standing;
 
 /// What this node itself knows of the networks of its containers.
-#[derive(Default)]
 struct Known {
     assigned: Arc<Assigned>,
     network: Arc<Status>,
@@ -26,17 +24,13 @@ struct Known {
 const LINES_PER_CHUNK: usize = 128;
 
 impl Local {
-    async fn known(&self) -> Known {
-        match &*self.daemon.standing.read().await {
-            Standing::Active(member) => {
-                Known { assigned: member.worker.assigned(), network: member.worker.network_status() }
-            }
-            Standing::Inactive | Standing::Failed(_) | Standing::Changing(_) => Known::default(),
-        }
+    fn known(&self) -> Known {
+        let engine = &self.daemon.engine;
+        Known { assigned: engine.assigned(), network: engine.network_status() }
     }
 
     pub(super) async fn containers(&self, all: bool) -> Vec<pb::Container> {
-        let known = self.known().await;
+        let known = self.known();
         let mut by_hand: BTreeMap<ContainerId, Arc<Seen>> =
             self.daemon.containers.list().into_iter().map(|s| (s.definition.id.clone(), s)).collect();
         let runtime = &self.daemon.runtime;
@@ -68,7 +62,7 @@ impl Local {
         };
         let detail = runtime.inspect(&id).await.map_err(refused)?;
         let record = detail.container.record.clone();
-        let known = self.known().await;
+        let known = self.known();
         let health = runtime.health(&id);
         let end = match &detail.container.state {
             ContainerState::Exited(end) => end.clone(),

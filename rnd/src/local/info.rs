@@ -62,7 +62,7 @@ impl Local {
                 pb::SwarmInfo { state: "error".into(), error: error.to_string(), ..Default::default() }
             }
             Standing::Active(member) => {
-                let network = member.worker.network_status();
+                let network = self.daemon.engine.network_status();
                 warnings.extend(network.port_conflicts.iter().map(ToString::to_string));
                 warnings.extend(network.dropping.iter().map(ToString::to_string));
                 warnings.extend(network.failed.iter().map(|u| format!("network: {}: {}", u.key, u.error)));

@@ -29,7 +29,7 @@ impl Local {
             });
         }
         if let Standing::Active(member) = &*standing {
-            let assigned = member.worker.assigned();
+            let assigned = self.daemon.engine.assigned();
             list.extend(assigned.networks.values().map(|network| pb::LocalNetwork {
                 id: network.id.to_string(),
                 name: network.spec.name.clone(),

@@ -31,22 +31,18 @@ use manager::{
     loops::LoopSettings,
     run::Start,
 };
-use node::{containers::Containers, tasks::Turns};
+use node::engine::Engine;
 use proto::{
     error::ApiError,
     model::{Availability, Role},
     pb::{self, control_client::ControlClient},
 };
-use runtime::{Events, Runtime};
+use runtime::Events;
 use serde::{Deserialize, Serialize};
 use worker::agent::WorkerDir;
 use worker::worker::{Worker, WorkerConfig};
 
-use crate::{
-    config::Config,
-    machine::{self, Machine},
-    paths::Paths,
-};
+use crate::{config::Config, machine::Machine, paths::Paths};
 
 pub use member::{Member, refusal};
 pub use places::Places;
@@ -101,10 +97,8 @@ pub struct Grounds {
     pub machine: Machine,
     /// The daemon's id.
     pub daemon_id: String,
-    /// Containers.
-    pub runtime: Arc<dyn Runtime>,
-    /// Those that users run by hand.
-    pub containers: Containers,
+    /// What serves them.
+    pub engine: Engine,
     /// Where its users hear what happens.
     pub events: Arc<Events>,
 }
@@ -405,8 +399,6 @@ impl Grounds {
         }
         Worker::start(WorkerConfig {
             data_root: self.paths.data_root.clone(),
-            exec_root: self.paths.exec_root.clone(),
-            daemon_id: self.daemon_id.clone(),
             identity: identity.clone(),
             description: self.machine.describe(advertise, membership.data_path_addr, self.labels()),
             managers,
@@ -414,14 +406,7 @@ impl Grounds {
             gossip_advertise: SocketAddr::new(advertise, GOSSIP_PORT),
             data_path_addr: membership.data_path_addr,
             data_path_port: membership.data_path_port,
-            shared_namespace: false,
-            firewall_compat: self.config.firewall_compat,
-            vxlan_members_only: self.config.vxlan_members_only,
-            turns: self.config.max_concurrent_starts.map_or_else(Turns::by_cores, Turns::new),
-            search: machine::search_domains(),
-            listen_timeout: self.config.listen_timeout.into(),
-            runtime: self.runtime.clone(),
-            containers: self.containers.clone(),
+            engine: self.engine.clone(),
         })
         .await
     }

@@ -146,6 +146,17 @@ impl DnsServer {
         }
     }
 
+    /// Stops serving all others.
+    pub fn retain(&self, keep: impl Fn(&WorkloadId) -> bool) {
+        self.lock().retain(|workload, stop| {
+            let kept = keep(workload);
+            if !kept {
+                stop.cancel();
+            }
+            kept
+        });
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WorkloadId, CancellationToken>> {
         self.attached.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -18,8 +18,7 @@ use kernel::{LinuxKernel, netns::Scratch};
 use network::{
     desired::DnsPorts,
     fixture::World,
-    plan::names::Marks,
-    reconciler::{Config, Reconciler, SandboxRequest},
+    reconciler::{Config, Membership, Reconciler, SandboxRequest},
     workload::WorkloadId,
 };
 use tokio::sync::watch;
@@ -73,21 +72,20 @@ async fn ours() -> [Vec<Duration>; 3] {
     let (assigned, assigned_in) = watch::channel(Arc::new(world.assigned.clone()));
     let (view, view_in) = watch::channel(Arc::new(world.view.clone()));
     let config = Config {
-        me: world.local.me.clone(),
         names: world.local.names.clone(),
         state_dir: dir.path().join("network"),
         netns_dir: dir.path().join("netns"),
-        underlay: world.local.underlay.clone(),
-        marks: Marks::default(),
         gateway_subnet: None,
         firewall_compat: false,
         vxlan_members_only: true,
     };
     let (kernel, shutdown) = (Arc::new(LinuxKernel::new()), CancellationToken::new());
     let on_applied = Box::new(|_: network::reconciler::Applied<'_>| {});
-    let reconciler =
-        Reconciler::start(config, kernel, assigned_in, view_in, on_applied, shutdown.clone()).unwrap();
-    reconciler.adopt(Vec::new()).await;
+    let reconciler = Reconciler::start(config, kernel, shutdown.clone());
+    let member = world.member.clone();
+    let membership =
+        Membership { member, assigned: assigned_in, view: view_in, on_applied, keep: Vec::new() };
+    reconciler.enter(membership).await.unwrap();
 
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
     let mut tasks = Vec::new();

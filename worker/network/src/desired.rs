@@ -1,12 +1,12 @@
-//! What this node's network should look like, whole: [`NodeDesired::compute`], a pure function of the assignments, the gossip
-//! view and what is true of this machine.
+//! What this node's network should look like, whole: [`NodeDesired::compute`], a pure function of what is true of this machine and,
+//! while it is a member of a swarm, of the assignments and the gossip view.
 //!
 //! Workloads are taken from [`LocalFacts::sandboxes`], not from the assignments: the supervisor decides when a workload's sandbox
 //! appears and goes, and a task that is being stopped keeps its network although its assignment may be gone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::Arc,
 };
@@ -39,6 +39,9 @@ pub struct Underlay {
 }
 
 impl Underlay {
+    /// Of a machine that is in no swarm: nothing is sent anywhere.
+    pub const NONE: Self = Self { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), dev: None, port: 0, mtu: 1500 };
+
     /// What VXLAN takes from every packet: outer IP, UDP, VXLAN and inner Ethernet headers (RFC 7348): 50 bytes over IPv4,
     /// 70 over IPv6.
     pub const fn overhead(&self) -> u32 {
@@ -46,8 +49,30 @@ impl Underlay {
     }
 }
 
-/// Subnets of the gateway bridge; the bridge has the first address of each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// This machine as a member of a swarm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// This node.
+    pub me: NodeId,
+    /// Where VXLAN goes.
+    pub underlay: Underlay,
+    /// Packet marks of the mesh.
+    pub marks: Marks,
+}
+
+/// What a swarm tells this machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Swarm<'a> {
+    /// As what.
+    pub member: &'a Member,
+    /// What the managers want of it.
+    pub assigned: &'a Assigned,
+    /// What the other nodes have.
+    pub view: &'a PeerView,
+}
+
+/// Subnets of the gateway bridge; the bridge has the first address of each. By default none that anybody could use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct GatewaySubnets {
     /// IPv4.
     pub v4: Ipv4Net,
@@ -99,18 +124,12 @@ pub struct LocalSandbox {
 /// What only this machine knows.
 #[derive(Debug, Clone)]
 pub struct LocalFacts {
-    /// This node.
-    pub me: NodeId,
     /// Names of what this daemon makes.
     pub names: Names,
     /// Where namespaces are kept: `<exec-root>/netns`.
     pub netns_dir: PathBuf,
-    /// Where VXLAN goes.
-    pub underlay: Underlay,
     /// The gateway bridge.
     pub gateway: GatewaySubnets,
-    /// Packet marks of the mesh.
-    pub marks: Marks,
     /// Workloads that have, or shall have, a sandbox.
     pub sandboxes: BTreeMap<WorkloadId, LocalSandbox>,
     /// Published ports that somebody else holds on this node: left alone.
@@ -287,24 +306,20 @@ pub struct NodeDesired {
 }
 
 impl NodeDesired {
-    /// The whole answer. `table` is [`ServiceTable::compute`] of the same two snapshots.
-    pub fn compute(
-        assigned: &Assigned,
-        view: &PeerView,
-        local: &LocalFacts,
-        table: Arc<ServiceTable>,
-    ) -> Self {
+    /// The whole answer. `swarm` = none: the machine is in none. `table` is [`ServiceTable::compute`] of the same two snapshots.
+    pub fn compute(swarm: Option<Swarm<'_>>, local: &LocalFacts, table: Arc<ServiceTable>) -> Self {
         let mut overlays = BTreeMap::new();
         let mut sandboxes = BTreeMap::new();
         let mut host_ports: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (id, s) in &local.sandboxes {
             for network in s.networks.iter().filter(|n| !n.spec.ingress) {
+                let Some(swarm) = swarm else { continue };
                 // The newest form of the network, where there is one.
-                let network = assigned.networks.get(&network.id).unwrap_or(network);
+                let network = swarm.assigned.networks.get(&network.id).unwrap_or(network);
                 let Some(allocation) = &network.allocation else { continue };
                 overlays
                     .entry(network.id.clone())
-                    .or_insert_with(|| overlay(&network.id, allocation, view, local));
+                    .or_insert_with(|| overlay(&network.id, allocation, swarm, local));
             }
             for port in &s.host_ports {
                 let to = local.gateway_addrs(s).map(|a| (a.addr, port.target));
@@ -312,17 +327,18 @@ impl NodeDesired {
             }
             sandboxes.insert(id.clone(), sandbox(s, local));
         }
-        let mesh = mesh(assigned, view, local, &table);
+        let mesh = swarm.and_then(|swarm| mesh(swarm, local, &table));
         let tunnels = mesh.is_some() || !overlays.is_empty();
+        let from_members = swarm.filter(|_| local.vxlan_members_only && tunnels);
         Self {
             names: local.names.clone(),
-            senders: (local.vxlan_members_only && tunnels).then(|| senders(view, local)),
+            senders: from_members.map(|swarm| senders(swarm, local)),
             netns_dir: local.netns_dir.clone(),
             // Before the managers have said anything, nothing can be told to be superfluous.
-            settled: local.settled && assigned.generation != 0,
-            underlay: local.underlay.clone(),
+            settled: local.settled && swarm.is_none_or(|swarm| swarm.assigned.generation != 0),
+            underlay: swarm.map_or(Underlay::NONE, |swarm| swarm.member.underlay.clone()),
             gateway: local.gateway,
-            marks: local.marks,
+            marks: swarm.map(|swarm| swarm.member.marks).unwrap_or_default(),
             firewall_compat: local.firewall_compat,
             bridge_netfilter: local.bridge_netfilter != BridgeNetfilter::Absent,
             mesh,
@@ -354,9 +370,10 @@ impl LocalFacts {
 /// Prefix of an overlay's namespace file; a workload's is its id alone.
 pub const OVERLAY_NETNS: &str = "ov-";
 
-fn overlay(id: &NetworkId, allocation: &NetworkAllocation, view: &PeerView, local: &LocalFacts) -> Overlay {
+fn overlay(id: &NetworkId, allocation: &NetworkAllocation, swarm: Swarm<'_>, local: &LocalFacts) -> Overlay {
+    let Swarm { member, view, .. } = swarm;
     let mut peers = BTreeMap::new();
-    for record in view.endpoints_of(id).filter(|r| r.node != local.me) {
+    for record in view.endpoints_of(id).filter(|r| r.node != member.me) {
         let (Some(node), Some(mac)) =
             (view.nodes.get(&record.node), Mac::of_any(record.addrs.iter().copied()))
         else {
@@ -385,9 +402,10 @@ fn overlay(id: &NetworkId, allocation: &NetworkAllocation, view: &PeerView, loca
 }
 
 /// Other members' addresses, of either family: where they send from is where they take VXLAN. This node sends itself none.
-fn senders(view: &PeerView, local: &LocalFacts) -> BTreeSet<IpAddr> {
-    let now = view.nodes.values().map(|node| node.vtep);
-    now.chain(local.recent_members.iter().copied()).filter(|addr| *addr != local.underlay.addr).collect()
+fn senders(swarm: Swarm<'_>, local: &LocalFacts) -> BTreeSet<IpAddr> {
+    let own = swarm.member.underlay.addr;
+    let now = swarm.view.nodes.values().map(|node| node.vtep);
+    now.chain(local.recent_members.iter().copied()).filter(|addr| *addr != own).collect()
 }
 
 fn sandbox(s: &LocalSandbox, local: &LocalFacts) -> Sandbox {
@@ -425,16 +443,17 @@ fn sandbox(s: &LocalSandbox, local: &LocalFacts) -> Sandbox {
     Sandbox { netns: local.sandbox_netns(&workload), workload, legs, gateway, dns: s.dns }
 }
 
-fn mesh(assigned: &Assigned, view: &PeerView, local: &LocalFacts, table: &ServiceTable) -> Option<Mesh> {
+fn mesh(swarm: Swarm<'_>, local: &LocalFacts, table: &ServiceTable) -> Option<Mesh> {
+    let Swarm { member: Member { me, underlay, marks }, assigned, view } = swarm;
     let network = assigned.networks.values().find(|n| n.spec.ingress)?;
     let allocation = network.allocation.as_ref()?;
     let addrs = assigned.node.as_ref()?.ingress_addrs.clone();
     let mac = Mac::of_any(addrs.iter().copied())?;
 
     let mut peers = BTreeMap::new();
-    for (id, node) in view.nodes.iter().filter(|(id, _)| **id != local.me) {
+    for (id, node) in view.nodes.iter().filter(|(id, _)| *id != me) {
         let Some(mac) = Mac::of_any(node.ingress_addrs.iter().copied()) else { continue };
-        let mark = local.marks.from_node(mac);
+        let mark = marks.from_node(mac);
         let addrs = node.ingress_addrs.clone();
         let host_addrs = node.host_addrs.clone();
         let zone = Marks::zone(mac);
@@ -470,7 +489,7 @@ fn mesh(assigned: &Assigned, view: &PeerView, local: &LocalFacts, table: &Servic
     Some(Mesh {
         id: network.id.clone(),
         vni: allocation.vni,
-        mtu: allocation.mtu.min(local.underlay.mtu.saturating_sub(local.underlay.overhead())),
+        mtu: allocation.mtu.min(underlay.mtu.saturating_sub(underlay.overhead())),
         mac,
         addrs,
         subnets: allocation.subnets.iter().map(|s| s.subnet).collect(),

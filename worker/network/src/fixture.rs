@@ -8,7 +8,7 @@ use proto::model::*;
 
 use crate::{
     assigned::Assigned,
-    desired::{GatewaySubnets, LocalFacts, LocalSandbox, Underlay},
+    desired::{GatewaySubnets, LocalFacts, LocalSandbox, Member, Swarm, Underlay},
     plan::names::{Marks, Names},
     workload::{Workload, WorkloadId},
 };
@@ -26,6 +26,7 @@ pub fn id<T: std::str::FromStr<Err = InvalidId>>(text: &str) -> T {
 pub struct World {
     pub assigned: Assigned,
     pub view: PeerView,
+    pub member: Member,
     pub local: LocalFacts,
 }
 
@@ -46,16 +47,18 @@ impl World {
         let mut world = Self {
             assigned: Assigned { generation: 1, ..Assigned::default() },
             view: PeerView::default(),
-            local: LocalFacts {
+            member: Member {
                 me: id(me),
+                underlay: Underlay { addr: ip("10.77.0.1"), dev: None, port: 4789, mtu: 1500 },
+                marks: Marks::default(),
+            },
+            local: LocalFacts {
                 names: Names::well_known(&format!("daemon-{me}")),
                 netns_dir: "/run/rn-test/netns".into(),
-                underlay: Underlay { addr: ip("10.77.0.1"), dev: None, port: 4789, mtu: 1500 },
                 gateway: GatewaySubnets {
                     v4: "172.18.0.0/16".parse().unwrap(),
                     v6: "fd18::/64".parse().unwrap(),
                 },
-                marks: Marks::default(),
                 sandboxes: BTreeMap::new(),
                 port_conflicts: Default::default(),
                 bridge_netfilter: BridgeNetfilter::Off,
@@ -89,9 +92,14 @@ impl World {
         self.assigned.networks.insert(id(name), Arc::new(network));
     }
 
+    /// What the swarm tells this node.
+    pub fn swarm(&self) -> Swarm<'_> {
+        Swarm { member: &self.member, assigned: &self.assigned, view: &self.view }
+    }
+
     pub fn node(&mut self, name: &str, vtep: &str, ingress: &[&str]) {
         let ingress_addrs: Vec<IpAddr> = ingress.iter().map(|a| ip(a)).collect();
-        if self.local.me == id(name) {
+        if self.member.me == id(name) {
             self.assigned.node = Some(Arc::new(Node {
                 id: id(name),
                 meta: Meta::default(),
@@ -193,7 +201,7 @@ impl World {
             };
             self.view.endpoints.insert((id(network), task.clone()), Arc::new(record));
         }
-        if self.local.me == id(node) {
+        if self.member.me == id(node) {
             let prefixed = |addr: IpAddr| SubnetAddr { addr, prefix: if addr.is_ipv4() { 24 } else { 64 } };
             let made = Task {
                 id: task.clone(),

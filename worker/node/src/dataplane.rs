@@ -14,7 +14,7 @@ use dns::{DnsServer, DnsSockets, Requester};
 use kernel::{Ns, listeners::Listeners, netns};
 use network::{
     assigned::Assigned,
-    reconciler::{Reconciler, SandboxInfo, SandboxRequest},
+    reconciler::{Adopted, Reconciler, SandboxInfo, SandboxRequest},
     workload::{Workload, WorkloadId},
 };
 use proto::model::{ContainerId, Port, Protocol};
@@ -49,24 +49,40 @@ fn failed(error: impl std::fmt::Display) -> NetworkError {
 }
 
 impl DataPlane {
-    /// Takes over what an earlier life of the daemon has left: the sandboxes of containers that still exist and whose tasks
-    /// are assigned as far as the disk remembers, and those of `others`. All other sandboxes of ours are removed.
-    pub async fn start(
+    /// With nothing in it yet.
+    pub fn new(
         reconciler: Reconciler,
         dns: DnsServer,
         runtime: Arc<dyn Runtime>,
         assigned: watch::Receiver<Arc<Assigned>>,
-        others: Vec<Arc<Workload>>,
     ) -> Self {
-        let known = assigned.borrow().clone();
-        let alive = runtime.list().into_iter().filter(|c| c.state.pid().is_some());
+        Self { reconciler, dns, runtime, assigned, adopted: Mutex::default(), unparked: Mutex::default() }
+    }
+
+    /// What is to live on when a membership begins: the sandboxes of containers that still exist and whose tasks are assigned as far as
+    /// the disk remembers, and those of `others`.
+    pub fn kept(&self, known: &Assigned, others: Vec<Arc<Workload>>) -> Vec<SandboxRequest> {
+        let alive = self.runtime.list().into_iter().filter(|c| c.state.pid().is_some());
         let tasks = alive.filter_map(|c| known.tasks.get(&c.record.task?.task).cloned());
         let workloads = tasks.map(|task| Arc::new(Workload::of_task(&task))).chain(others);
         let workloads = workloads.filter(|workload| !workload.host_network);
-        let requests = workloads.filter_map(|workload| SandboxRequest::of(&workload, &known).ok()).collect();
-        let adopted = reconciler.adopt(requests).await;
-        let adopted = adopted.into_iter().map(|(id, result)| (id, result.map_err(failed))).collect();
-        Self { reconciler, dns, runtime, assigned, adopted: Mutex::new(adopted), unparked: Mutex::default() }
+        workloads.filter_map(|workload| SandboxRequest::of(&workload, known).ok()).collect()
+    }
+
+    /// What has become of those, for their supervisors to ask for.
+    pub fn adopted(&self, adopted: Adopted) {
+        let adopted = adopted.into_iter().map(|(id, result)| (id, result.map_err(failed)));
+        let adopted: HashMap<_, _> = adopted.collect();
+        self.dns.retain(|id| adopted.contains_key(id));
+        *locked(&self.adopted) = adopted;
+        locked(&self.unparked).clear();
+    }
+
+    /// Lets go of all sandboxes' sockets: their namespaces would live on with them.
+    pub fn release(&self) {
+        self.dns.retain(|_| false);
+        locked(&self.adopted).clear();
+        locked(&self.unparked).clear();
     }
 
     /// Serves the sandbox's resolver and leads its port 53 there.

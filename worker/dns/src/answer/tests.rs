@@ -11,7 +11,7 @@ fn table() -> ServiceTable {
     w.task("web", 1, "a", 11, EndpointState::Ready);
     w.task("web", 2, "b", 12, EndpointState::Ready);
     w.task("db", 1, "c", 21, EndpointState::Starting);
-    ServiceTable::compute(&w.assigned, &w.view, &w.local.me)
+    ServiceTable::compute(&w.assigned, &w.view, &w.member.me)
 }
 
 fn ask(name: &str, kind: RecordType) -> Answer {

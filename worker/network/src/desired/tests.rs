@@ -5,8 +5,8 @@ use super::*;
 use crate::fixture::{World, id};
 
 fn desired(w: &World) -> NodeDesired {
-    let table = Arc::new(ServiceTable::compute(&w.assigned, &w.view, &w.local.me));
-    NodeDesired::compute(&w.assigned, &w.view, &w.local, table)
+    let table = Arc::new(ServiceTable::compute(&w.assigned, &w.view, &w.member.me));
+    NodeDesired::compute(Some(w.swarm()), &w.local, table)
 }
 
 fn ip(text: &str) -> IpAddr {

@@ -15,8 +15,8 @@ use crate::{
 };
 
 fn desired(w: &World) -> NodeDesired {
-    let table = Arc::new(ServiceTable::compute(&w.assigned, &w.view, &w.local.me));
-    NodeDesired::compute(&w.assigned, &w.view, &w.local, table)
+    let table = Arc::new(ServiceTable::compute(&w.assigned, &w.view, &w.member.me));
+    NodeDesired::compute(Some(w.swarm()), &w.local, table)
 }
 
 /// Observes, plans and executes; answers with what was planned.
@@ -265,7 +265,7 @@ fn a_node_that_just_started_takes_nothing_away() {
     let kernel = kernel();
     pass(&kernel, &desired(&w), &mut Known::new(), &Focus::All(true));
     // After a restart gossip knows of this node alone.
-    w.view.endpoints.retain(|_, record| record.node == w.local.me);
+    w.view.endpoints.retain(|_, record| record.node == w.member.me);
     let desired = desired(&w);
     let observed = kernel.observe(&scope(&desired, &Known::new(), &Focus::All(true))).unwrap();
     let plan = plan(&desired, &observed, &Known::new(), &Focus::All(true)).without_removals();

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     assigned::Assigned,
-    desired::{DnsPorts, LocalFacts, LocalSandbox, NodeDesired},
+    desired::{DnsPorts, GatewaySubnets, LocalFacts, LocalSandbox, Member, NodeDesired, Swarm},
     plan::{
         self, Focus, Known, Plan, Unit, UnitKey,
         firewall::{self, Dropping},
@@ -41,6 +41,7 @@ pub(super) enum Depth {
 }
 
 /// What a pass tells the world.
+#[derive(Default)]
 pub(super) struct Outcome {
     pub table: Arc<ServiceTable>,
     pub failed_networks: BTreeSet<NetworkId>,
@@ -48,8 +49,14 @@ pub(super) struct Outcome {
 
 pub(super) struct Engine {
     kernel: Arc<dyn Kernel>,
+    config: Config,
     local: LocalFacts,
-    store: GatewayStore,
+    /// As what it takes part in a swarm, while it does.
+    member: Option<Member>,
+    /// The kernel may hold what a swarm has wanted of this machine since this start.
+    served: bool,
+    /// Opened when it is needed first: what subnets are free is best seen then.
+    store: Option<GatewayStore>,
     ports: Ports,
     known: Known,
     /// The last answer, and the view it came from.
@@ -67,16 +74,12 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub fn new(config: Config, kernel: Arc<dyn Kernel>) -> Result<Self, NetworkError> {
-        let store =
-            GatewayStore::open(&config.state_dir, config.gateway_subnet, kernel.as_ref(), &config.names)?;
+    /// Touches nothing before [`Engine::enter`] or [`Engine::stand_alone`].
+    pub fn new(config: Config, kernel: Arc<dyn Kernel>) -> Self {
         let local = LocalFacts {
-            me: config.me,
-            names: config.names,
-            netns_dir: config.netns_dir,
-            underlay: config.underlay,
-            gateway: store.subnets(),
-            marks: config.marks,
+            names: config.names.clone(),
+            netns_dir: config.netns_dir.clone(),
+            gateway: GatewaySubnets::default(),
             sandboxes: BTreeMap::new(),
             port_conflicts: BTreeSet::new(),
             bridge_netfilter: bridge_netfilter(),
@@ -85,10 +88,13 @@ impl Engine {
             vxlan_members_only: config.vxlan_members_only,
             recent_members: BTreeSet::new(),
         };
-        Ok(Self {
+        Self {
             kernel,
+            config,
             local,
-            store,
+            member: None,
+            served: false,
+            store: None,
             ports: Ports::default(),
             known: Known::new(),
             last: None,
@@ -100,16 +106,56 @@ impl Engine {
             blind: false,
             passes: 0,
             repairs: 0,
-        })
+        }
     }
 
-    /// The supervisor has spoken: from here on what is not asked for may go; on a node that served before this start only
-    /// after a while, since gossip has yet to hear of the others.
-    pub fn begin(&mut self, adopting: bool) {
-        self.local.settled = true;
+    fn store(&mut self) -> Result<&mut GatewayStore, NetworkError> {
+        if self.store.is_none() {
+            let Config { state_dir, gateway_subnet, names, .. } = &self.config;
+            let opened = GatewayStore::open(state_dir, *gateway_subnet, self.kernel.as_ref(), names)?;
+            self.local.gateway = opened.subnets();
+            self.store = Some(opened);
+        }
+        self.store.as_mut().ok_or(NetworkError::Stopping)
+    }
+
+    /// Takes part in a swarm from here on. Sandboxes on its networks that are not among `keep` may go; on a node that served before
+    /// this start only after a while, since gossip has yet to hear of the others.
+    pub fn enter(&mut self, member: Member, keep: &[WorkloadId]) -> Result<(), NetworkError> {
+        self.store()?;
+        self.forget(keep);
+        (self.member, self.served) = (Some(member), true);
         let serving = |o: Observed| o.link(&Ns::Host, &self.local.names.mesh_device).is_some();
-        let served = adopting || self.kernel.observe(&Scope::host()).is_ok_and(serving);
+        let served = !keep.is_empty() || self.kernel.observe(&Scope::host()).is_ok_and(serving);
         self.additive_until = served.then(|| Instant::now() + WARM_UP);
+        Ok(())
+    }
+
+    /// Is in no swarm from here on: all that was there for one goes.
+    pub fn stand_alone(&mut self) {
+        self.forget(&[]);
+        self.member = None;
+        self.members = Recent::default();
+        self.additive_until = None;
+    }
+
+    /// What was true of another membership, or of none, says nothing any more.
+    fn forget(&mut self, keep: &[WorkloadId]) {
+        let on_swarm = self.local.sandboxes.values().filter(|s| !s.networks.is_empty());
+        let gone = on_swarm.map(|s| s.workload.id.clone()).filter(|id| !keep.contains(id));
+        for id in gone.collect::<Vec<_>>() {
+            self.dismiss(&id);
+        }
+        (self.last, self.inputs) = (None, None);
+        self.known.clear();
+        self.failed.clear();
+        self.local.settled = true;
+    }
+
+    /// Outside a swarm, nothing here needs a network, and what a swarm has needed is gone: the kernel is left alone. Another daemon's
+    /// network may be in the same namespace, under the same names.
+    pub fn is_idle(&self) -> bool {
+        self.member.is_none() && self.local.sandboxes.is_empty() && !self.served
     }
 
     /// Takes a sandbox into what is wanted; one that is there already gets its newer workload.
@@ -121,7 +167,7 @@ impl Engine {
         let published = !workload.ports.is_empty() || !workload.ingress_addrs.is_empty();
         let internal_only = !networks.is_empty() && networks.iter().all(|n| n.spec.internal);
         let gateway_host =
-            if internal_only && !published { None } else { Some(self.store.number(&workload.id)?) };
+            if internal_only && !published { None } else { Some(self.store()?.number(&workload.id)?) };
 
         let before = self.local.sandboxes.get(&workload.id);
         let dns = before.and_then(|s| s.dns);
@@ -145,12 +191,16 @@ impl Engine {
     }
 
     pub fn set_vxlan_port(&mut self, port: Port) {
-        self.local.underlay.port = port;
+        if let Some(member) = &mut self.member {
+            member.underlay.port = port;
+        }
     }
 
     pub fn dismiss(&mut self, workload: &WorkloadId) {
         self.local.sandboxes.remove(workload);
-        self.store.forget(workload);
+        if let Some(store) = &mut self.store {
+            store.forget(workload);
+        }
         self.ports.unbind(workload);
     }
 
@@ -203,8 +253,11 @@ impl Engine {
         }
     }
 
-    /// One pass over what `depth` says.
+    /// One pass over what `depth` says. Outside a swarm nothing is assigned, and nobody is in view.
     pub fn pass(&mut self, assigned: &Arc<Assigned>, view: &Arc<PeerView>, depth: Depth) -> Outcome {
+        if self.is_idle() {
+            return Outcome::default();
+        }
         self.passes += 1;
         let table = self.table(assigned, view);
         let wanted = table.published.iter().map(|(key, p)| (*key, p.service_name.as_str()));
@@ -213,7 +266,8 @@ impl Engine {
         self.local.bridge_netfilter = bridge_netfilter();
         self.local.recent_members = self.members.after(view, Instant::now());
 
-        let desired = NodeDesired::compute(assigned, view, &self.local, Arc::clone(&table));
+        let swarm = self.member.as_ref().map(|member| Swarm { member, assigned, view });
+        let desired = NodeDesired::compute(swarm, &self.local, Arc::clone(&table));
         let warm = self.additive_until.is_none_or(|until| Instant::now() >= until);
         if warm {
             self.additive_until = None;
@@ -272,6 +326,7 @@ impl Engine {
             self.forget_flows(&desired, &died(before, view), 6, true);
         }
         let failed_networks = self.failed_networks(&desired);
+        self.served &= self.member.is_some() || !self.failed.is_empty();
         self.last = Some((desired, Arc::clone(view)));
         Outcome { table, failed_networks }
     }
@@ -298,7 +353,8 @@ impl Engine {
             return Arc::clone(&last.table);
         }
         self.inputs = Some((Arc::clone(assigned), Arc::clone(view)));
-        Arc::new(ServiceTable::compute(assigned, view, &self.local.me))
+        let table = self.member.as_ref().map(|member| ServiceTable::compute(assigned, view, &member.me));
+        Arc::new(table.unwrap_or_default())
     }
 
     fn focus(&self, desired: &NodeDesired, depth: Depth) -> Focus {

@@ -7,8 +7,10 @@
 //!
 //! A pass cannot fail; units of it can, and each says so in [`Status`]. What failed is looked at again in the next pass.
 //!
-//! After a start nothing is touched until the supervisor has said which sandboxes live on ([`Reconciler::adopt`]), and for a
-//! few seconds more nothing is taken away ([`WARM_UP`]), since gossip has yet to hear of the others.
+//! It lives as long as the daemon. Memberships in a swarm come and go: each brings its inputs ([`Reconciler::enter`]), and they go with
+//! it ([`Reconciler::stand_alone`]) or until it is taken up again ([`Reconciler::suspend`]). Nothing is touched before one of these, and
+//! in a swarm that this node served before nothing is taken away for a few seconds more ([`WARM_UP`]), since gossip has yet to hear of
+//! the others.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,28 +23,27 @@ use std::{
 use arc_swap::ArcSwap;
 use gossip::PeerView;
 use kernel::Kernel;
-use proto::model::{Network, NetworkId, NodeId, Port, PortConfig};
+use proto::model::{Network, NetworkId, Port, PortConfig};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     assigned::Assigned,
     assigned::Fault,
-    desired::{DnsPorts, Underlay},
-    plan::{
-        UnitKey,
-        firewall::Dropping,
-        names::{Marks, Names},
-    },
+    desired::DnsPorts,
+    plan::{UnitKey, firewall::Dropping, names::Names},
     services::ServiceTable,
     workload::{Workload, WorkloadId},
 };
 
 mod engine;
 mod gateway;
+mod membership;
 mod ports;
 
 use engine::{Depth, Engine};
+use membership::Inputs;
+pub use membership::Membership;
 pub use ports::PortConflict;
 
 /// How long after a start, with sandboxes adopted, nothing is taken out of the kernel: a few gossip rounds.
@@ -55,18 +56,12 @@ const DEEP_EVERY: u64 = 60;
 /// Where and how.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// This node.
-    pub me: NodeId,
     /// Names of what this daemon makes.
     pub names: Names,
     /// Where the gateway bridge's subnets and numbers are kept: `<data-root>/network`.
     pub state_dir: PathBuf,
     /// Where namespaces are kept: `<exec-root>/netns`.
     pub netns_dir: PathBuf,
-    /// Where VXLAN goes.
-    pub underlay: Underlay,
-    /// Packet marks of the mesh.
-    pub marks: Marks,
     /// The gateway bridge's IPv4 subnet; none = the first that this machine does not use.
     pub gateway_subnet: Option<ipnet::Ipv4Net>,
     /// Let our flows through other people's forward chains that drop what they do not know.
@@ -207,8 +202,13 @@ pub struct Applied<'a> {
 /// Called after each pass.
 pub type OnApplied = Box<dyn Fn(Applied<'_>) + Send + Sync>;
 
+/// What became of each sandbox that was to live on.
+pub type Adopted = Vec<(WorkloadId, Result<SandboxInfo, NetworkError>)>;
+
 enum Request {
-    Adopt(Vec<SandboxRequest>, oneshot::Sender<Vec<(WorkloadId, Result<SandboxInfo, NetworkError>)>>),
+    Enter(Box<Membership>, oneshot::Sender<Result<Adopted, NetworkError>>),
+    StandAlone(oneshot::Sender<()>),
+    Suspend(oneshot::Sender<()>),
     Ensure(SandboxRequest, oneshot::Sender<Result<SandboxInfo, NetworkError>>),
     Dns(WorkloadId, DnsPorts, oneshot::Sender<Result<(), NetworkError>>),
     Remove(WorkloadId, oneshot::Sender<Result<(), NetworkError>>),
@@ -224,41 +224,45 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// Starts the loop. It does nothing before [`Reconciler::adopt`]; it ends with `shutdown` and leaves the kernel as it is.
-    pub fn start(
-        config: Config,
-        kernel: Arc<dyn Kernel>,
-        assigned: watch::Receiver<Arc<Assigned>>,
-        view: watch::Receiver<Arc<PeerView>>,
-        on_applied: OnApplied,
-        shutdown: CancellationToken,
-    ) -> Result<Self, NetworkError> {
-        let engine = Engine::new(config, kernel)?;
+    /// Starts the loop. It ends with `shutdown` and leaves the kernel as it is.
+    pub fn start(config: Config, kernel: Arc<dyn Kernel>, shutdown: CancellationToken) -> Self {
+        let engine = Engine::new(config, kernel);
         let (requests, inbox) = mpsc::unbounded_channel();
         let table = Arc::new(ArcSwap::default());
         let (status_out, status) = watch::channel(Arc::default());
         let looper = Loop {
             engine: Some(engine),
             inbox,
-            assigned,
-            view,
+            inputs: Inputs::Undecided,
             table: Arc::clone(&table),
             status: status_out,
-            on_applied,
         };
         tokio::spawn(looper.run(shutdown));
-        Ok(Self { requests, table, status })
+        Self { requests, table, status }
     }
 
-    /// Says, once after a start, which workloads of an earlier life go on; an empty list on a new node. Sandboxes of all others are
-    /// removed. Each one's network is checked, and repaired, before this returns.
-    pub async fn adopt(
-        &self,
-        workloads: Vec<SandboxRequest>,
-    ) -> Vec<(WorkloadId, Result<SandboxInfo, NetworkError>)> {
+    /// A membership begins, or goes on. Sandboxes on its networks other than those to keep are removed. Each one's network is checked,
+    /// and repaired, before this returns.
+    ///
+    /// # Errors
+    /// What must be known on disk cannot be read or written: nothing has been touched.
+    pub async fn enter(&self, membership: Membership) -> Result<Adopted, NetworkError> {
+        self.ask(|reply| Request::Enter(Box::new(membership), reply)).await
+    }
+
+    /// There is no swarm, or no longer: all that was there for a membership since this start is taken down before this returns, as far
+    /// as the kernel lets us ([`Status::failed`]).
+    pub async fn stand_alone(&self) {
         let (reply, answer) = oneshot::channel();
-        _ = self.requests.send(Request::Adopt(workloads, reply));
-        answer.await.unwrap_or_default()
+        _ = self.requests.send(Request::StandAlone(reply));
+        _ = answer.await;
+    }
+
+    /// The membership's inputs go, and what they have led to stays as it is until it is entered again.
+    pub async fn suspend(&self) {
+        let (reply, answer) = oneshot::channel();
+        _ = self.requests.send(Request::Suspend(reply));
+        _ = answer.await;
     }
 
     /// Makes a workload's sandbox, or makes sure of it, and returns when its network is up.
@@ -305,21 +309,17 @@ struct Loop {
     /// Away while a pass runs on a blocking thread.
     engine: Option<Engine>,
     inbox: mpsc::UnboundedReceiver<Request>,
-    assigned: watch::Receiver<Arc<Assigned>>,
-    view: watch::Receiver<Arc<PeerView>>,
+    inputs: Inputs,
     table: Arc<ArcSwap<ServiceTable>>,
     status: watch::Sender<Arc<Status>>,
-    on_applied: OnApplied,
 }
 
 /// An answer that is owed once the pass is done.
 enum Owed {
     Ensure(WorkloadId, oneshot::Sender<Result<SandboxInfo, NetworkError>>),
     Done(WorkloadId, oneshot::Sender<Result<(), NetworkError>>),
-    Adopt(
-        Vec<(WorkloadId, Option<NetworkError>)>,
-        oneshot::Sender<Vec<(WorkloadId, Result<SandboxInfo, NetworkError>)>>,
-    ),
+    Enter(Vec<(WorkloadId, Option<NetworkError>)>, oneshot::Sender<Result<Adopted, NetworkError>>),
+    StandAlone(oneshot::Sender<()>),
 }
 
 impl Loop {
@@ -328,7 +328,6 @@ impl Loop {
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ticks = 0u64;
         let mut waiting = Vec::new();
-        let mut adopted = false;
         loop {
             let mut depth = Depth::Changes;
             tokio::select! {
@@ -342,8 +341,7 @@ impl Loop {
                         return;
                     }
                 },
-                Ok(()) = self.assigned.changed() => {}
-                Ok(()) = self.view.changed() => {}
+                () = self.inputs.changed() => {}
                 _ = clock.tick() => {
                     ticks += 1;
                     depth = match ticks {
@@ -351,19 +349,30 @@ impl Loop {
                         t if t.is_multiple_of(FULL_EVERY) => Depth::Everything,
                         _ => Depth::Light,
                     };
+                    if self.engine.as_ref().is_some_and(Engine::is_idle) && waiting.is_empty() {
+                        continue;
+                    }
                 }
             }
             while let Ok(request) = self.inbox.try_recv() {
                 waiting.push(request);
             }
-            if !adopted {
-                // Nothing can be told from nothing yet.
-                let Some(adopt) = waiting.iter().position(|r| matches!(r, Request::Adopt(..))) else {
-                    continue;
-                };
-                waiting.swap(0, adopt);
-                adopted = true;
-                depth = Depth::Elements;
+            if let Some(asked) = waiting.iter().position(|r| matches!(r, Request::Suspend(_))) {
+                // Who asked for anything else before has gone, or is about to.
+                if let Some(Request::Suspend(reply)) = waiting.drain(..=asked).next_back() {
+                    self.inputs = Inputs::Undecided;
+                    _ = reply.send(());
+                }
+            }
+            let decides = |r: &Request| matches!(r, Request::Enter(..) | Request::StandAlone(_));
+            match waiting.iter().position(decides) {
+                Some(decision) => {
+                    // What was asked for before it is the new membership's business too: from nothing, nothing can be told.
+                    waiting[..=decision].rotate_right(1);
+                    depth = Depth::Elements;
+                }
+                None if matches!(self.inputs, Inputs::Undecided) => continue,
+                None => {}
             }
             if !self.pass(std::mem::take(&mut waiting), depth).await {
                 return;
@@ -372,13 +381,41 @@ impl Loop {
     }
 
     /// One pass; false when it broke, which only a bug can cause.
-    async fn pass(&mut self, requests: Vec<Request>, depth: Depth) -> bool {
+    async fn pass(&mut self, mut requests: Vec<Request>, depth: Depth) -> bool {
         let Some(mut engine) = self.engine.take() else { return false };
-        let assigned = Arc::clone(&self.assigned.borrow_and_update());
-        let view = Arc::clone(&self.view.borrow_and_update());
         let began = Instant::now();
+        let mut entered = None;
+        match requests.first() {
+            Some(Request::StandAlone(_)) => self.inputs = Inputs::Alone,
+            Some(Request::Enter(..)) => {
+                let Request::Enter(membership, reply) = requests.remove(0) else { return false };
+                let Membership { member, assigned, view, on_applied, keep } = *membership;
+                let ids: Vec<WorkloadId> = keep.iter().map(|r| r.workload.id.clone()).collect();
+                let job = tokio::task::spawn_blocking(move || {
+                    let result = engine.enter(member, &ids);
+                    (engine, result)
+                });
+                let Ok((same, result)) = job.await else { return false };
+                engine = same;
+                if let Err(error) = result {
+                    self.inputs = Inputs::Undecided;
+                    self.engine = Some(engine);
+                    _ = reply.send(Err(error));
+                    return true;
+                }
+                self.inputs = Inputs::Swarm { assigned, view, on_applied };
+                entered = Some((keep, reply));
+            }
+            _ => {}
+        }
+        let (assigned, view) = self.inputs.now();
         let job = tokio::task::spawn_blocking(move || {
-            let owed: Vec<Owed> = requests.into_iter().filter_map(|r| accept(&mut engine, r)).collect();
+            let kept = entered.map(|(keep, reply)| {
+                let admit = |r: SandboxRequest| (r.workload.id.clone(), engine.admit(r).err());
+                Owed::Enter(keep.into_iter().map(admit).collect(), reply)
+            });
+            let asked = requests.into_iter().filter_map(|r| accept(&mut engine, r)).collect::<Vec<_>>();
+            let owed: Vec<Owed> = kept.into_iter().chain(asked).collect();
             let outcome = engine.pass(&assigned, &view, depth);
             (engine, owed, outcome, assigned, view)
         });
@@ -390,19 +427,21 @@ impl Loop {
         let mut status = engine.status();
         let failed = status.failed.first().map(|unit| format!("{}: {}", unit.key, unit.error));
         let faults = status.faults();
-        (self.on_applied)(Applied {
-            assigned: &assigned,
-            view: &view,
-            failed_networks: outcome.failed_networks,
-            failed,
-            faults,
-        });
-        for owed in owed {
-            settle(&engine, owed);
+        if let Inputs::Swarm { on_applied, .. } = &self.inputs {
+            on_applied(Applied {
+                assigned: &assigned,
+                view: &view,
+                failed_networks: outcome.failed_networks,
+                failed,
+                faults,
+            });
         }
         status.last_pass = began.elapsed();
         tracing::trace!(?depth, took = ?status.last_pass, "network pass");
         self.status.send_replace(Arc::new(status));
+        for owed in owed {
+            settle(&engine, owed);
+        }
         self.engine = Some(engine);
         true
     }
@@ -411,11 +450,12 @@ impl Loop {
 /// Takes a request into the engine's facts; what can be answered at once is.
 fn accept(engine: &mut Engine, request: Request) -> Option<Owed> {
     match request {
-        Request::Adopt(workloads, reply) => {
-            engine.begin(!workloads.is_empty());
-            let admit = |r: SandboxRequest| (r.workload.id.clone(), engine.admit(r).err());
-            Some(Owed::Adopt(workloads.into_iter().map(admit).collect(), reply))
+        Request::StandAlone(reply) => {
+            engine.stand_alone();
+            Some(Owed::StandAlone(reply))
         }
+        // Taken care of before: only one comes at a time.
+        Request::Enter(..) | Request::Suspend(_) => None,
         Request::Ensure(request, reply) => {
             let workload = request.workload.id.clone();
             match engine.admit(request) {
@@ -445,12 +485,13 @@ fn settle(engine: &Engine, owed: Owed) {
     match owed {
         Owed::Ensure(workload, reply) => _ = reply.send(engine.info(&workload)),
         Owed::Done(workload, reply) => _ = reply.send(engine.fault(&workload).map_or(Ok(()), Err)),
-        Owed::Adopt(workloads, reply) => {
+        Owed::StandAlone(reply) => _ = reply.send(()),
+        Owed::Enter(workloads, reply) => {
             let answer = |(workload, refused): (WorkloadId, Option<NetworkError>)| {
                 let info = refused.map_or_else(|| engine.info(&workload), Err);
                 (workload, info)
             };
-            _ = reply.send(workloads.into_iter().map(answer).collect());
+            _ = reply.send(Ok(workloads.into_iter().map(answer).collect()));
         }
     }
 }

@@ -18,7 +18,7 @@ use proto::model::TaskId;
 
 use super::{engine::Depth, engine::Engine, *};
 use crate::{
-    desired::DnsPorts,
+    desired::{DnsPorts, Member, Underlay},
     fixture::{World, id},
 };
 
@@ -93,20 +93,19 @@ impl Host {
         let dir = tempfile::tempdir().unwrap();
         let mut host = Self { name: format!("{}-{name}", lan.prefix), world, engine: None, dir };
         let config = Config {
-            me: host.world.local.me.clone(),
             names: host.world.local.names.clone(),
             state_dir: host.dir.path().join("network"),
             netns_dir: host.netns_dir(),
-            underlay: Underlay { addr: host.underlay(), ..host.world.local.underlay.clone() },
-            marks: Marks::default(),
             gateway_subnet: None,
             firewall_compat: true,
             vxlan_members_only: true,
         };
-        host.engine = host.within(|_| Some(Engine::new(config, Arc::new(LinuxKernel::new())).unwrap()));
+        host.engine = host.within(|_| Some(Engine::new(config, Arc::new(LinuxKernel::new()))));
+        let underlay = Underlay { addr: host.underlay(), ..host.world.member.underlay.clone() };
+        let member = Member { underlay, ..host.world.member.clone() };
         host.within(|host| {
             let engine = host.engine.as_mut().unwrap();
-            engine.begin(false);
+            engine.enter(member, &[]).unwrap();
             for sandbox in host.world.local.sandboxes.values() {
                 let request = SandboxRequest {
                     workload: Arc::clone(&sandbox.workload),
@@ -119,7 +118,7 @@ impl Host {
     }
 
     fn underlay(&self) -> IpAddr {
-        self.world.view.nodes[&self.world.local.me].vtep
+        self.world.view.nodes[&self.world.member.me].vtep
     }
 
     fn netns_dir(&self) -> PathBuf {

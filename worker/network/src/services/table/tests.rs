@@ -3,7 +3,7 @@ use super::*;
 use crate::fixture::{World, id};
 
 fn table(world: &World) -> ServiceTable {
-    ServiceTable::compute(&world.assigned, &world.view, &world.local.me)
+    ServiceTable::compute(&world.assigned, &world.view, &world.member.me)
 }
 
 fn v4(table: &ServiceTable, name: &str) -> Option<Vec<String>> {
