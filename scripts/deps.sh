@@ -15,6 +15,15 @@ packages=(
     docker-registry apache2-utils libfaketime zsh fish tar libarchive-tools python3
 )
 
+# Docker's client: Debian 13 has it alone, 12 with the daemon, which nothing here starts.
+if ! command -v docker >/dev/null; then
+    if apt-cache policy docker-cli 2>/dev/null | grep -q 'Candidate: [0-9]'; then
+        packages+=(docker-cli)
+    else
+        packages+=(docker.io)
+    fi
+fi
+
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")

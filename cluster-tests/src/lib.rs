@@ -2,6 +2,7 @@
 //!
 //! * [`lan`]: an Ethernet segment and the hosts on it, each a network namespace with one interface.
 //! * [`host`]: one host with its daemon: start, stop, kill, `rnctl`.
+//! * [`docker`]: Debian's `docker` client.
 //! * [`http`]: requests to the daemon's socket, byte by byte.
 //! * [`cgroup`]: hosts that are short of processor time. [`reigns`]: who led when, by the daemons' own word.
 //! * [`cluster`]: several hosts that have met.
@@ -22,6 +23,7 @@
 pub mod bench;
 pub mod cgroup;
 pub mod cluster;
+pub mod docker;
 pub mod flood;
 pub mod host;
 pub mod http;

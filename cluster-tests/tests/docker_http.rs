@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 
 use anyhow::{Result, ensure};
-use cluster_tests::{Cluster, wait};
+use cluster_tests::{Cluster, registry::Registry, wait};
 
 #[test]
 fn a_ping_tells_clients_whom_they_speak_to() -> Result<()> {
@@ -129,5 +129,27 @@ fn events_come_as_they_happen_and_from_the_past() -> Result<()> {
         .http("GET", &format!("/events?since=0&until={now}&filters=%7B%22type%22%3A%5B%22node%22%5D%7D"))?;
     ensure!(past.body.contains("\"Type\":\"node\""), "{past:?}");
     ensure!(host.http("GET", "/events?since=2&until=1")?.status == 400);
+    Ok(())
+}
+
+#[test]
+fn what_a_registry_says_of_a_name_is_passed_on() -> Result<()> {
+    let cluster = Cluster::daemons_with(1, &["--insecure-registry", "10.77.0.0/24"])?;
+    let host = cluster.manager();
+    let dir = tempfile::tempdir()?;
+    let addr = std::net::SocketAddr::new(cluster.client_port.v4.into(), 5000);
+    let registry = Registry::start(&cluster.client, addr, dir.path(), false)?;
+    let layer = tar::Builder::new(Vec::new()).into_inner()?;
+    let pushed = registry.push("web", "1", &[layer], &serde_json::json!({"Cmd": ["/bin/web"]}))?;
+    let answer = host.http("GET", &format!("/v1.41/distribution/{}/json", registry.name("web:1")))?;
+    let known: serde_json::Value = serde_json::from_str(&answer.body)?;
+    ensure!(known["Descriptor"]["digest"] == pushed.digest.as_str(), "{known:#}");
+    ensure!(known["Descriptor"]["mediaType"] == "application/vnd.oci.image.index.v1+json", "{known:#}");
+    ensure!(
+        known["Platforms"].as_array().is_some_and(|p| p.iter().any(|p| p["architecture"] == "s390x")),
+        "{known:#}"
+    );
+    let missing = host.http("GET", &format!("/distribution/{}/json", registry.name("nosuch:1")))?;
+    ensure!((400..500).contains(&missing.status) && !missing.message()?.is_empty(), "{missing:?}");
     Ok(())
 }

@@ -7,6 +7,8 @@ pub enum Output {
     Stdout,
     /// Standard error.
     Stderr,
+    /// What the daemon has to say: clients end there, with an error.
+    Failure,
 }
 
 impl Output {
@@ -14,6 +16,7 @@ impl Output {
         match self {
             Output::Stdout => 1,
             Output::Stderr => 2,
+            Output::Failure => 3,
         }
     }
 }

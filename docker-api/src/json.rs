@@ -40,6 +40,19 @@ pub(crate) fn empty<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// Whether there is anything in a value that Go would not have put there by itself: clients send the empty forms of what they do
+/// not use.
+pub(crate) fn means_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(on) => *on,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(values) => !values.is_empty(),
+        Value::Object(fields) => fields.values().any(means_something),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

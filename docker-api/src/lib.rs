@@ -2,7 +2,8 @@
 //! I/O, no clock, no async.
 //!
 //! * What clients send is read by [`json`], [`query`], [`filters`] and [`auth`]; [`version`] says which versions of the API there are.
-//! * [`swarm`], [`node`], [`system`] and [`event`] hold the objects. Each is translated
+//! * [`swarm`], [`node`], [`service`] (with [`service_spec`] and its parts), [`task`], [`network`], [`system`], [`event`] and
+//!   [`distribution`] hold the objects. Each is translated
 //!   into JSON by `From` or a function that takes what else the JSON names, and out of it by `TryFrom`, which refuses what rn does
 //!   not have, by name: nothing is taken and then left out.
 //! * [`error`] says with which status and words a refusal goes out; [`frames`] is how two outputs share one stream.
@@ -10,15 +11,28 @@
 //! The types are our own. Generated ones (`bollard-stubs`) spell some fields as Docker's description does and not as Docker's
 //! clients do (`HealthCheck`), and make no difference between absent, null and empty where clients do.
 
+pub mod attached_network;
 pub mod auth;
+pub mod container_spec;
+pub mod distribution;
+pub mod endpoint;
 pub mod error;
 pub mod event;
+pub mod file_reference;
 pub mod filters;
 pub mod frames;
 pub mod json;
+pub mod log_line;
+pub mod mount;
+pub mod network;
 pub mod node;
+pub mod policy;
 pub mod query;
+pub mod resources;
+pub mod service;
+pub mod service_spec;
 pub mod swarm;
 pub mod system;
+pub mod task;
 pub mod time;
 pub mod version;

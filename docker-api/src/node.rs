@@ -204,7 +204,7 @@ pub struct ManagerStatus {
 
 /// A node as Docker's clients read it; `root_pem` is what its certificate is of, where that is known.
 pub fn node(node: &Node, root_pem: &str) -> DockerNode {
-    let tls_info = TlsInfo { trust_root: root_pem.to_owned(), ..TlsInfo::default() };
+    let tls_info = TlsInfo::of_pem(root_pem);
     let description = node.description.as_ref().map(|d| NodeDescription {
         hostname: d.hostname.clone(),
         platform: Platform { architecture: d.arch.clone(), os: d.os.clone() },

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use proto::{
     error::ApiError,
     model::{Availability, Cluster, ClusterSpec, JSON_FILE, Meta},
@@ -282,13 +283,26 @@ pub struct ClusterInfo {
     pub data_path_port: u32,
 }
 
+impl TlsInfo {
+    /// Of a root certificate; of one that cannot be read, the text alone.
+    pub fn of_pem(pem: &str) -> Self {
+        let parsed = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok();
+        let parts = parsed.as_ref().and_then(|(_, pem)| {
+            let cert = pem.parse_x509().ok()?;
+            Some((STANDARD.encode(cert.subject().as_raw()), STANDARD.encode(cert.public_key().raw)))
+        });
+        let (cert_issuer_subject, cert_issuer_public_key) = parts.unwrap_or_default();
+        Self { trust_root: pem.to_owned(), cert_issuer_subject, cert_issuer_public_key }
+    }
+}
+
 impl From<&Cluster> for ClusterInfo {
     fn from(cluster: &Cluster) -> Self {
         Self {
             id: cluster.id.to_string(),
             meta: ObjectMeta::from(&cluster.meta),
             spec: SwarmSpec::from(&cluster.spec),
-            tls_info: TlsInfo { trust_root: cluster.root_ca.cert_pem.clone(), ..TlsInfo::default() },
+            tls_info: TlsInfo::of_pem(&cluster.root_ca.cert_pem),
             root_rotation_in_progress: cluster.root_ca.rotation.is_some(),
             default_addr_pool: cluster.default_addr_pools.iter().map(ToString::to_string).collect(),
             subnet_size: u32::from(cluster.subnet_size),

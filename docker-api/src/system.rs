@@ -258,11 +258,8 @@ pub struct PeerNode {
 /// The cluster in a reply, where it is whole.
 fn cluster(reply: &pb::SwarmInfo) -> Option<ClusterInfo> {
     let mut cluster = reply.cluster.clone()?;
-    // Of the root only whether it is being replaced is told here.
-    let rotating = cluster.root_ca.take().is_some_and(|root| root.rotation.is_some());
-    cluster.root_ca = Some(pb::RootCa::default());
-    let cluster = proto::model::Cluster::try_from(cluster).ok()?;
-    Some(ClusterInfo { root_rotation_in_progress: rotating, ..ClusterInfo::from(&cluster) })
+    cluster.root_ca.get_or_insert_default();
+    Some(ClusterInfo::from(&proto::model::Cluster::try_from(cluster).ok()?))
 }
 
 /// `GET /info`; `now` is the machine's clock.

@@ -95,10 +95,10 @@ impl Local {
                     info.managers = count(state.nodes.values().filter(|n| n.role == Role::Manager).count());
                     info.cluster = state.cluster.as_deref().map(|c| {
                         let mut cluster = pb::Cluster::from(c);
-                        // Only that a rotation is under way.
-                        let rotating = cluster.root_ca.and_then(|r| r.rotation).is_some();
-                        cluster.root_ca = rotating.then(|| pb::RootCa {
-                            rotation: Some(pb::RootRotation::default()),
+                        // The certificate, and only that a rotation is under way.
+                        cluster.root_ca = cluster.root_ca.map(|root| pb::RootCa {
+                            cert_pem: root.cert_pem,
+                            rotation: root.rotation.map(|_| pb::RootRotation::default()),
                             ..Default::default()
                         });
                         cluster.unlock_key.clear();

@@ -9,28 +9,52 @@
 //! request that only the leader can answer is passed on there.
 
 pub mod connection;
+mod distribution;
+mod logs;
+mod networks;
+mod nodes;
 mod request;
 mod respond;
 pub mod routes;
+mod services;
+mod swarm;
 mod system;
+mod tasks;
 
 use std::sync::Arc;
 
-use proto::{error::ApiError, pb};
+use proto::{
+    error::ApiError,
+    pb::{self, control_client::ControlClient, logs_client::LogsClient},
+};
 
-use crate::{daemon::Daemon, local::Local};
+use crate::{daemon::Daemon, front::Front, local::Local};
+
+/// Ten thousand tasks are about 20 MB; tonic's own limit is 4 MiB.
+const MAX_MESSAGE: usize = 256 << 20;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
     daemon: Arc<Daemon>,
     local: Local,
+    front: Front,
 }
 
 impl Api {
     /// Of this daemon.
     pub fn new(daemon: Arc<Daemon>) -> Self {
-        Self { local: Local::new(daemon.clone()), daemon }
+        Self { local: Local::new(daemon.clone()), front: Front::new(daemon.clone()), daemon }
+    }
+
+    /// The managers, by way of this node's own.
+    fn control(&self) -> ControlClient<Front> {
+        ControlClient::new(self.front.clone()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    /// Logs of services and tasks.
+    fn logs(&self) -> LogsClient<Front> {
+        LogsClient::new(self.front.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
 
     /// What the daemon says of this node's place in a swarm.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use axum::{
     body::Body,
-    extract::{FromRequest, FromRequestParts, Request},
+    extract::{FromRequest, FromRequestParts, Path, Request},
 };
-use docker_api::{json, query::Query};
+use docker_api::{json, query::Query, version::ApiVersion};
 use http::{header, request::Parts};
 use proto::error::{ApiError, Kind};
 use serde::de::DeserializeOwned;
@@ -38,6 +38,31 @@ impl<S: Sync> FromRequestParts<S> for Params {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         let text = parts.uri.query().unwrap_or_default();
         Ok(Self(Query::new(form_urlencoded::parse(text.as_bytes()).into_owned().collect())))
+    }
+}
+
+/// The version of the API that a path names; the newest where it names none.
+pub struct Version(pub ApiVersion);
+
+impl<S: Sync> FromRequestParts<S> for Version {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        Ok(Self(parts.extensions.get().copied().unwrap_or(ApiVersion::NEWEST)))
+    }
+}
+
+/// The one variable part of a path: an id, a name, or the begin of an id.
+pub struct Key(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Key {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let Path(key) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| ApiError::invalid(error.body_text()))?;
+        Ok(Self(key))
     }
 }
 

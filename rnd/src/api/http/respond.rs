@@ -7,7 +7,7 @@ use axum::{
 use docker_api::error;
 use futures::{Stream, StreamExt};
 use http::{StatusCode, header};
-use proto::error::ApiError;
+use proto::{convert::Malformed, error::ApiError};
 use serde::Serialize;
 
 use super::Answer;
@@ -46,6 +46,11 @@ fn with_json(status: StatusCode, value: &impl Serialize) -> Result<Response, ser
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(JSON));
     Ok(response)
+}
+
+/// What a reply has a list of, as the model has it.
+pub fn all<A, B: TryFrom<A, Error = Malformed>>(list: Vec<A>) -> Result<Vec<B>, Refusal> {
+    Ok(list.into_iter().map(B::try_from).collect::<Result<_, _>>().map_err(ApiError::from)?)
 }
 
 /// An object or a list.

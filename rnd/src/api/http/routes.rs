@@ -16,7 +16,7 @@ use http::{HeaderValue, Request, Uri, header, uri::PathAndQuery};
 use proto::error::ApiError;
 use tower::ServiceExt;
 
-use super::{Api, respond::Refusal, system};
+use super::{Api, distribution, logs, networks, nodes, respond::Refusal, services, swarm, system, tasks};
 
 /// The paths that there are.
 pub fn router(api: Api) -> Router {
@@ -33,6 +33,29 @@ pub fn router(api: Api) -> Router {
         .route("/commit", post(system::no_commit))
         .route("/session", post(system::no_session))
         .route("/grpc", post(system::no_session))
+        .route("/swarm", get(swarm::inspect))
+        .route("/swarm/init", post(swarm::init))
+        .route("/swarm/join", post(swarm::join))
+        .route("/swarm/leave", post(swarm::leave))
+        .route("/swarm/update", post(swarm::update))
+        .route("/swarm/unlockkey", get(swarm::unlock_key))
+        .route("/swarm/unlock", post(swarm::unlock))
+        .route("/nodes", get(nodes::list))
+        .route("/nodes/{id}", get(nodes::inspect).delete(nodes::remove))
+        .route("/nodes/{id}/update", post(nodes::update))
+        .route("/services", get(services::list))
+        .route("/services/create", post(services::create))
+        .route("/services/{id}", get(services::inspect).delete(services::remove))
+        .route("/services/{id}/update", post(services::update))
+        .route("/services/{id}/logs", get(logs::of_service))
+        .route("/tasks", get(tasks::list))
+        .route("/tasks/{id}", get(tasks::inspect))
+        .route("/tasks/{id}/logs", get(logs::of_task))
+        .route("/networks", get(networks::list))
+        .route("/networks/create", post(networks::create))
+        .route("/networks/prune", post(networks::prune))
+        .route("/networks/{id}", get(networks::inspect).delete(networks::remove))
+        .route("/distribution/{*rest}", get(distribution::inspect))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .with_state(api)

@@ -107,6 +107,22 @@ impl Manifest {
     }
 }
 
+/// What form a manifest says that it has; OCI's own need not say.
+pub fn media_type(bytes: &[u8]) -> String {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Form {
+        media_type: Option<String>,
+        manifests: Option<serde::de::IgnoredAny>,
+    }
+    let form = serde_json::from_slice(bytes).unwrap_or(Form { media_type: None, manifests: None });
+    let usual = match form.manifests {
+        Some(_) => "application/vnd.oci.image.index.v1+json",
+        None => "application/vnd.oci.image.manifest.v1+json",
+    };
+    form.media_type.unwrap_or_else(|| usual.to_owned())
+}
+
 /// The manifest of an index for a platform: the first whose variant fits best. Attestations are no images.
 pub fn select<'a>(manifests: &'a [Descriptor], wanted: &Platform) -> Result<&'a Descriptor> {
     let usual = match wanted.architecture.as_str() {

@@ -81,6 +81,10 @@ impl std::fmt::Debug for Credentials {
 pub struct Resolved {
     /// The digest that the name has right now.
     pub digest: String,
+    /// The form of what has that digest: an image, or a list of images for several platforms.
+    pub media_type: String,
+    /// Its size, in bytes.
+    pub size: u64,
     /// What the image is there for; empty if the registry was not asked further.
     pub platforms: Vec<Platform>,
 }
@@ -123,7 +127,8 @@ impl Registries {
                 }
                 manifest::Manifest::Image { .. } => Vec::new(),
             };
-            Ok(Resolved { digest, platforms })
+            let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            Ok(Resolved { digest, media_type: manifest::media_type(&bytes), size, platforms })
         };
         tokio::time::timeout(QUESTION, asking).await.unwrap_or_else(|_| {
             let message =
