@@ -2,9 +2,9 @@
 //! I/O, no clock, no async.
 //!
 //! * What clients send is read by [`json`], [`query`], [`filters`] and [`auth`]; [`version`] says which versions of the API there are.
-//! * [`swarm`], [`node`], [`service`] (with [`service_spec`] and its parts), [`task`], [`network`], [`system`], [`event`] and
-//!   [`distribution`] hold the objects. Each is translated
-//!   into JSON by `From` or a function that takes what else the JSON names, and out of it by `TryFrom`, which refuses what rn does
+//! * [`container`] (with [`container_create`] and [`container_inspect`]), [`image`], [`volume`], [`swarm`], [`node`], [`service`]
+//!   (with [`service_spec`] and its parts), [`task`], [`network`], [`system`], [`event`] and [`distribution`] hold the objects. Each
+//!   is translated into JSON by `From` or a function that takes what else the JSON names, and out of it by `TryFrom`, which refuses what rn does
 //!   not have, by name: nothing is taken and then left out.
 //! * [`error`] says with which status and words a refusal goes out; [`frames`] is how two outputs share one stream.
 //!
@@ -13,6 +13,10 @@
 
 pub mod attached_network;
 pub mod auth;
+mod bind;
+pub mod container;
+pub mod container_create;
+pub mod container_inspect;
 pub mod container_spec;
 pub mod distribution;
 pub mod endpoint;
@@ -21,6 +25,7 @@ pub mod event;
 pub mod file_reference;
 pub mod filters;
 pub mod frames;
+pub mod image;
 pub mod json;
 pub mod log_line;
 pub mod mount;
@@ -35,4 +40,6 @@ pub mod swarm;
 pub mod system;
 pub mod task;
 pub mod time;
+pub mod top;
 pub mod version;
+pub mod volume;

@@ -78,6 +78,27 @@ fn seconds(text: &str) -> Option<u64> {
     whole.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(nanos)
 }
 
+/// A span of so many milliseconds in Docker's words (`units.HumanDuration`): "5 seconds", "About a minute", "3 weeks".
+pub fn in_words(millis: u64) -> String {
+    let seconds = millis / 1000;
+    let minutes = seconds / 60;
+    // Docker rounds hours to the nearest.
+    let hours = (seconds + 1800) / 3600;
+    match (seconds, minutes, hours) {
+        (0, ..) => "Less than a second".into(),
+        (1, ..) => "1 second".into(),
+        (2..60, ..) => format!("{seconds} seconds"),
+        (_, 1, _) => "About a minute".into(),
+        (_, 2..60, _) => format!("{minutes} minutes"),
+        (_, _, 0 | 1) => "About an hour".into(),
+        (_, _, 2..48) => format!("{hours} hours"),
+        (_, _, 48..336) => format!("{} days", hours / 24),
+        (_, _, 336..1440) => format!("{} weeks", hours / 24 / 7),
+        (_, _, 1440..17520) => format!("{} months", hours / 24 / 30),
+        _ => format!("{} years", hours / 24 / 365),
+    }
+}
+
 /// A span in nanoseconds, as Docker's JSON has it.
 pub fn nanos(span: Millis) -> i64 {
     i64::try_from(span.0).unwrap_or(i64::MAX).saturating_mul(1_000_000)

@@ -29,7 +29,7 @@ impl Local {
         Known { assigned: engine.assigned(), network: engine.network_status() }
     }
 
-    pub(super) async fn containers(&self, all: bool) -> Vec<pb::Container> {
+    pub(crate) async fn containers(&self, all: bool) -> Vec<pb::Container> {
         let known = self.known();
         let mut by_hand: BTreeMap<ContainerId, Arc<Seen>> =
             self.daemon.containers.list().into_iter().map(|s| (s.definition.id.clone(), s)).collect();
@@ -47,7 +47,7 @@ impl Local {
         list
     }
 
-    pub(super) async fn container_detail(&self, key: &str) -> Reply<pb::ContainerDetail> {
+    pub(crate) async fn container_detail(&self, key: &str) -> Reply<pb::ContainerDetail> {
         let runtime = &self.daemon.runtime;
         let seen = self.daemon.containers.find(key).and_then(|id| self.daemon.containers.watch(&id));
         let seen = seen.map(|s| s.borrow().clone());

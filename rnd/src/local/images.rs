@@ -220,7 +220,7 @@ impl Local {
         Ok(Response::new(pb::LoginReply { status: "Login Succeeded".into() }))
     }
 
-    fn image_event(&self, action: &str, id: &str, name: &str) {
+    pub(crate) fn image_event(&self, action: &str, id: &str, name: &str) {
         let event = Event::local("image", action, id);
         self.daemon.runtime.events().publish(if name.is_empty() { event } else { event.with("name", name) });
     }

@@ -2,7 +2,7 @@
 
 mod attach;
 mod containers;
-mod detach;
+pub(crate) mod detach;
 pub mod events;
 mod exec;
 mod images;

@@ -10,7 +10,7 @@ use super::{Local, Reply, refused};
 
 impl Local {
     /// The container of a user's that `key` means.
-    fn by_hand(&self, key: &str) -> Result<ContainerId, ApiError> {
+    pub(crate) fn by_hand(&self, key: &str) -> Result<ContainerId, ApiError> {
         if let Some(id) = self.daemon.containers.find(key) {
             return Ok(id);
         }

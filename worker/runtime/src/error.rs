@@ -10,6 +10,9 @@ pub enum RuntimeError {
     /// No container has this id.
     #[error("No such container: {0}")]
     NoSuchContainer(String),
+    /// No volume has this name.
+    #[error("get {0}: no such volume")]
+    NoSuchVolume(String),
     /// No image has this name or id.
     #[error("No such image: {image}{}{why}", if why.is_empty() { "" } else { ": " })]
     NoSuchImage {
@@ -105,6 +108,7 @@ impl From<RuntimeError> for ApiError {
         let message = error.to_string();
         match error {
             RuntimeError::NoSuchContainer(_) => ApiError::not_found(message).help("rnctl ps -a lists this node's containers"),
+            RuntimeError::NoSuchVolume(_) => ApiError::not_found(message),
             RuntimeError::NoSuchImage { image, .. } => ApiError::not_found(message).help(format!(
                 "rnctl images lists what is here; bring it: rnctl pull {image}, rnctl load -i archive.tar, or rnctl import rootfs.tar {image}"
             )),

@@ -48,9 +48,11 @@ pub use image::{
     registry::{Credentials, LayerStep, Platform, Progress, Pulled, Registries, RegistryConfig, Resolved},
 };
 pub use proto::parse::signal::number as parse_signal;
-pub use shim::{AttachOptions, Attached, AttachedInput, AttachedOutput, Output, ShimConfig, ShimRuntime};
+pub use shim::{
+    AttachOptions, Attached, AttachedInput, AttachedOutput, Output, ShimConfig, ShimRuntime, Volume,
+};
 pub use shim_wire::{ExitStatus, LogLimits, Stream};
-pub use terminal::Terminal;
+pub use terminal::{Resizer, Terminal};
 
 /// How long the news of a container's end may take from its shim to us.
 const NEWS_LIMIT: Duration = Duration::from_secs(1);

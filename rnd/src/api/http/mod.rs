@@ -9,7 +9,11 @@
 //! request that only the leader can answer is passed on there.
 
 pub mod connection;
+mod containers;
 mod distribution;
+mod exec;
+mod images;
+mod lifecycle;
 mod logs;
 mod networks;
 mod nodes;
@@ -17,9 +21,12 @@ mod request;
 mod respond;
 pub mod routes;
 mod services;
+mod streams;
 mod swarm;
 mod system;
 mod tasks;
+mod top;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -39,12 +46,22 @@ pub struct Api {
     daemon: Arc<Daemon>,
     local: Local,
     front: Front,
+    /// Processes that clients have asked for in containers.
+    execs: exec::Execs,
+    /// How large terminals of containers are to be that have not been started.
+    consoles: streams::Consoles,
 }
 
 impl Api {
     /// Of this daemon.
     pub fn new(daemon: Arc<Daemon>) -> Self {
-        Self { local: Local::new(daemon.clone()), front: Front::new(daemon.clone()), daemon }
+        Self {
+            local: Local::new(daemon.clone()),
+            front: Front::new(daemon.clone()),
+            daemon,
+            execs: exec::Execs::default(),
+            consoles: streams::Consoles::default(),
+        }
     }
 
     /// The managers, by way of this node's own.

@@ -63,6 +63,16 @@ pub fn json_with(status: StatusCode, value: &impl Serialize) -> Answer {
     with_json(status, value).map_err(|e| ApiError::internal(format!("cannot write the answer: {e}")).into())
 }
 
+/// It is done, and there is nothing to say of it.
+pub fn done() -> Answer {
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// It was so before.
+pub fn not_modified() -> Answer {
+    Ok(StatusCode::NOT_MODIFIED.into_response())
+}
+
 /// Objects as they come, one a line. The head goes out at once; an error that comes later ends the stream, and is its last line.
 pub fn json_lines<T: Serialize>(lines: impl Stream<Item = Result<T, ApiError>> + Send + 'static) -> Answer {
     let lines = lines.map(|line| {

@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::Body,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use docker_api::{
     error::PAGE_NOT_FOUND,
@@ -16,7 +16,10 @@ use http::{HeaderValue, Request, Uri, header, uri::PathAndQuery};
 use proto::error::ApiError;
 use tower::ServiceExt;
 
-use super::{Api, distribution, logs, networks, nodes, respond::Refusal, services, swarm, system, tasks};
+use super::{
+    Api, containers, distribution, exec, images, lifecycle, logs, networks, nodes, respond::Refusal,
+    services, streams, swarm, system, tasks, top, volumes,
+};
 
 /// The paths that there are.
 pub fn router(api: Api) -> Router {
@@ -56,6 +59,33 @@ pub fn router(api: Api) -> Router {
         .route("/networks/prune", post(networks::prune))
         .route("/networks/{id}", get(networks::inspect).delete(networks::remove))
         .route("/distribution/{*rest}", get(distribution::inspect))
+        .route("/containers/json", get(containers::list))
+        .route("/containers/create", post(containers::create))
+        .route("/containers/prune", post(containers::prune))
+        .route("/containers/{id}", delete(containers::remove))
+        .route("/containers/{id}/json", get(containers::inspect))
+        .route("/containers/{id}/top", get(top::top))
+        .route("/containers/{id}/start", post(lifecycle::start))
+        .route("/containers/{id}/stop", post(lifecycle::stop))
+        .route("/containers/{id}/restart", post(lifecycle::restart))
+        .route("/containers/{id}/kill", post(lifecycle::kill))
+        .route("/containers/{id}/wait", post(lifecycle::wait))
+        .route("/containers/{id}/logs", get(streams::logs))
+        .route("/containers/{id}/attach", post(streams::attach))
+        .route("/containers/{id}/resize", post(streams::resize))
+        .route("/containers/{id}/exec", post(exec::create))
+        .route("/exec/{id}/start", post(exec::start))
+        .route("/exec/{id}/resize", post(exec::resize))
+        .route("/exec/{id}/json", get(exec::inspect))
+        .route("/images/json", get(images::list))
+        .route("/images/create", post(images::create))
+        .route("/images/load", post(images::load))
+        .route("/images/prune", post(images::prune))
+        .route("/images/{*rest}", get(images::of_one).post(images::to_one).delete(images::remove))
+        .route("/volumes", get(volumes::list))
+        .route("/volumes/create", post(volumes::create))
+        .route("/volumes/prune", post(volumes::prune))
+        .route("/volumes/{id}", get(volumes::inspect).delete(volumes::remove))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .with_state(api)

@@ -14,6 +14,7 @@ mod names;
 mod own_network;
 pub mod policy;
 mod run;
+mod waiting;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,7 @@ use proto::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use definition::Definition;
+pub use waiting::Until;
 
 use crate::{
     managers::Attachments,

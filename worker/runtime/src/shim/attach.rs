@@ -168,6 +168,23 @@ impl ShimRuntime {
         attached
     }
 
+    /// Tells a running container's terminal how large its user's window is.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub async fn resize(&self, id: &ContainerId, rows: u16, cols: u16) -> Result<()> {
+        let (_, state) = self.record(id)?;
+        let ContainerState::Running { .. } = state else {
+            return Err(RuntimeError::Conflict(format!("container {id} is not running")));
+        };
+        let options = AttachOptions { stdin: false, size: Some((rows, cols)) };
+        let opened = open(&self.config.run_dir(id.as_str()), options).await;
+        opened.map(drop).map_err(|error| RuntimeError::Shim {
+            id: id.short().to_owned(),
+            message: format!("resize: {error}"),
+        })
+    }
+
     /// Attaches all who wait for this container.
     pub(super) async fn attach_waiting(&self, id: &ContainerId) {
         let waiting = lock(&self.waiting).remove(id).unwrap_or_default();

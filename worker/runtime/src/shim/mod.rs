@@ -40,10 +40,12 @@ mod exec;
 mod images;
 mod making;
 mod prepare;
+mod volumes;
 
 pub use attach::{AttachOptions, Attached, AttachedInput, AttachedOutput, Output};
 use binary::ShimBinary;
 pub use config::ShimConfig;
+pub use volumes::Volume;
 
 /// The file that says what a container is.
 const RECORD_FILE: &str = "record.json";

@@ -1,0 +1,499 @@
+//! What a client wants of a new container.
+//!
+//! Clients send every field of their own types, most of them empty. A field that is not read here may be empty or have the value
+//! that says what is so in any case; anything else is refused by name.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use proto::{
+    error::ApiError,
+    model::{self, Millis, PublishMode},
+    pb,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    bind::{bind, tmpfs},
+    container_spec::{HealthConfig, Ulimit},
+    json::means_something,
+    mount::Mount,
+};
+
+/// The body of `POST /containers/create`, as far as it is read.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Config {
+    hostname: String,
+    user: String,
+    tty: bool,
+    open_stdin: bool,
+    stdin_once: bool,
+    env: Vec<String>,
+    cmd: Words,
+    entrypoint: Words,
+    image: String,
+    labels: BTreeMap<String, String>,
+    volumes: BTreeMap<String, Value>,
+    exposed_ports: BTreeMap<String, Value>,
+    working_dir: String,
+    stop_signal: String,
+    stop_timeout: Option<i64>,
+    healthcheck: Option<HealthConfig>,
+    host_config: HostConfig,
+    networking_config: NetworkingConfig,
+}
+
+/// A command: words, or one text that is one word.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(from = "OneOrMore")]
+struct Words(Vec<String>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl From<OneOrMore> for Words {
+    fn from(words: OneOrMore) -> Self {
+        match words {
+            OneOrMore::One(word) => Self(vec![word]),
+            OneOrMore::More(words) => Self(words),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct HostConfig {
+    binds: Vec<String>,
+    mounts: Vec<Mount>,
+    tmpfs: BTreeMap<String, String>,
+    network_mode: String,
+    port_bindings: BTreeMap<String, Option<Vec<PortBinding>>>,
+    restart_policy: RestartPolicy,
+    auto_remove: bool,
+    cap_add: Vec<String>,
+    cap_drop: Vec<String>,
+    dns: Vec<String>,
+    dns_options: Vec<String>,
+    dns_search: Vec<String>,
+    extra_hosts: Vec<String>,
+    group_add: Vec<String>,
+    readonly_rootfs: bool,
+    memory: i64,
+    nano_cpus: i64,
+    pids_limit: i64,
+    ulimits: Vec<Ulimit>,
+    sysctls: BTreeMap<String, String>,
+    init: Option<bool>,
+    log_config: LogConfig,
+    console_size: Vec<u16>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct PortBinding {
+    host_ip: String,
+    host_port: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct RestartPolicy {
+    name: String,
+    maximum_retry_count: i64,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct LogConfig {
+    #[serde(rename = "Type")]
+    kind: String,
+    config: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct NetworkingConfig {
+    endpoints_config: BTreeMap<String, Option<Endpoint>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Endpoint {
+    #[serde(rename = "IPAMConfig")]
+    ipam: Ipam,
+    #[serde(rename = "Aliases")]
+    aliases: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Ipam {
+    #[serde(rename = "IPv4Address")]
+    v4: String,
+    #[serde(rename = "IPv6Address")]
+    v6: String,
+}
+
+/// Fields of the body that are read, or that say what only the client itself makes use of.
+const CONFIG: [&str; 21] = [
+    "Hostname",
+    "User",
+    "Tty",
+    "OpenStdin",
+    "StdinOnce",
+    "AttachStdin",
+    "AttachStdout",
+    "AttachStderr",
+    "Env",
+    "Cmd",
+    "Entrypoint",
+    "Image",
+    "Labels",
+    "Volumes",
+    "ExposedPorts",
+    "WorkingDir",
+    "StopSignal",
+    "StopTimeout",
+    "Healthcheck",
+    "HostConfig",
+    "NetworkingConfig",
+];
+
+/// The same of `HostConfig`.
+const HOST_CONFIG: [&str; 24] = [
+    "Binds",
+    "Mounts",
+    "Tmpfs",
+    "NetworkMode",
+    "PortBindings",
+    "RestartPolicy",
+    "AutoRemove",
+    "CapAdd",
+    "CapDrop",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "ExtraHosts",
+    "GroupAdd",
+    "ReadonlyRootfs",
+    "Memory",
+    "NanoCpus",
+    "PidsLimit",
+    "Ulimits",
+    "Sysctls",
+    "Init",
+    "LogConfig",
+    "ConsoleSize",
+    // Where the client has written the id.
+    "ContainerIDFile",
+];
+
+/// Fields of an endpoint that are read, or that only answers have a meaning for.
+const ENDPOINT: [&str; 10] = [
+    "IPAMConfig",
+    "Aliases",
+    "NetworkID",
+    "EndpointID",
+    "Gateway",
+    "IPAddress",
+    "IPPrefixLen",
+    "IPv6Gateway",
+    "GlobalIPv6Address",
+    "GlobalIPv6PrefixLen",
+];
+
+/// Values that say what is so in any case.
+const AS_IT_IS: [(&str, &[&str]); 12] = [
+    ("CgroupnsMode", &["\"private\""]),
+    ("IpcMode", &["\"private\""]),
+    ("Isolation", &["\"default\""]),
+    ("MemorySwappiness", &["-1"]),
+    ("MemorySwap", &["-1"]),
+    ("VolumeDriver", &["\"local\""]),
+    ("ShmSize", &["67108864"]),
+    ("Runtime", &["\"runc\""]),
+    ("OnBuild", &["[]"]),
+    ("MaskedPaths", &["[]"]),
+    ("ReadonlyPaths", &["[]"]),
+    ("DNSNames", &["[]"]),
+];
+
+/// What to do instead.
+const INSTEAD: [(&str, &str); 14] = [
+    ("Privileged", "add the capabilities that it needs (CapAdd)"),
+    ("Links", "containers on one network find each other by name"),
+    ("VolumesFrom", "name the volumes (Binds, Mounts)"),
+    ("PublishAllPorts", "name the ports (PortBindings)"),
+    ("ExposedPorts", "leave it out: containers on one network reach all of each other's ports"),
+    ("CpuQuota", "say how many processors (NanoCpus)"),
+    ("CpuPeriod", "say how many processors (NanoCpus)"),
+    ("Domainname", "write it into Hostname"),
+    ("NetworkDisabled", "leave it out, and name a network"),
+    ("MacAddress", "leave it out: it follows from the address"),
+    ("Annotations", "use Labels"),
+    ("ShmSize", "mount a tmpfs at /dev/shm (Tmpfs)"),
+    ("OnBuild", "rn does not build images"),
+    ("Healthcheck", "leave it out"),
+];
+
+/// Refuses what means something and is not read.
+fn refuse_others(at: &str, fields: Option<&Value>, read: &[&str]) -> Result<(), ApiError> {
+    for (name, value) in fields.and_then(Value::as_object).into_iter().flatten() {
+        let name = name.as_str();
+        let harmless = || AS_IT_IS.iter().any(|(n, v)| *n == name && v.contains(&value.to_string().as_str()));
+        if read.contains(&name) || !means_something(value) || harmless() {
+            continue;
+        }
+        let instead = INSTEAD.iter().find(|(n, _)| *n == name).map_or("leave it out", |(_, instead)| instead);
+        return Err(ApiError::unsupported(format!("{at}{name} is not supported by rn; {instead}")));
+    }
+    Ok(())
+}
+
+/// A container that a client wants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// What it is to be.
+    pub definition: pb::ContainerDefinition,
+    /// Rows and columns of the terminal that it begins with, where the client says.
+    pub console: Option<(u16, u16)>,
+}
+
+/// Reads the body of `POST /containers/create`.
+///
+/// # Errors
+/// Something in it is of a wrong type, out of range, or not supported; named.
+pub fn read(body: Value, name: &str) -> Result<Wanted, ApiError> {
+    refuse_others("", Some(&body), &CONFIG)?;
+    refuse_others("HostConfig.", body.get("HostConfig"), &HOST_CONFIG)?;
+    let endpoints = body.pointer("/NetworkingConfig/EndpointsConfig").and_then(Value::as_object);
+    for (network, endpoint) in endpoints.into_iter().flatten() {
+        let at = format!("NetworkingConfig.EndpointsConfig.{network}.");
+        refuse_others(&at, Some(endpoint), &ENDPOINT)?;
+        refuse_others(
+            &format!("{at}IPAMConfig."),
+            endpoint.get("IPAMConfig"),
+            &["IPv4Address", "IPv6Address"],
+        )?;
+    }
+    let config: Config = serde_path_to_error::deserialize(body).map_err(|error| {
+        let path = error.path().to_string();
+        ApiError::invalid(format!("invalid JSON: {path}: {}", error.into_inner()))
+    })?;
+    config.wanted(name)
+}
+
+impl Config {
+    fn wanted(self, name: &str) -> Result<Wanted, ApiError> {
+        let host = self.host_config;
+        let ports = ports(&host.port_bindings)?;
+        let unpublished = self.exposed_ports.keys().find(|port| {
+            let full = |p: &String| if p.contains('/') { p.clone() } else { format!("{p}/tcp") };
+            !host.port_bindings.keys().any(|bound| full(bound) == full(port))
+        });
+        if let Some(port) = unpublished {
+            return Err(ApiError::unsupported(format!(
+                "ExposedPorts: {port} is not published, and exposing alone means nothing in rn; leave it out: containers on one \
+                 network reach all of each other's ports"
+            )));
+        }
+        let mut mounts: Vec<model::Mount> = host.binds.iter().map(|b| bind(b)).collect::<Result<_, _>>()?;
+        for mount in host.mounts {
+            mounts.push(mount.try_into()?);
+        }
+        for (target, options) in &host.tmpfs {
+            mounts.push(tmpfs(target, options)?);
+        }
+        let anonymous: Vec<model::Mount> = self
+            .volumes
+            .into_keys()
+            .filter(|target| !mounts.iter().any(|m| m.target == *target))
+            .map(|target| model::Mount { kind: "volume".into(), target, ..model::Mount::default() })
+            .collect();
+        mounts.extend(anonymous);
+        let server = |text: &String| {
+            text.parse::<IpAddr>()
+                .map_err(|_| ApiError::invalid(format!("HostConfig.Dns: {text:?} is not an IP address")))
+        };
+        let seconds = |s: i64| match u64::try_from(s) {
+            Ok(seconds) => Millis(seconds.saturating_mul(1000)),
+            Err(_) => Millis::UNLIMITED,
+        };
+        let log = &host.log_config;
+        let log_driver = (!log.kind.is_empty() || !log.config.is_empty())
+            .then(|| model::LogDriver { name: log.kind.clone(), options: log.config.clone() });
+        let healthcheck = self.healthcheck.filter(|h| *h != HealthConfig::default());
+        let networks = endpoints(&host.network_mode, self.networking_config.endpoints_config)?;
+        let spec = model::ContainerSpec {
+            image: self.image,
+            command: self.entrypoint.0,
+            args: self.cmd.0,
+            env: self.env,
+            dir: self.working_dir,
+            user: self.user,
+            groups: host.group_add,
+            hostname: self.hostname,
+            labels: self.labels,
+            mounts,
+            stop_signal: self.stop_signal,
+            stop_grace_period: self.stop_timeout.map(seconds),
+            tty: self.tty,
+            read_only: host.readonly_rootfs,
+            init: host.init.filter(|init| *init),
+            cap_add: host.cap_add,
+            cap_drop: host.cap_drop,
+            hosts: host.extra_hosts.iter().map(|h| extra_host(h)).collect::<Result<_, _>>()?,
+            dns: model::DnsConfig {
+                nameservers: host.dns.iter().map(server).collect::<Result<_, _>>()?,
+                search: host.dns_search,
+                options: host.dns_options,
+            },
+            healthcheck: healthcheck.map(TryInto::try_into).transpose()?,
+            sysctls: host.sysctls,
+            ulimits: host
+                .ulimits
+                .into_iter()
+                .map(|u| model::Ulimit { name: u.name, soft: u.soft, hard: u.hard })
+                .collect(),
+            pull_auth: None,
+            open_stdin: self.open_stdin,
+            stdin_once: self.stdin_once,
+            log_driver,
+            secrets: Vec::new(),
+            configs: Vec::new(),
+        };
+        let limits = pb::Resources {
+            nano_cpus: amount("HostConfig.NanoCpus", host.nano_cpus)?,
+            memory_bytes: amount("HostConfig.Memory", host.memory)?,
+            // -1 is Docker's word for no limit.
+            pids: amount("HostConfig.PidsLimit", host.pids_limit.max(0))?,
+        };
+        let definition = pb::ContainerDefinition {
+            name: name.strip_prefix('/').unwrap_or(name).to_owned(),
+            spec: Some((&spec).into()),
+            limits: Some(limits),
+            networks,
+            ports,
+            restart: restart(&host.restart_policy)?,
+            auto_remove: host.auto_remove,
+            ..Default::default()
+        };
+        let console = match host.console_size.as_slice() {
+            [rows, cols] if *rows > 0 && *cols > 0 => Some((*rows, *cols)),
+            _ => None,
+        };
+        Ok(Wanted { definition, console })
+    }
+}
+
+fn amount(name: &str, value: i64) -> Result<u64, ApiError> {
+    u64::try_from(value)
+        .map_err(|_| ApiError::invalid(format!("invalid {name}: {value}: it cannot be negative")))
+}
+
+fn restart(policy: &RestartPolicy) -> Result<String, ApiError> {
+    let RestartPolicy { name, maximum_retry_count: times } = policy;
+    if *times != 0 && name != "on-failure" {
+        return Err(ApiError::invalid(format!(
+            "invalid restart policy: maximum retry count can only be used with 'on-failure', not with '{name}'"
+        )));
+    }
+    match times {
+        ..0 => Err(ApiError::invalid("invalid restart policy: maximum retry count cannot be negative")),
+        0 => Ok(name.clone()),
+        times => Ok(format!("{name}:{times}")),
+    }
+}
+
+/// `name:address` as a line of /etc/hosts.
+fn extra_host(text: &str) -> Result<String, ApiError> {
+    let parts = text.split_once('=').or_else(|| text.split_once(':'));
+    let parsed = parts.and_then(|(name, addr)| {
+        let addr = addr.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok()?;
+        (!name.is_empty() && !name.contains(char::is_whitespace)).then(|| format!("{addr} {name}"))
+    });
+    parsed.ok_or_else(|| ApiError::invalid(format!("bad format for add-host: {text:?}: write host:ip")))
+}
+
+/// The network that the mode names, then the others.
+fn endpoints(
+    mode: &str,
+    mut config: BTreeMap<String, Option<Endpoint>>,
+) -> Result<Vec<pb::EndpointSettings>, ApiError> {
+    let mode = if mode.is_empty() { "default" } else { mode };
+    let way_out = "name one: the machine's own (--network host), or an overlay made with --attachable";
+    let refused = |what: String| Err(ApiError::unsupported(format!("{what}; {way_out}")));
+    match mode {
+        "default" | "bridge" => {
+            return refused(format!(
+                "HostConfig.NetworkMode {mode:?}: this version of rn has no bridge network for containers"
+            ));
+        }
+        "none" => {
+            return refused(
+                "HostConfig.NetworkMode \"none\": this version of rn has no container without a network"
+                    .into(),
+            );
+        }
+        _ if mode.starts_with("container:") => {
+            return refused(format!("HostConfig.NetworkMode {mode:?}: rn shares no container's network"));
+        }
+        _ => {}
+    }
+    let first = config.remove(mode).flatten().unwrap_or_default();
+    let all = std::iter::once((mode.to_owned(), first))
+        .chain(config.into_iter().map(|(name, endpoint)| (name, endpoint.unwrap_or_default())));
+    Ok(all
+        .map(|(network, endpoint)| pb::EndpointSettings {
+            network,
+            aliases: endpoint.aliases,
+            addrs: [endpoint.ipam.v4, endpoint.ipam.v6].into_iter().filter(|a| !a.is_empty()).collect(),
+        })
+        .collect())
+}
+
+/// `"80/tcp": [{"HostPort": "8080"}]`.
+fn ports(bindings: &BTreeMap<String, Option<Vec<PortBinding>>>) -> Result<Vec<pb::PortConfig>, ApiError> {
+    let mut ports = Vec::new();
+    for (port, bindings) in bindings {
+        let bad = |why: &str| ApiError::invalid(format!("HostConfig.PortBindings {port:?}: {why}"));
+        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+        let target = number.parse::<u16>().ok().filter(|n| *n != 0);
+        let target = target.ok_or_else(|| bad("a port is a number from 1 to 65535"))?;
+        let protocol = protocol.parse().map_err(|_| bad("a protocol is tcp, udp or sctp"))?;
+        for PortBinding { host_ip, host_port } in bindings.iter().flatten() {
+            if !matches!(host_ip.as_str(), "" | "0.0.0.0" | "::") {
+                return Err(ApiError::unsupported(format!(
+                    "HostConfig.PortBindings {port:?}: HostIp {host_ip} is not supported by rn; leave it out: a port is published \
+                     on all of the machine's addresses"
+                )));
+            }
+            let published = match host_port.as_str() {
+                "" => 0,
+                text => text.parse::<u16>().map_err(|_| bad("HostPort is a number, or empty"))?,
+            };
+            let config = model::PortConfig {
+                protocol,
+                target,
+                published,
+                mode: PublishMode::Host,
+                ..model::PortConfig::default()
+            };
+            // For both families, which is one here.
+            let config = pb::PortConfig::from(&config);
+            if !ports.contains(&config) {
+                ports.push(config);
+            }
+        }
+    }
+    Ok(ports)
+}
+
+#[cfg(test)]
+#[path = "container_create_tests.rs"]
+mod tests;

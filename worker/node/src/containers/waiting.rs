@@ -1,0 +1,73 @@
+//! Waiting for a container's end.
+
+use proto::{error::ApiError, model::ContainerId};
+use tokio::time::timeout;
+
+use super::{Containers, PATIENCE, Seen, run};
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// It does not run, and does not start again by itself. So it is at once where it has not been started.
+    NotRunning,
+    /// It has come to an end from here on.
+    NextExit,
+    /// It is no more.
+    Removed,
+}
+
+impl Containers {
+    /// Its exit code, once what is waited for has come. Nothing that happens after this call is missed.
+    ///
+    /// # Errors
+    /// There is no such container.
+    pub fn ending(
+        &self,
+        id: &ContainerId,
+        until: Until,
+    ) -> Result<impl Future<Output = i32> + Send + 'static + use<>, ApiError> {
+        let gone = || ApiError::not_found(format!("No such container: {id}"));
+        let mut seen = self.watch(id).ok_or_else(gone)?;
+        let first = seen.borrow_and_update().clone();
+        let (runtime, id) = (self.0.runtime.clone(), id.clone());
+        Ok(async move {
+            let mut last = first.clone();
+            let mut began = !first.resting;
+            loop {
+                let ended = last.resting && last.status.is_some();
+                let over = match until {
+                    Until::NotRunning => last.resting,
+                    Until::NextExit => ended && (began || last.status != first.status),
+                    // It goes as soon as nobody looks any more.
+                    Until::Removed => ended && last.definition.auto_remove,
+                };
+                if over {
+                    break;
+                }
+                if seen.changed().await.is_err() {
+                    return code(&last);
+                }
+                last = seen.borrow_and_update().clone();
+                began |= !last.resting;
+            }
+            drop(seen);
+            if until == Until::Removed
+                && let Ok(mut state) = runtime.watch(&id)
+            {
+                // Its name is free when this returns.
+                let removed = async { while state.changed().await.is_ok() {} };
+                let _ = timeout(PATIENCE, removed).await;
+            }
+            code(&last)
+        })
+    }
+}
+
+/// How it has ended; of one that was removed while it ran, that it was killed.
+fn code(seen: &Seen) -> i32 {
+    match &seen.status {
+        _ if !seen.resting => 128 + libc::SIGKILL,
+        Some(status) => run::exit_code(status),
+        None => 0,
+    }
+}
