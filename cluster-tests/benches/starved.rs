@@ -13,7 +13,7 @@ use anyhow::{Result, ensure};
 use cluster_tests::{
     Cluster, bench,
     cgroup::{BusyLoops, Share},
-    reigns, wait,
+    leaderships, wait,
 };
 
 const TASKS: usize = 90;
@@ -43,7 +43,7 @@ fn starve(tasks: usize, percent: u64) -> Result<()> {
         share.limit(percent)?;
     }
     let loops = BusyLoops::start(LOOPS)?;
-    let (mark, lines) = (reigns::mark(&cluster.hosts)?, reigns::lines(&cluster.hosts)?);
+    let (mark, lines) = (leaderships::mark(&cluster.hosts)?, leaderships::lines(&cluster.hosts)?);
     let began = Instant::now();
     // A client of a starved daemon may give up before the daemon does.
     wait::until("the service is created", LIMIT, || {
@@ -62,7 +62,7 @@ fn starve(tasks: usize, percent: u64) -> Result<()> {
     let took = began.elapsed();
     drop(loops);
     drop(shares);
-    let reigns = reigns::since(&cluster.hosts, mark)?;
+    let reigns = leaderships::since(&cluster.hosts, mark)?;
     println!("  {tasks} tasks run: {}, after {took:.1?}", if all.is_ok() { "yes" } else { "no" });
     println!("  leaders that began meanwhile: {}", reigns.began.len());
     println!("  longest time without a leader: {:.1?}", reigns.without);
@@ -74,7 +74,7 @@ fn starve(tasks: usize, percent: u64) -> Result<()> {
         }
     };
     println!("  tasks that were replaced: {}", list.lines().count().saturating_sub(tasks));
-    println!("  log lines of the three daemons: {}", reigns::lines(&cluster.hosts)? - lines);
+    println!("  log lines of the three daemons: {}", leaderships::lines(&cluster.hosts)? - lines);
     let nodes = cluster.manager().rnctl(&[
         "node",
         "ls",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cluster_tests::{
-    storm,
+    http_load,
     updates::{Size, Updates},
 };
 
@@ -66,7 +66,7 @@ fn measure(order: &str, updates: u64, requests: u64) -> Result<()> {
         println!("  {n:>8} from {target}");
     }
     if !report.failures.is_empty() {
-        println!("{}", storm::describe(&report.failures));
+        println!("{}", http_load::describe(&report.failures));
     }
     Ok(())
 }

@@ -27,16 +27,16 @@ pub mod docker;
 pub mod flood;
 pub mod host;
 pub mod http;
+pub mod http_load;
 pub mod image;
 pub mod interrupt;
 pub mod intruder;
 pub mod inventory;
 pub mod lan;
+pub mod leaderships;
 pub mod probe;
 pub mod pty;
 pub mod registry;
-pub mod reigns;
-pub mod storm;
 pub mod updates;
 pub mod wait;
 

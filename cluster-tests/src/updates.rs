@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     Cluster, Host,
-    storm::{self, Clients, Storm},
+    http_load::{self, Clients, HttpLoad},
     wait,
 };
 
@@ -61,7 +61,7 @@ impl Updates {
     }
 
     /// Lets clients loose on these hosts: half of them come from outside, the others are callers on the hosts.
-    pub fn storm(&self, hosts: &[usize], size: Size) -> Result<Storm> {
+    pub fn storm(&self, hosts: &[usize], size: Size) -> Result<HttpLoad> {
         let hosts: Vec<&Host> = hosts.iter().map(|n| &self.cluster.hosts[*n]).collect();
         let vips = self.vips()?;
         let published =
@@ -79,7 +79,7 @@ impl Updates {
             let pid = host.rnctl(&["inspect", "--format", "{{.State.Pid}}", &container])?;
             clients.push(half(format!("/proc/{pid}/ns/net").into(), vips.clone(), hosts.len()));
         }
-        Ok(Storm::start(clients))
+        Ok(HttpLoad::start(clients))
     }
 
     /// The service's virtual addresses, of both families.
@@ -123,7 +123,7 @@ impl Updates {
             report.failures.len(),
             report.slowest
         );
-        ensure!(report.failures.is_empty(), "{}", storm::describe(&report.failures));
+        ensure!(report.failures.is_empty(), "{}", http_load::describe(&report.failures));
         ensure!(report.tasks.len() == 9, "three times three tasks have answered: {:?}", report.tasks);
         ensure!(report.answered.len() == 8, "by all addresses: {:?}", report.answered);
         Ok(())

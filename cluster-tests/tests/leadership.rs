@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use cluster_tests::{
     Cluster, Host,
     cgroup::{BusyLoops, Share},
-    reigns, wait,
+    leaderships, wait,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -45,7 +45,7 @@ fn a_manager_that_comes_back_never_takes_the_leadership() -> Result<()> {
     let (lost, other) = ((leader + 1) % 3, (leader + 2) % 3);
     cluster.ask(other);
     let port = |n: usize| cluster.hosts[n].port.clone();
-    let mark = reigns::mark(&cluster.hosts)?;
+    let mark = leaderships::mark(&cluster.hosts)?;
     for round in 0..4 {
         cluster.lan.cut(&port(lost))?;
         unreachable(&cluster, &cluster.hosts[lost])?;
@@ -70,7 +70,7 @@ fn a_manager_that_comes_back_never_takes_the_leadership() -> Result<()> {
         replicated(&cluster.hosts[other], &cluster.hosts[lost], &format!("heard{round}"))?;
     }
     ensure!(cluster.leader()? == leader, "the leader was unseated");
-    let reigns = reigns::since(&cluster.hosts, mark)?;
+    let reigns = leaderships::since(&cluster.hosts, mark)?;
     println!("leaders that began meanwhile: {:?}", reigns.began);
     ensure!(!reigns.began.contains(&cluster.hosts[lost].name), "{reigns:?}");
     cluster.wait_managers(3)?;
@@ -83,7 +83,7 @@ fn a_manager_that_is_cut_off_or_frozen_is_a_few_lines_in_the_log() -> Result<()>
     let leader = cluster.leader()?;
     let (lost, other) = ((leader + 1) % 3, (leader + 2) % 3);
     cluster.ask(other);
-    let before = reigns::lines(&cluster.hosts)?;
+    let before = leaderships::lines(&cluster.hosts)?;
     let pid = Pid::from_raw(cluster.hosts[lost].pid().context("it runs")?);
     for frozen in [false, true] {
         if frozen {
@@ -106,7 +106,7 @@ fn a_manager_that_is_cut_off_or_frozen_is_a_few_lines_in_the_log() -> Result<()>
     let said = fs::read_to_string(cluster.hosts[leader].log())?;
     let of = |words: &str| said.lines().filter(|l| l.contains(words)).count();
     let (gone, back) = (of("a manager cannot be reached"), of("the manager can be reached again"));
-    let lines = reigns::lines(&cluster.hosts)? - before;
+    let lines = leaderships::lines(&cluster.hosts)? - before;
     println!("{lines} lines of three managers; the leader's: {gone} times gone, {back} times back");
     ensure!(!said.contains("openraft") && !said.contains("AppendEntries"), "the library's own words");
     ensure!(gone == 2 && back == 2, "one line each time");
@@ -128,7 +128,7 @@ fn tasks_that_start_at_once_cost_no_leader() -> Result<()> {
         share.limit(2)?;
     }
     let loops = BusyLoops::start(8)?;
-    let mark = reigns::mark(&cluster.hosts)?;
+    let mark = leaderships::mark(&cluster.hosts)?;
     let patience = 10 * wait::LONG;
     wait::until("the service is created", patience, || {
         let create = cluster.service(&["--name", "web", "--replicas", &TASKS.to_string()]);
@@ -140,7 +140,7 @@ fn tasks_that_start_at_once_cost_no_leader() -> Result<()> {
         Ok(list)
     })?;
     drop((loops, shares));
-    let reigns = reigns::since(&cluster.hosts, mark)?;
+    let reigns = leaderships::since(&cluster.hosts, mark)?;
     println!("{reigns:?}");
     ensure!(list.lines().count() == TASKS, "no task was replaced:\n{list}");
     ensure!(reigns.began.len() <= 1, "{reigns:?}");

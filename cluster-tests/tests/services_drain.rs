@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use cluster_tests::{
-    storm,
+    http_load,
     updates::{SIZE, Updates, WEB},
     wait,
 };
@@ -67,7 +67,7 @@ fn a_node_is_cut_off_in_mid_update_and_only_what_was_under_way_to_it_fails() -> 
     let under_way = Duration::from_millis(200);
     let (theirs, others): (Vec<_>, Vec<_>) = report.failures.iter().cloned().partition(|f| match &f.task {
         Some(task) => f.began < healed && ids.contains(&task.as_str()),
-        None => f.began <= cut + under_way && f.began + storm::PATIENCE >= cut,
+        None => f.began <= cut + under_way && f.began + http_load::PATIENCE >= cut,
     });
     println!(
         "{} requests; cut off at {cut:?}: {} failed that were under way to that node, {} others; slowest {:?}",
@@ -76,8 +76,8 @@ fn a_node_is_cut_off_in_mid_update_and_only_what_was_under_way_to_it_fails() -> 
         others.len(),
         report.slowest
     );
-    ensure!(others.is_empty(), "{}", storm::describe(&others));
+    ensure!(others.is_empty(), "{}", http_load::describe(&others));
     // Each kept connection is lost once.
-    ensure!(theirs.len() <= SIZE.keep_alive + 20, "{}", storm::describe(&theirs));
+    ensure!(theirs.len() <= SIZE.keep_alive + 20, "{}", http_load::describe(&theirs));
     Ok(())
 }

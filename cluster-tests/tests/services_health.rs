@@ -6,9 +6,9 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Result, ensure};
 use cluster_tests::{
-    Cluster, probe,
-    storm::{self, Clients, Storm},
-    wait,
+    Cluster,
+    http_load::{self, Clients, HttpLoad},
+    probe, wait,
 };
 
 /// Every task of the service in `service ps`: state and error.
@@ -69,7 +69,7 @@ fn a_task_serves_once_it_is_healthy_and_an_update_waits_for_that() -> Result<()>
 
     // A daemon that restarts does not take its healthy tasks for new ones.
     let mut cluster = cluster;
-    let load = Storm::start(vec![Clients {
+    let load = HttpLoad::start(vec![Clients {
         ns: cluster.client.path(),
         targets: cluster.everywhere(8080),
         keep_alive: 4,
@@ -82,7 +82,7 @@ fn a_task_serves_once_it_is_healthy_and_an_update_waits_for_that() -> Result<()>
     cluster.hosts[1].start()?;
     load.wait_for(500);
     let report = load.stop()?;
-    ensure!(report.failures.is_empty(), "{}", storm::describe(&report.failures));
+    ensure!(report.failures.is_empty(), "{}", http_load::describe(&report.failures));
     Ok(())
 }
 
@@ -97,7 +97,7 @@ fn an_unhealthy_task_is_drained_killed_and_replaced() -> Result<()> {
     cluster.service(&args)?;
     cluster.wait_running("web", 2)?;
     cluster.wait_answers(8080)?;
-    let load = Storm::start(vec![Clients {
+    let load = HttpLoad::start(vec![Clients {
         ns: cluster.client.path(),
         targets: cluster.everywhere(8080),
         keep_alive: 8,
@@ -119,7 +119,7 @@ fn an_unhealthy_task_is_drained_killed_and_replaced() -> Result<()> {
     ensure!(list.contains("unhealthy container") && list.contains("Failed"), "{list}");
     ensure!(list.contains("500"), "what the check said: {list}");
     // It was drained before it was stopped.
-    ensure!(report.failures.is_empty(), "{}", storm::describe(&report.failures));
+    ensure!(report.failures.is_empty(), "{}", http_load::describe(&report.failures));
 
     // One that never gets healthy fails, and an update to it pauses.
     let (code, text) = cluster.manager().rnctl_fails(&[

@@ -1,4 +1,4 @@
-//! Work that may block, where it holds nobody up.
+//! Runs blocking work on a thread where it does not delay other tasks.
 
 use tokio::{
     runtime::{Handle, RuntimeFlavor},

@@ -11,7 +11,7 @@ use crate::store::{change::Edit, kind::Kind};
 
 /// An object came, changed or went.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Happened {
+pub struct ClusterEvent {
     /// [`Kind::NAME`].
     pub kind: &'static str,
     /// `create`, `update` or `remove`.
@@ -26,7 +26,7 @@ fn both<T>(edit: &Edit<T>) -> Option<(&T, &T)> {
     Some((edit.old.as_deref()?, edit.new.as_deref()?))
 }
 
-fn begin<K: Kind>(edit: &Edit<K>, name: &str) -> Option<Happened> {
+fn begin<K: Kind>(edit: &Edit<K>, name: &str) -> Option<ClusterEvent> {
     let (kind, id) = (K::NAME, edit.either()?.id().to_string());
     let action = match (&edit.old, &edit.new) {
         (None, Some(_)) => "create",
@@ -34,10 +34,15 @@ fn begin<K: Kind>(edit: &Edit<K>, name: &str) -> Option<Happened> {
         (Some(_), None) => "remove",
         (None, None) => return None,
     };
-    Some(Happened { kind, action, id, attributes: BTreeMap::from([("name".to_owned(), name.to_owned())]) })
+    Some(ClusterEvent {
+        kind,
+        action,
+        id,
+        attributes: BTreeMap::from([("name".to_owned(), name.to_owned())]),
+    })
 }
 
-impl Happened {
+impl ClusterEvent {
     /// Notes a difference, if it is one; whether it is.
     fn differs<T: PartialEq>(&mut self, what: &str, old: &T, new: &T, text: impl Fn(&T) -> String) -> bool {
         if old == new {
@@ -54,14 +59,14 @@ fn text<T: Display>(value: &T) -> String {
 }
 
 /// Of a network: nothing of it changes but what is ours.
-pub(crate) fn network(edit: &Edit<Network>) -> Option<Happened> {
+pub(crate) fn network(edit: &Edit<Network>) -> Option<ClusterEvent> {
     let happened = begin(edit, &edit.either()?.spec.name)?;
     let changed = both(edit).is_none_or(|(old, new)| old.spec != new.spec);
     changed.then_some(happened)
 }
 
 /// Of a node: its state, availability and role, and what its user says of it.
-pub(crate) fn node(edit: &Edit<Node>) -> Option<Happened> {
+pub(crate) fn node(edit: &Edit<Node>) -> Option<ClusterEvent> {
     let mut happened = begin(edit, edit.either()?.hostname())?;
     let Some((old, new)) = both(edit) else { return Some(happened) };
     let state = |state: &NodeState| {
@@ -91,12 +96,12 @@ pub(crate) fn node(edit: &Edit<Node>) -> Option<Happened> {
 }
 
 /// Of a secret or a config: all of it.
-pub(crate) fn file<K: Kind>(edit: &Edit<K>, spec: &FileSpec) -> Option<Happened> {
+pub(crate) fn file<K: Kind>(edit: &Edit<K>, spec: &FileSpec) -> Option<ClusterEvent> {
     begin(edit, &spec.name)
 }
 
 /// Of a service: its spec.
-pub(crate) fn service(edit: &Edit<Service>) -> Option<Happened> {
+pub(crate) fn service(edit: &Edit<Service>) -> Option<ClusterEvent> {
     let mut happened = begin(edit, &edit.either()?.spec.name)?;
     let Some((old, new)) = both(edit) else { return Some(happened) };
     if old.spec == new.spec {
@@ -121,7 +126,7 @@ mod tests {
     use super::*;
     use crate::store::{change::Change, fixtures};
 
-    fn event(change: &Change) -> Option<Happened> {
+    fn event(change: &Change) -> Option<ClusterEvent> {
         change.event()
     }
 

@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 const WAITING: usize = 32;
 
 /// Accepted connections, sorted.
-pub(crate) struct Sorted<O, L> {
+pub(crate) struct SplitConnections<O, L> {
     pub(crate) others: O,
     pub(crate) lanes: [(Lane, L); 2],
 }
@@ -21,7 +21,7 @@ pub(crate) struct Sorted<O, L> {
 /// that are no managers.
 pub(crate) fn sort(
     incoming: Incoming,
-) -> Sorted<impl Stream<Item = io::Result<Conn>>, impl Stream<Item = io::Result<Conn>>> {
+) -> SplitConnections<impl Stream<Item = io::Result<Conn>>, impl Stream<Item = io::Result<Conn>>> {
     let (to_pulse, pulse) = mpsc::channel(WAITING);
     let (to_entries, entries) = mpsc::channel(WAITING);
     let others = incoming.filter_map(move |accepted| {
@@ -49,5 +49,5 @@ pub(crate) fn sort(
     });
     // Polled, and so attached, on the runtime that serves them.
     let taken = |waiting| ReceiverStream::new(waiting).map(Conn::attach);
-    Sorted { others, lanes: [(Lane::Pulse, taken(pulse)), (Lane::Entries, taken(entries))] }
+    SplitConnections { others, lanes: [(Lane::Pulse, taken(pulse)), (Lane::Entries, taken(entries))] }
 }

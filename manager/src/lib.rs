@@ -11,8 +11,8 @@
 // Tests write and damage files as they like.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+mod address_update;
 pub mod allocator;
-mod announce;
 pub mod api;
 mod blocking;
 pub mod bootstrap;

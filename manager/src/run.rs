@@ -21,10 +21,10 @@ use tonic::service::Routes;
 use tower::layer::layer_fn;
 
 use crate::{
-    announce,
+    address_update,
     api::{
         Api,
-        forward::{Door, Gate},
+        forward::{Exposure, LeaderProxy},
         membership::Members,
         validate::cluster::Limits,
     },
@@ -35,7 +35,7 @@ use crate::{
     logs::LogBroker,
     loops::LoopSettings,
     peers::Peers,
-    raft::{Hints, MAX_MESSAGE, PeerServer, PeerTransport, Threads},
+    raft::{AddressLookup, MAX_MESSAGE, PeerServer, PeerTransport, Threads},
     store::{CommandError, OpenDatabase, OpenError, Store, StoreConfig},
 };
 
@@ -58,7 +58,7 @@ pub enum Start {
     /// membership has left on the disk is deleted once they have agreed.
     Joining(Vec<SocketAddr>),
     /// As the only one of a swarm that has lost its others: `swarm init --force-new-cluster`.
-    Alone,
+    ForceNewCluster,
 }
 
 /// What a manager needs.
@@ -78,14 +78,14 @@ pub struct ManagerConfig {
     /// What users may ask for.
     pub limits: Limits,
     /// What others than the managers say of where nodes are.
-    pub hints: Hints,
+    pub hints: AddressLookup,
     /// What a manager stands on.
-    pub ground: Ground,
+    pub environment: Environment,
 }
 
-/// What a manager stands on: as it is, or as the simulation makes it.
+/// Database and raft transport that a manager uses: the real ones, or the simulation's.
 #[derive(Clone, Default)]
-pub struct Ground {
+pub struct Environment {
     /// What opens its database.
     pub database: OpenDatabase,
     /// Carries raft's messages; none: mutual TLS.
@@ -143,7 +143,7 @@ impl From<ManagerError> for ApiError {
 /// A running manager.
 pub struct Manager {
     store: Store,
-    local: Gate,
+    local: LeaderProxy,
     listening: SocketAddr,
     stop: CancellationToken,
     streams: CancellationToken,
@@ -167,7 +167,7 @@ impl Manager {
             unlock,
             limits,
             hints,
-            ground,
+            environment,
         } = config;
         // First of all: a port that is taken must not leave half a cluster on the disk.
         let listener = Listener::bind(listen_addr, identity.clone()).await.map_err(ManagerError::Listen)?;
@@ -186,15 +186,16 @@ impl Manager {
             }
         }
         store_config.unlock = unlock;
-        store_config.database = ground.database;
-        store_config.alone = matches!(start, Start::Alone);
+        store_config.database = environment.database;
+        store_config.alone = matches!(start, Start::ForceNewCluster);
         let threads = Threads::start().map_err(ManagerError::Threads)?;
         store_config.threads = Some(threads.clone());
-        let peers = ground.peers.unwrap_or_else(|| Arc::new(Peers::new(identity.clone(), threads.clone())));
+        let peers =
+            environment.peers.unwrap_or_else(|| Arc::new(Peers::new(identity.clone(), threads.clone())));
         let store = Store::open_over(store_config, peers, hints).await?;
         let begun = match &start {
             Start::First(bootstrap) => store.initialise(bootstrap.commands()).await,
-            Start::Alone => store.settle_alone().await,
+            Start::ForceNewCluster => store.settle_alone().await,
             Start::Again | Start::Joining(_) => Ok(()),
         };
         if let Err(error) = begun {
@@ -212,7 +213,8 @@ impl Manager {
         let control = Routes::new(ControlServer::new(Api::new(store.clone(), limits, dispatcher.clone())))
             .add_service(LogsServer::new(logs.clone()));
         let stale = Routes::new(ControlServer::new(Api::stale(store.clone())));
-        let local = Gate::new(Door::Local, control.clone(), store.clone(), identity.clone()).or_stale(stale);
+        let local = LeaderProxy::new(Exposure::Local, control.clone(), store.clone(), identity.clone())
+            .or_stale(stale);
         let network = control
             .add_service(CaServer::new(Ca::new(store.clone())))
             .add_service(DispatcherServer::new(dispatcher.clone()))
@@ -221,10 +223,11 @@ impl Manager {
             // For managers of versions that dial one connection for everything.
             .add_service(raft_server(&store));
         let mut work = JoinSet::new();
-        work.spawn(announce::run(store.clone(), addr, identity.clone(), stop.clone()));
+        work.spawn(address_update::run(store.clone(), addr, identity.clone(), stop.clone()));
         let (gated, gate_identity) = (store.clone(), identity);
-        let gate =
-            layer_fn(move |routes| Gate::new(Door::Network, routes, gated.clone(), gate_identity.clone()));
+        let gate = layer_fn(move |routes| {
+            LeaderProxy::new(Exposure::Network, routes, gated.clone(), gate_identity.clone())
+        });
         let sorted = lanes::sort(listener.incoming_until(cut.clone()));
         for (lane, connections) in sorted.lanes {
             let raft = Routes::new(raft_server(&store));
@@ -263,7 +266,7 @@ impl Manager {
 
     /// `Control` and `Logs` for the daemon's own socket: a tower service that takes HTTP/2 requests, and passes them to the
     /// leader where this manager does not lead. Its callers are not subject to the role table.
-    pub fn local(&self) -> Gate {
+    pub fn local(&self) -> LeaderProxy {
         self.local.clone()
     }
 

@@ -50,19 +50,19 @@ impl<T> Deref for Term<T> {
 }
 
 /// A term that has begun: it is over when this is dropped.
-pub struct Begun<T> {
+pub struct TermGuard<T> {
     of: PerTerm<T>,
     term: Arc<Term<T>>,
 }
 
-impl<T> Begun<T> {
+impl<T> TermGuard<T> {
     /// The thing.
     pub fn term(&self) -> &Arc<Term<T>> {
         &self.term
     }
 }
 
-impl<T> Drop for Begun<T> {
+impl<T> Drop for TermGuard<T> {
     fn drop(&mut self) {
         self.of.current.send_if_modified(|current| {
             let ours = current.as_ref().is_some_and(|c| Arc::ptr_eq(c, &self.term));
@@ -82,12 +82,12 @@ impl<T> PerTerm<T> {
     }
 
     /// Begins raft's term `number` with what `make` makes; it is told how it hears that the term is over.
-    pub fn begin(&self, number: u64, make: impl FnOnce(&CancellationToken) -> T) -> Begun<T> {
+    pub fn begin(&self, number: u64, make: impl FnOnce(&CancellationToken) -> T) -> TermGuard<T> {
         let over = CancellationToken::new();
         let value = make(&over);
         let term = Arc::new(Term { number, over, value });
         self.current.send_replace(Some(term.clone()));
-        Begun { of: self.clone(), term }
+        TermGuard { of: self.clone(), term }
     }
 
     /// The thing of the term in which this manager leads now; none while it does not.

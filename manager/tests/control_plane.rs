@@ -215,7 +215,7 @@ async fn the_port_is_checked_before_anything_is_written() {
         unlock: None,
         limits: Default::default(),
         hints: manager::raft::no_hints(),
-        ground: Default::default(),
+        environment: Default::default(),
     };
     let start = manager::run::Start::First(Box::new(bootstrap));
     let Err(error) = manager::run::Manager::start(config, start).await else { panic!("the port is taken") };

@@ -25,7 +25,7 @@ use nix::{
 use shim_wire::{CopyUp, Directory, FILES_DIR, Rootfs, ShimSpec, VolumeMount};
 
 use crate::{
-    causes::{self, Causes},
+    error_log::{self, ErrorLog},
     files,
     program::Program,
 };
@@ -66,7 +66,7 @@ pub fn create(
     std::env::set_current_dir("/").context("chdir /")?;
     let state = spec.run_dir.join(STATE_DIR);
     fs::create_dir_all(&state).with_context(|| format!("create {}", state.display()))?;
-    let causes = Causes::keep();
+    let causes = ErrorLog::keep();
     let mut builder = ContainerBuilder::new(spec.id.clone(), SyscallType::default())
         .with_executor(Program)
         .with_root_path(state)
@@ -86,7 +86,7 @@ pub fn create(
         .with_detach(true)
         .as_sibling(true)
         .build()
-        .map_err(|error| anyhow!(causes::readable(&error, causes)))?;
+        .map_err(|error| anyhow!(error_log::readable(&error, causes)))?;
     container.pid().map(|pid| pid.as_raw()).ok_or_else(|| anyhow!("the container has no process"))
 }
 

@@ -8,11 +8,11 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 mod attach;
-mod causes;
 mod cgroup;
 mod control;
 mod create;
 mod device_filter;
+mod error_log;
 mod exec;
 mod files;
 mod logfile;

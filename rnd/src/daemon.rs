@@ -7,7 +7,7 @@ use certs::UnlockKey;
 use node::{
     containers::Containers,
     engine::{Engine, EngineConfig},
-    tasks::Turns,
+    tasks::StartLimiter,
 };
 use runtime::{LogLimits, RegistryConfig, ShimConfig, ShimRuntime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,8 +18,8 @@ use crate::{
     machine::Machine,
     metrics,
     paths::Paths,
-    standing::{Change, Standing, Standings},
-    swarm::Grounds,
+    swarm::NodeContext,
+    swarm_state::{Change, SwarmState, SwarmStateCell},
 };
 
 /// Certificate authorities of registries, as `/etc/docker/certs.d`.
@@ -28,7 +28,7 @@ const CERTS: &str = "/etc/rn/certs.d";
 /// The daemon.
 pub struct Daemon {
     /// What members are made with.
-    pub grounds: Grounds,
+    pub context: NodeContext,
     /// All that runs on this machine, in a swarm or not.
     pub engine: Engine,
     /// Containers and images.
@@ -36,7 +36,7 @@ pub struct Daemon {
     /// Containers that users run by hand.
     pub containers: Containers,
     /// The swarm.
-    pub standing: Arc<Standings>,
+    pub swarm_state: Arc<SwarmStateCell>,
     /// When this process began, ms since the epoch.
     pub started_at: u64,
 }
@@ -47,15 +47,15 @@ const LAST_CHANGE: Duration = Duration::from_secs(60);
 /// How often the daemon looks whether the machine still has the addresses that it told others.
 const ADDRESSES: Duration = Duration::from_secs(1);
 
-impl Grounds {
+impl NodeContext {
     /// What the disk remembers, started again.
-    async fn standing(&self, unlock: Option<UnlockKey>) -> Standing {
+    async fn swarm_state(&self, unlock: Option<UnlockKey>) -> SwarmState {
         match self.resume(unlock).await {
-            Ok(Some(member)) => Standing::Active(Box::new(member)),
-            Ok(None) => Standing::Inactive,
+            Ok(Some(member)) => SwarmState::Active(Box::new(member)),
+            Ok(None) => SwarmState::Inactive,
             Err(error) => {
                 tracing::error!(%error, "cannot return to the swarm");
-                Standing::Failed(error)
+                SwarmState::Failed(error)
             }
         }
     }
@@ -66,24 +66,24 @@ impl Daemon {
     async fn follow_addresses(self: Arc<Self>) {
         loop {
             tokio::time::sleep(ADDRESSES).await;
-            let here = match &*self.standing.read().await {
-                Standing::Active(member) => member.membership.clone(),
-                Standing::Inactive | Standing::Failed(_) | Standing::Changing(_) => continue,
+            let here = match &*self.swarm_state.read().await {
+                SwarmState::Active(member) => member.membership.clone(),
+                SwarmState::Inactive | SwarmState::Failed(_) | SwarmState::Changing(_) => continue,
             };
             if tokio::task::spawn_blocking(move || here.moved()).await.ok().flatten().is_none() {
                 continue;
             }
             let daemon = self.clone();
-            let restart = async move |standing| match standing {
-                Standing::Active(member) => {
-                    let lock = member.seat.wanted_lock().flatten();
+            let restart = async move |swarm_state| match swarm_state {
+                SwarmState::Active(member) => {
+                    let lock = member.local_manager.wanted_unlock_key().flatten();
                     member.shutdown().await;
-                    (daemon.grounds.standing(lock).await, Ok(()))
+                    (daemon.context.swarm_state(lock).await, Ok(()))
                 }
                 other => (other, Ok(())),
             };
             // Refused while something else changes: the next look comes in a second.
-            let _ = self.standing.change(Change::Moving, |_| Ok(()), restart).await;
+            let _ = self.swarm_state.change(Change::Moving, |_| Ok(()), restart).await;
         }
     }
 }
@@ -123,13 +123,13 @@ pub async fn run(config: Config) -> Result<()> {
         shared_namespace: false,
         firewall_compat: config.firewall_compat,
         vxlan_members_only: config.vxlan_members_only,
-        turns: config.max_concurrent_starts.map_or_else(Turns::by_cores, Turns::new),
+        starts: config.max_concurrent_starts.map_or_else(StartLimiter::by_cores, StartLimiter::new),
         listen_timeout: config.listen_timeout.into(),
         runtime: runtime.clone(),
     })?;
     let socket = config.socket.clone();
     let pidfile = config.pidfile.clone();
-    let grounds = Grounds {
+    let context = NodeContext {
         config,
         paths,
         machine,
@@ -137,21 +137,21 @@ pub async fn run(config: Config) -> Result<()> {
         engine: engine.clone(),
         events: runtime.events().clone(),
     };
-    let standing = grounds.standing(None).await;
-    if matches!(standing, Standing::Inactive) {
+    let swarm_state = context.swarm_state(None).await;
+    if matches!(swarm_state, SwarmState::Inactive) {
         engine.stand_alone().await;
     }
     let daemon = Arc::new(Daemon {
-        grounds,
+        context,
         containers: engine.containers().clone(),
         engine,
         runtime,
-        standing: Arc::new(Standings::new(standing)),
+        swarm_state: Arc::new(SwarmStateCell::new(swarm_state)),
         started_at: proto::model::Timestamp::now().0,
     });
     let serving = front::serve(daemon.clone(), &socket)?;
     let moving = tokio::spawn(daemon.clone().follow_addresses());
-    if let Some(addr) = daemon.grounds.config.metrics_addr {
+    if let Some(addr) = daemon.context.config.metrics_addr {
         tokio::spawn(metrics::serve(daemon.clone(), addr).await?);
     }
     tracing::info!(socket = %socket.display(), "ready");
@@ -162,7 +162,7 @@ pub async fn run(config: Config) -> Result<()> {
     };
     moving.abort();
     tracing::info!("stopping; containers go on");
-    if let Standing::Active(member) = daemon.standing.close(LAST_CHANGE).await {
+    if let SwarmState::Active(member) = daemon.swarm_state.close(LAST_CHANGE).await {
         member.shutdown().await;
     }
     // Another daemon may have taken the path meanwhile; then there is nothing to remove.

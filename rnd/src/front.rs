@@ -22,7 +22,7 @@ use crate::{
     api::{self, http::Api},
     daemon::Daemon,
     local::Local,
-    standing::{Change, Standing},
+    swarm_state::{Change, SwarmState},
 };
 
 /// How long a request waits for a member that starts anew.
@@ -69,15 +69,17 @@ impl Front {
             };
         }
         // Who stays a member is one again in a moment.
-        self.daemon.standing.settled(Change::is_passing, PASSING).await;
-        let gate = match &*self.daemon.standing.read().await {
-            Standing::Active(member) => member.seat.gate().ok_or_else(|| match member.is_manager() {
-                true => member.seat.error().unwrap_or_else(becoming_a_manager),
-                false => not_a_manager(),
-            }),
-            Standing::Inactive => Err(not_in_a_swarm()),
-            Standing::Failed(error) => Err(error.clone()),
-            Standing::Changing(change) => Err(change.refusal()),
+        self.daemon.swarm_state.settled(Change::is_passing, PASSING).await;
+        let gate = match &*self.daemon.swarm_state.read().await {
+            SwarmState::Active(member) => {
+                member.local_manager.api().ok_or_else(|| match member.is_manager() {
+                    true => member.local_manager.error().unwrap_or_else(becoming_a_manager),
+                    false => not_a_manager(),
+                })
+            }
+            SwarmState::Inactive => Err(not_in_a_swarm()),
+            SwarmState::Failed(error) => Err(error.clone()),
+            SwarmState::Changing(change) => Err(change.refusal()),
         };
         match gate {
             Ok(gate) => match gate.oneshot(request).await {

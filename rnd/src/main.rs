@@ -14,8 +14,8 @@ mod local;
 mod machine;
 mod metrics;
 mod paths;
-mod standing;
 mod swarm;
+mod swarm_state;
 
 use std::{process::ExitCode, time::Duration};
 

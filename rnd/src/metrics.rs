@@ -28,7 +28,7 @@ use runtime::{ContainerState, Runtime};
 use tokio::net::TcpListener;
 use worker::worker::Worker;
 
-use crate::{daemon::Daemon, standing::Standing};
+use crate::{daemon::Daemon, swarm_state::SwarmState};
 
 /// The form that Prometheus asks for.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -139,7 +139,7 @@ fn count<K: Ord>(keys: impl IntoIterator<Item = K>) -> BTreeMap<K, usize> {
 
 async fn collect(daemon: &Daemon) -> Registry {
     let mut numbers = Numbers(Registry::with_prefix("rn"));
-    let machine = &daemon.grounds.machine;
+    let machine = &daemon.context.machine;
     numbers.0.register(
         "build",
         "The version that runs",
@@ -163,14 +163,14 @@ async fn collect(daemon: &Daemon) -> Registry {
     numbers.many("containers", "Containers of this node", by("state", count(states)));
     let images = daemon.runtime.images().list();
     numbers.one("images", "Images of this node", images.len());
-    match &*daemon.standing.read().await {
-        Standing::Active(member) => {
+    match &*daemon.swarm_state.read().await {
+        SwarmState::Active(member) => {
             worker_part(&mut numbers, &member.worker, &daemon.engine);
-            if let Some(store) = member.seat.store() {
+            if let Some(store) = member.local_manager.store() {
                 manager_part(&mut numbers, &store);
             }
         }
-        Standing::Inactive | Standing::Failed(_) | Standing::Changing(_) => {}
+        SwarmState::Inactive | SwarmState::Failed(_) | SwarmState::Changing(_) => {}
     }
     numbers.0
 }

@@ -33,7 +33,7 @@ pub enum Fault {
 
 /// What kind of misfortune a simulation has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Climate {
+pub enum FaultLevel {
     /// Anything, to anyone, several things at a time.
     Rough,
     /// Managers' processes are stopped for a while, and agents are cut off for a moment, one thing at a time: nothing that is a reason

@@ -9,14 +9,14 @@ use std::{
     time::Duration,
 };
 
-use manager::{api::forward::Gate, store::Store};
+use manager::{api::forward::LeaderProxy, store::Store};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::mpsc,
     time::Instant,
 };
 
-use crate::{agent::Containers, ambient, disk::Disk, net::Net, users::Op};
+use crate::{agent::Containers, clock_and_random, disk::Disk, net::Net, users::Op};
 
 /// What a host is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum Kind {
 #[derive(Default)]
 pub struct Shown {
     /// The store and the local door of a manager that has started.
-    pub manager: Option<(Store, Gate)>,
+    pub manager: Option<(Store, LeaderProxy)>,
     /// Whether an agent has been in session since its start.
     pub in_session: bool,
     /// Why the process has ended by itself.
@@ -84,7 +84,7 @@ impl Host {
     }
 
     fn enter(&self, net: &Net) {
-        ambient::set_skew(self.skew_ms);
+        clock_and_random::set_skew(self.skew_ms);
         net.inner().current = self.n;
     }
 

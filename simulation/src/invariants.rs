@@ -10,7 +10,7 @@ use std::{
 use manager::store::State;
 use proto::model::{Mac, NetworkId, NodeId, NodeState, Port, Protocol, PublishMode, Task, TaskId, TaskState};
 
-use crate::users::{Book, NUMBER, Told};
+use crate::users::{LedgerEntries, NUMBER, Told};
 
 /// A rule that was broken, in words.
 pub type Broken = String;
@@ -74,7 +74,7 @@ impl Invariants {
         &mut self,
         manager: usize,
         state: &State,
-        book: &Book,
+        book: &LedgerEntries,
         around: Circumstances,
     ) -> Result<u64, Broken> {
         self.looked += 1;
@@ -244,7 +244,7 @@ fn owners(state: &State) -> Result<(), Broken> {
 }
 
 /// Invariant 7, of one state: what was acknowledged with an entry is there in every state from that entry on.
-fn kept(state: &State, book: &Book) -> Result<(), Broken> {
+fn kept(state: &State, book: &LedgerEntries) -> Result<(), Broken> {
     for told in book.told.iter().filter(|t| t.version <= state.revision.0) {
         there(state, told, book)?;
     }
@@ -255,11 +255,11 @@ fn kept(state: &State, book: &Book) -> Result<(), Broken> {
 ///
 /// # Errors
 /// What is missing.
-pub fn complete(state: &State, book: &Book) -> Result<(), Broken> {
+pub fn complete(state: &State, book: &LedgerEntries) -> Result<(), Broken> {
     book.told.iter().try_for_each(|told| there(state, told, book))
 }
 
-fn there(state: &State, told: &Told, book: &Book) -> Result<(), Broken> {
+fn there(state: &State, told: &Told, book: &LedgerEntries) -> Result<(), Broken> {
     let lost = |what: &str| {
         let Told { kind, name, version, number, .. } = told;
         let now = state.revision.0;
@@ -328,7 +328,7 @@ mod tests {
     fn two_states_of_one_revision_are_seen() {
         let begun = || Bootstrap::new(InitOptions::default()).unwrap().commands();
         let mut invariants = Invariants::default();
-        let (book, one) = (Book::default(), state(3, begun()));
+        let (book, one) = (LedgerEntries::default(), state(3, begun()));
         invariants.look(0, &one, &book, CALM).unwrap();
         invariants.look(1, &one, &book, CALM).unwrap();
         assert!(invariants.look(2, &state(3, begun()), &book, CALM).unwrap_err().contains("invariant 5"));
@@ -379,7 +379,7 @@ mod tests {
         let up =
             Command::SetTaskDesired { id: task.id, desired: TaskState::Running, start_after: Timestamp(0) };
         let up = made.iter().cloned().chain([up]).collect();
-        let (mut invariants, book) = (Invariants::default(), Book::default());
+        let (mut invariants, book) = (Invariants::default(), LedgerEntries::default());
         invariants.look(0, &state(5, with(up)), &book, CALM).unwrap();
         // Another manager, which lags, is no breach; one that is ahead is.
         invariants.look(1, &state(4, with(made.clone())), &book, CALM).unwrap();
@@ -396,7 +396,7 @@ mod tests {
         let made: Vec<Command> = begun.into_iter().chain([Command::CreateNode(Box::new(node))]).collect();
         let (up, down) = (state(5, made.clone()), state(6, made.into_iter().chain([report]).collect()));
         let breach = |around: Circumstances| {
-            let (mut invariants, book) = (Invariants::default(), Book::default());
+            let (mut invariants, book) = (Invariants::default(), LedgerEntries::default());
             invariants.look(0, &up, &book, around).unwrap();
             invariants.look(0, &down, &book, around).err().unwrap_or_default()
         };

@@ -8,7 +8,7 @@
 //! Each seed has a process of its own, so that nothing is left over from another.
 
 mod agent;
-mod ambient;
+mod clock_and_random;
 mod disk;
 mod faults;
 mod host;
@@ -127,7 +127,7 @@ fn one(seed: u64, quiet: bool, setting: Setting) -> Result<bool> {
     let plan = Plan { seed, dir: dir.clone(), chaos: setting.seconds, lying_disks: setting.lying_disks };
     let trace = Trace::new(!quiet);
     trace.watch_panics();
-    ambient::begin(seed);
+    clock_and_random::begin(seed);
     let result = World::new(&plan, trace.clone()).and_then(|mut world| {
         let result = world.run(&plan);
         // What is still going on has no network any more to end on.

@@ -59,7 +59,7 @@ pub enum Event {
 
 /// What the network knows of a host.
 #[derive(Default)]
-pub struct Place {
+pub struct NetHost {
     /// Whether the machine is on.
     pub on: bool,
     /// Who takes its raft messages.
@@ -80,7 +80,7 @@ pub struct Inner {
     /// Whose code runs now.
     pub current: usize,
     pub rng: StdRng,
-    pub places: Vec<Place>,
+    pub places: Vec<NetHost>,
     pub connections: Connections,
     pub trace: Trace,
     /// From whom to whom nothing gets.
@@ -163,7 +163,7 @@ impl Net {
             now: 0,
             current: 0,
             rng: StdRng::seed_from_u64(seed),
-            places: (0..hosts).map(|_| Place::default()).collect(),
+            places: (0..hosts).map(|_| NetHost::default()).collect(),
             connections: Connections::default(),
             trace,
             cut: BTreeSet::new(),

@@ -15,7 +15,7 @@ use manager::{
     bootstrap::Bootstrap,
     loops::LoopSettings,
     raft::no_hints,
-    run::{Ground, Manager, ManagerConfig, Start},
+    run::{Environment, Manager, ManagerConfig, Start},
     store::database::{Database, OpenDatabase},
 };
 use proto::{model::NodeDescription, pb};
@@ -135,7 +135,7 @@ async fn manage(
         unlock: None,
         limits: Limits::default(),
         hints: no_hints(),
-        ground: Ground { database: database(disk), peers: Some(Arc::new(Lines { net, host })) },
+        environment: Environment { database: database(disk), peers: Some(Arc::new(Lines { net, host })) },
     };
     let mut manager = Manager::start(config, start).await?;
     std::fs::write(&seated, "")?;

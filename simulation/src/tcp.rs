@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use certs::transport::stack::{Accept, Dialling, Pipe, Stack};
+use certs::transport::stack::{Accept, ByteStream, Connecting, NetworkStack};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::{mpsc, oneshot},
@@ -226,7 +226,7 @@ pub struct Hosts(pub Net);
 struct Listening(mpsc::UnboundedReceiver<(End, SocketAddr)>);
 
 impl Accept for Listening {
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Box<dyn Pipe>, SocketAddr)>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Box<dyn ByteStream>, SocketAddr)>> {
         match self.0.poll_recv(cx) {
             Poll::Ready(Some((end, from))) => Poll::Ready(Ok((Box::new(end), from))),
             // The host's process has ended, and this with it.
@@ -235,7 +235,7 @@ impl Accept for Listening {
     }
 }
 
-impl Stack for Hosts {
+impl NetworkStack for Hosts {
     fn listen(&self, at: SocketAddr) -> io::Result<(Box<dyn Accept>, SocketAddr)> {
         let (tx, rx) = mpsc::unbounded_channel();
         let mut inner = self.0.inner();
@@ -246,7 +246,7 @@ impl Stack for Hosts {
         Ok((Box::new(Listening(rx)), at))
     }
 
-    fn dial(&self, at: SocketAddr) -> Dialling {
+    fn dial(&self, at: SocketAddr) -> Connecting {
         let (dialled, connected) = oneshot::channel();
         {
             let mut inner = self.0.inner();
@@ -256,7 +256,7 @@ impl Stack for Hosts {
         }
         Box::pin(async move {
             let end = connected.await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionAborted))??;
-            Ok(Box::new(end) as Box<dyn Pipe>)
+            Ok(Box::new(end) as Box<dyn ByteStream>)
         })
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use manager::api::forward::Gate;
+use manager::api::forward::LeaderProxy;
 use proto::{
     error::ApiError,
     model::NetworkSpec,
@@ -69,11 +69,11 @@ pub struct Told {
 
 /// What users were told. Clones are the same.
 #[derive(Clone)]
-pub struct Ledger(Arc<Mutex<Book>>, Trace);
+pub struct Ledger(Arc<Mutex<LedgerEntries>>, Trace);
 
 /// What is in a ledger.
 #[derive(Default)]
-pub struct Book {
+pub struct LedgerEntries {
     /// What was acknowledged.
     pub told: Vec<Told>,
     /// Names of services that somebody wanted removed, whatever came of it.
@@ -87,7 +87,7 @@ impl Ledger {
     }
 
     /// What is in it.
-    pub fn book(&self) -> MutexGuard<'_, Book> {
+    pub fn book(&self) -> MutexGuard<'_, LedgerEntries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -125,7 +125,7 @@ fn service(name: &str, replicas: u64, networks: &[String], ports: &[(u32, bool)]
 }
 
 /// Asks, and notes the answer.
-pub async fn ask(op: Op, gate: Gate, ledger: Ledger) {
+pub async fn ask(op: Op, gate: LeaderProxy, ledger: Ledger) {
     if let Op::Remove(name) = &op {
         ledger.book().removing.insert(name.clone());
     }
@@ -141,7 +141,11 @@ fn version(meta: Option<&pb::Meta>) -> u64 {
     meta.map_or(0, |m| m.version)
 }
 
-async fn carry_out(op: &Op, mut control: ControlClient<Gate>, ledger: &Ledger) -> Result<(), ApiError> {
+async fn carry_out(
+    op: &Op,
+    mut control: ControlClient<LeaderProxy>,
+    ledger: &Ledger,
+) -> Result<(), ApiError> {
     match op {
         Op::Network(name) => {
             let spec = NetworkSpec { name: name.clone(), ..NetworkSpec::default() };

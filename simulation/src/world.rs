@@ -1,6 +1,6 @@
 //! One simulation: hosts, users and misfortune, step by step, everything looked at after each.
 
-mod misfortune;
+mod fault_injection;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -13,11 +13,11 @@ use manager::{
 use proto::model::{ClusterSpec, Millis, NodeState, ServiceMode, TaskState};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
-use self::misfortune::End;
+use self::fault_injection::End;
 use crate::{
-    agent, ambient,
+    agent, clock_and_random,
     disk::Disk,
-    faults::Climate,
+    faults::FaultLevel,
     host::{Host, Kind},
     invariants::{Circumstances, Invariants, complete},
     net::{Net, addr},
@@ -53,7 +53,7 @@ pub struct World {
     managers: usize,
     ledger: Ledger,
     invariants: Invariants,
-    climate: Climate,
+    climate: FaultLevel,
     /// What each manager showed last: its revision, and whether it is the same process.
     shown: BTreeMap<usize, (u64, *const State)>,
     /// The term of the last entry that each manager had applied a step ago.
@@ -84,9 +84,9 @@ impl World {
             std::fs::create_dir_all(&dir)?;
             hosts.push(Host::new(n, kind, dir, Disk::new(rng.random(), plan.lying_disks)));
         }
-        let climate = if rng.random_bool(0.25) { Climate::Mild } else { Climate::Rough };
-        let failures = if climate == Climate::Rough && rng.random_bool(0.5) { 0.02 } else { 0.0 };
-        trace.count(if climate == Climate::Mild { "mild seeds" } else { "rough seeds" }, 1);
+        let climate = if rng.random_bool(0.25) { FaultLevel::Mild } else { FaultLevel::Rough };
+        let failures = if climate == FaultLevel::Rough && rng.random_bool(0.5) { 0.02 } else { 0.0 };
+        trace.count(if climate == FaultLevel::Mild { "mild seeds" } else { "rough seeds" }, 1);
         Ok(Self {
             net,
             ledger: Ledger::new(trace.clone()),
@@ -138,10 +138,10 @@ impl World {
         let mut order: Vec<usize> = (0..self.hosts.len()).collect();
         order.shuffle(&mut self.rng);
         for n in order {
-            ambient::set_now(self.now);
+            clock_and_random::set_now(self.now);
             self.hosts[n].run(&self.net, self.now);
         }
-        ambient::set_skew(0);
+        clock_and_random::set_skew(0);
         self.trace.count("steps", 1);
         if let Some(panic) = self.trace.panic() {
             bail!("a panic: {panic}");
@@ -178,7 +178,7 @@ impl World {
             let leads_since = self.terms.get(&term).filter(|_| before == Some(term)).map(|(since, _)| *since);
             let around = Circumstances {
                 leads_us: leads_since.map(|since| self.now - since),
-                mild: self.climate == Climate::Mild,
+                mild: self.climate == FaultLevel::Mild,
             };
             let digest = self.invariants.look(host.n, &state, &self.ledger.book(), around);
             let digest = digest.map_err(anyhow::Error::msg)?;
@@ -319,7 +319,7 @@ impl World {
         };
         let service = any(&mut self.rng, &self.services);
         // Nothing that is a reason to replace a task.
-        let kinds = if self.climate == Climate::Mild { 0..40 } else { 0..100 };
+        let kinds = if self.climate == FaultLevel::Mild { 0..40 } else { 0..100 };
         let op = match (self.rng.random_range(kinds), service) {
             (0..25, _) => {
                 let name = self.name("net");

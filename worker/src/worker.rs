@@ -25,7 +25,7 @@ use proto::{
 };
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::{agent::Agent, agent::AgentConfig, agent::Farewell, agent::Progress, agent::WorkerDir};
+use crate::{agent::Agent, agent::AgentConfig, agent::LeaveNotice, agent::Progress, agent::WorkerDir};
 
 /// How long the managers may take to hear the last statuses of a node that leaves.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -57,7 +57,7 @@ pub struct Worker {
     dir: WorkerDir,
     engine: Engine,
     reports: Reports,
-    farewell: Farewell,
+    leave_notice: LeaveNotice,
     gossip: Gossip,
     status: watch::Receiver<AgentStatus>,
     session: watch::Receiver<Option<Arc<pb::SessionMessage>>>,
@@ -153,10 +153,10 @@ impl Worker {
             }
         });
         let (status, session, reports) = (agent.status(), agent.session(), agent.reports());
-        let farewell = agent.farewell();
+        let leave_notice = agent.leave_notice();
         let logs = config.engine.task_logs(agent.assigned());
         let agent = agent.start(gossip.clone(), Arc::new(logs), progress);
-        Ok(Self { dir, engine: config.engine, reports, farewell, gossip, status, session, agent, work })
+        Ok(Self { dir, engine: config.engine, reports, leave_notice, gossip, status, session, agent, work })
     }
 
     /// Where the agent stands.
@@ -198,7 +198,7 @@ impl Worker {
         self.engine.containers().unplug().await;
         // So that the managers do not keep the places of containers for a node that is down.
         let _ = tokio::time::timeout(LAST_WORDS, self.reports.delivered(|_| true)).await;
-        if tokio::time::timeout(LAST_WORDS, self.farewell.say()).await.is_err() {
+        if tokio::time::timeout(LAST_WORDS, self.leave_notice.send()).await.is_err() {
             tracing::warn!("no manager was told that this node leaves: they will notice by its silence");
         }
         self.agent.shutdown().await;

@@ -30,7 +30,7 @@ impl Source {
 
 /// Places that strangers share. Clones are the same places.
 #[derive(Debug, Clone)]
-pub struct Places(Arc<Mutex<Table>>);
+pub struct ConnectionSlots(Arc<Mutex<Table>>);
 
 #[derive(Debug)]
 struct Table {
@@ -44,27 +44,27 @@ struct Table {
 
 /// A place; free again once this is dropped.
 #[derive(Debug)]
-pub struct Place {
-    places: Places,
+pub struct ConnectionSlot {
+    slots: ConnectionSlots,
     source: Source,
     serial: u64,
     ended: CancellationToken,
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Cancelled when the place is needed for somebody else.
     pub fn ended(&self) -> &CancellationToken {
         &self.ended
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.places.table().free(self.source, self.serial);
+        self.slots.table().free(self.source, self.serial);
     }
 }
 
-impl Places {
+impl ConnectionSlots {
     /// So many in `total`, and so many for `each` source.
     pub fn new(total: usize, each: usize) -> Self {
         let (taken, count, serial) = (BTreeMap::new(), 0, 0);
@@ -76,7 +76,7 @@ impl Places {
     }
 
     /// Takes a place, which always succeeds: where there is none left, an older one ends. It ends with `parent` too.
-    pub fn take(&self, source: Source, parent: &CancellationToken) -> Place {
+    pub fn take(&self, source: Source, parent: &CancellationToken) -> ConnectionSlot {
         let mut table = self.table();
         while table.held(source) >= table.each {
             table.evict(source);
@@ -87,22 +87,22 @@ impl Places {
             let Some(most) = most else { break };
             table.evict(most);
         }
-        self.seat(&mut table, source, parent.child_token())
+        self.occupy(&mut table, source, parent.child_token())
     }
 
     /// Takes a place, if one is left.
-    pub fn try_take(&self, source: Source) -> Option<Place> {
+    pub fn try_take(&self, source: Source) -> Option<ConnectionSlot> {
         let mut table = self.table();
         let left = table.count < table.total && table.held(source) < table.each;
-        left.then(|| self.seat(&mut table, source, CancellationToken::new()))
+        left.then(|| self.occupy(&mut table, source, CancellationToken::new()))
     }
 
-    fn seat(&self, table: &mut Table, source: Source, ended: CancellationToken) -> Place {
+    fn occupy(&self, table: &mut Table, source: Source, ended: CancellationToken) -> ConnectionSlot {
         table.serial += 1;
         let serial = table.serial;
         table.taken.entry(source).or_default().insert(serial, ended.clone());
         table.count += 1;
-        Place { places: self.clone(), source, serial, ended }
+        ConnectionSlot { slots: self.clone(), source, serial, ended }
     }
 }
 
@@ -171,9 +171,9 @@ impl Rate {
 
 /// Sources from which a member has proved itself: no rate applies to them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Known(Arc<Mutex<BTreeSet<Source>>>);
+pub(super) struct TrustedSources(Arc<Mutex<BTreeSet<Source>>>);
 
-impl Known {
+impl TrustedSources {
     fn set(&self) -> MutexGuard<'_, BTreeSet<Source>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -210,18 +210,18 @@ mod tests {
 
     #[test]
     fn who_holds_most_gives_way() {
-        let (places, root) = (Places::new(6, 4), CancellationToken::new());
-        let mut flood: Vec<Place> = (0..10).map(|_| places.take(v4(1), &root)).collect();
-        let alive = |held: &[Place]| held.iter().filter(|p| !p.ended().is_cancelled()).count();
+        let (slots, root) = (ConnectionSlots::new(6, 4), CancellationToken::new());
+        let mut flood: Vec<ConnectionSlot> = (0..10).map(|_| slots.take(v4(1), &root)).collect();
+        let alive = |held: &[ConnectionSlot]| held.iter().filter(|p| !p.ended().is_cancelled()).count();
         assert_eq!(alive(&flood), 4, "its own places are bounded");
         assert!(flood[..6].iter().all(|p| p.ended().is_cancelled()), "the oldest went");
-        let others: Vec<Place> = (2..=4).map(|n| places.take(v4(n), &root)).collect();
+        let others: Vec<ConnectionSlot> = (2..=4).map(|n| slots.take(v4(n), &root)).collect();
         assert_eq!((alive(&others), alive(&flood)), (3, 3), "the flood made room");
         // What was evicted frees nothing a second time.
         flood.drain(..7);
-        assert!(places.try_take(v4(5)).is_none());
+        assert!(slots.try_take(v4(5)).is_none());
         drop(flood);
-        assert!(places.try_take(v4(5)).is_some());
+        assert!(slots.try_take(v4(5)).is_some());
         root.cancel();
         assert_eq!(alive(&others), 0);
     }

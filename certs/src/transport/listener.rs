@@ -20,7 +20,7 @@ use tonic::transport::{Server, server::Connected};
 
 use super::{
     KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Lane,
-    admission::{Known, Place, Places, Rate, Source},
+    admission::{ConnectionSlot, ConnectionSlots, Rate, Source, TrustedSources},
     stack::{Acceptor, Socket},
 };
 use crate::{Peer, SharedIdentity};
@@ -58,14 +58,14 @@ pub struct ConnInfo {
     /// Where it dials from.
     pub remote: SocketAddr,
     /// Ends the connection of one that is no member.
-    pub hang_up: HangUp,
+    pub hang_up: CloseHandle,
 }
 
 /// Ends a connection.
 #[derive(Debug, Clone, Default)]
-pub struct HangUp(Option<CancellationToken>);
+pub struct CloseHandle(Option<CancellationToken>);
 
-impl HangUp {
+impl CloseHandle {
     /// Ends it now. Members' connections go on.
     pub fn now(&self) {
         if let Some(ended) = &self.0 {
@@ -75,13 +75,13 @@ impl HangUp {
 }
 
 // Says nothing of who is at the other end.
-impl PartialEq for HangUp {
+impl PartialEq for CloseHandle {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for HangUp {}
+impl Eq for CloseHandle {}
 
 impl ConnInfo {
     fn new(presented: Option<Peer>, remote: SocketAddr, now: SystemTime) -> Self {
@@ -94,7 +94,7 @@ impl ConnInfo {
             peer,
             expired_peer,
             remote: SocketAddr::new(remote.ip().to_canonical(), remote.port()),
-            hang_up: HangUp::default(),
+            hang_up: CloseHandle::default(),
         }
     }
 }
@@ -104,7 +104,7 @@ impl ConnInfo {
 pub struct Listener {
     tcp: Acceptor,
     identity: SharedIdentity,
-    known: Known,
+    known: TrustedSources,
 }
 
 impl Listener {
@@ -113,7 +113,7 @@ impl Listener {
         let tcp = Acceptor::bind(addr)
             .await
             .map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {addr}/tcp: {e}")))?;
-        Ok(Self { tcp, identity, known: Known::default() })
+        Ok(Self { tcp, identity, known: TrustedSources::default() })
     }
 
     /// A member is known to be at this address: nobody has to prove that before those that come from there may be many.
@@ -139,11 +139,11 @@ impl Listener {
             handshakes: JoinSet::new(),
             pause: None,
             rate: Rate::new(HANDSHAKE_RATE.0, HANDSHAKE_RATE.1),
-            door: Door {
+            context: HandshakeContext {
                 identity: self.identity,
                 cut,
-                handshakes: Places::new(HANDSHAKES.0, HANDSHAKES.1),
-                strangers: Places::new(STRANGERS.0, STRANGERS.1),
+                handshakes: ConnectionSlots::new(HANDSHAKES.0, HANDSHAKES.1),
+                strangers: ConnectionSlots::new(STRANGERS.0, STRANGERS.1),
                 known: self.known,
             },
         }
@@ -166,17 +166,17 @@ pub struct Incoming {
     handshakes: JoinSet<Option<Conn>>,
     pause: Option<Pin<Box<Sleep>>>,
     rate: Rate,
-    door: Door,
+    context: HandshakeContext,
 }
 
 /// What handshakes have in common.
 #[derive(Debug, Clone)]
-struct Door {
+struct HandshakeContext {
     identity: SharedIdentity,
     cut: CancellationToken,
-    handshakes: Places,
-    strangers: Places,
-    known: Known,
+    handshakes: ConnectionSlots,
+    strangers: ConnectionSlots,
+    known: TrustedSources,
 }
 
 impl Stream for Incoming {
@@ -208,12 +208,12 @@ impl Incoming {
             match self.tcp.poll_accept(cx) {
                 Poll::Ready(Ok((stream, remote))) => {
                     let source = Source::of(remote.ip());
-                    if !self.door.known.has(source) && !self.rate.allows(source, Instant::now()) {
+                    if !self.context.known.has(source) && !self.rate.allows(source, Instant::now()) {
                         tracing::debug!(%remote, "too many connections from there; refused");
                         continue;
                     }
-                    let place = self.door.handshakes.take(source, &self.door.cut);
-                    self.handshakes.spawn(self.door.clone().admit(stream, remote, place));
+                    let slot = self.context.handshakes.take(source, &self.context.cut);
+                    self.handshakes.spawn(self.context.clone().admit(stream, remote, slot));
                 }
                 Poll::Ready(Err(error)) => {
                     tracing::warn!(%error, "accept failed");
@@ -227,10 +227,10 @@ impl Incoming {
     }
 }
 
-impl Door {
-    async fn admit(self, stream: Socket, remote: SocketAddr, place: Place) -> Option<Conn> {
+impl HandshakeContext {
+    async fn admit(self, stream: Socket, remote: SocketAddr, slot: ConnectionSlot) -> Option<Conn> {
         let handshake = timeout(HANDSHAKE_TIMEOUT, self.handshake(stream, remote));
-        match place.ended().run_until_cancelled(handshake).await {
+        match slot.ended().run_until_cancelled(handshake).await {
             Some(Ok(Ok(connection))) => Some(connection),
             Some(Ok(Err(error))) => {
                 // Of strangers there may be any number.
@@ -261,7 +261,7 @@ impl Door {
         let now = SystemTime::now();
         let mut info = ConnInfo::new(presented, remote, now);
         let source = Source::of(remote.ip());
-        let (life, place) = match (&info.peer, &info.expired_peer) {
+        let (life, slot) = match (&info.peer, &info.expired_peer) {
             (Some(peer), _) => {
                 self.known.add(source);
                 (peer.not_after.duration_since(now).ok(), None)
@@ -271,10 +271,10 @@ impl Door {
                 (Some(life), Some(self.strangers.take(source, &self.cut)))
             }
         };
-        let cut = place.as_ref().map_or(&self.cut, Place::ended).clone();
-        info.hang_up = HangUp(place.as_ref().map(|place| place.ended().clone()));
+        let cut = slot.as_ref().map_or(&self.cut, ConnectionSlot::ended).clone();
+        info.hang_up = CloseHandle(slot.as_ref().map(|slot| slot.ended().clone()));
         let end = life.map(|life| Box::pin(sleep(life)));
-        Ok(Conn { io, info, end, cut: Box::pin(cut.cancelled_owned()), _place: place })
+        Ok(Conn { io, info, end, cut: Box::pin(cut.cancelled_owned()), _slot: slot })
     }
 }
 
@@ -287,7 +287,7 @@ pub struct Conn {
     end: Option<Pin<Box<Sleep>>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// A stranger's place, free again with the connection.
-    _place: Option<Place>,
+    _slot: Option<ConnectionSlot>,
 }
 
 impl Conn {

@@ -8,7 +8,7 @@ pub mod stack;
 
 pub use connector::{Connector, DialOptions, Target};
 pub use error::{ConnectError, Refusal, explain, never_sent};
-pub use listener::{Conn, ConnInfo, HANDSHAKE_TIMEOUT, HangUp, Incoming, Listener, server_builder};
+pub use listener::{CloseHandle, Conn, ConnInfo, HANDSHAKE_TIMEOUT, Incoming, Listener, server_builder};
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What connections run over: the kernel's TCP, unless this thread has been given another [`Stack`].
+//! What connections run over: the kernel's TCP, unless this thread has been given another [`NetworkStack`].
 //!
 //! The other one is the simulation's, where all hosts live in one thread and the network between them is made of seeded
 //! decisions. Handshakes, certificates and everything above are the same over both.
@@ -19,20 +19,20 @@ use tokio::{
 };
 
 /// A connection of another stack.
-pub trait Pipe: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Pipe for T {}
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// A listening socket of another stack.
 pub trait Accept: Send {
     /// The next connection and where it comes from.
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Box<dyn Pipe>, SocketAddr)>>;
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Box<dyn ByteStream>, SocketAddr)>>;
 }
 
 /// A connection that is being made.
-pub type Dialling = Pin<Box<dyn Future<Output = io::Result<Box<dyn Pipe>>> + Send>>;
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn ByteStream>>> + Send>>;
 
 /// Another network than the kernel's.
-pub trait Stack: Send + Sync {
+pub trait NetworkStack: Send + Sync {
     /// Listens on `addr`, and says where that is.
     ///
     /// # Errors
@@ -40,19 +40,19 @@ pub trait Stack: Send + Sync {
     fn listen(&self, addr: SocketAddr) -> io::Result<(Box<dyn Accept>, SocketAddr)>;
 
     /// Connects to `addr`.
-    fn dial(&self, addr: SocketAddr) -> Dialling;
+    fn dial(&self, addr: SocketAddr) -> Connecting;
 }
 
 thread_local! {
-    static STACK: RefCell<Option<Arc<dyn Stack>>> = const { RefCell::new(None) };
+    static STACK: RefCell<Option<Arc<dyn NetworkStack>>> = const { RefCell::new(None) };
 }
 
 /// From now on this thread listens and dials on `stack`, or, with none, on the kernel's TCP again.
-pub fn use_stack(stack: Option<Arc<dyn Stack>>) {
+pub fn use_stack(stack: Option<Arc<dyn NetworkStack>>) {
     STACK.set(stack);
 }
 
-fn stack() -> Option<Arc<dyn Stack>> {
+fn stack() -> Option<Arc<dyn NetworkStack>> {
     STACK.with_borrow(Clone::clone)
 }
 
@@ -69,7 +69,7 @@ pub(super) enum Socket {
     Tcp(TcpStream),
     /// Between two runtimes.
     Detached(std::net::TcpStream),
-    Other(Box<dyn Pipe>),
+    Other(Box<dyn ByteStream>),
     /// Lost on the way between two runtimes.
     Gone,
 }

@@ -9,7 +9,7 @@ use super::mtu;
 use crate::{
     ipam::{
         IpamError, WorkingSet, addr,
-        pool::{self, Held},
+        pool::{self, AllocatedSubnet},
         vni,
     },
     store::state::State,
@@ -34,7 +34,7 @@ pub(super) fn allocate(
 }
 
 /// What the user asked for, and for a wanted family without a subnet one from the pools.
-fn subnets(network: &Network, cluster: &Cluster, held: &[Held]) -> Result<Vec<Subnet>, IpamError> {
+fn subnets(network: &Network, cluster: &Cluster, held: &[AllocatedSubnet]) -> Result<Vec<Subnet>, IpamError> {
     let spec = &network.spec;
     let wanted = |v6: bool| if v6 { spec.ipv6 } else { spec.ipv4 };
     let mut held = held.to_vec();
@@ -47,7 +47,7 @@ fn subnets(network: &Network, cluster: &Cluster, held: &[Held]) -> Result<Vec<Su
         if let Some(other) = pool::conflict(&subnet, &held) {
             return Err(IpamError::SubnetTaken { subnet, taken: other.subnet, holder: other.holder.clone() });
         }
-        held.push(Held { subnet, holder: spec.name.clone() });
+        held.push(AllocatedSubnet { subnet, holder: spec.name.clone() });
         subnets.push(finish(network, subnet, Some(config)));
     }
     let pools = [
@@ -61,7 +61,7 @@ fn subnets(network: &Network, cluster: &Cluster, held: &[Held]) -> Result<Vec<Su
         }
         let pools: Vec<IpNet> = pools.iter().filter(|p| p.addr().is_ipv6() == v6).copied().collect();
         let subnet = pool::carve(&pools, prefix, &held)?;
-        held.push(Held { subnet, holder: spec.name.clone() });
+        held.push(AllocatedSubnet { subnet, holder: spec.name.clone() });
         subnets.push(finish(network, subnet, None));
     }
     // IPv4 first, whatever the order of the request.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use proto::model::{NetworkId, Node};
 
-use crate::ipam::{Hints, WorkingSet};
+use crate::ipam::{LastAllocated, WorkingSet};
 
 /// Whether a node has what the mesh needs, given the ingress network if there is an allocated one.
 pub(super) fn is_settled(node: &Node, ingress: Option<&NetworkId>, set: &WorkingSet) -> bool {
@@ -18,7 +18,7 @@ pub(super) fn is_settled(node: &Node, ingress: Option<&NetworkId>, set: &Working
 pub(super) fn allocate(
     ingress: Option<&NetworkId>,
     set: &mut WorkingSet,
-    hints: &mut Hints,
+    hints: &mut LastAllocated,
 ) -> Result<Vec<IpAddr>, String> {
     let Some((id, space)) = ingress.and_then(|id| Some((id, set.spaces.get_mut(id)?))) else {
         return Ok(Vec::new());

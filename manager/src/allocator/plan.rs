@@ -8,7 +8,7 @@ use proto::model::{Network, NetworkId, Node, Service, Task, TaskAllocation, Time
 use super::{CONDITION, network, node, service, task};
 use crate::{
     control_loop::Plan,
-    ipam::{Hints, WorkingSet},
+    ipam::{LastAllocated, WorkingSet},
     store::{
         command::{Command, ObjectId},
         state::State,
@@ -18,7 +18,7 @@ use crate::{
 /// The allocator. Between passes it keeps nothing but next-fit hints.
 #[derive(Debug, Default)]
 pub struct Allocator {
-    hints: Hints,
+    hints: LastAllocated,
 }
 
 impl Allocator {

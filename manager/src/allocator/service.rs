@@ -6,7 +6,7 @@ use proto::model::{EndpointMode, Service, ServiceAllocation, Vip};
 
 use super::task::overlays;
 use crate::{
-    ipam::{Hints, WorkingSet},
+    ipam::{LastAllocated, WorkingSet},
     store::state::State,
 };
 
@@ -21,7 +21,7 @@ pub(super) fn allocate(
     service: &Service,
     state: &State,
     set: &mut WorkingSet,
-    hints: &mut Hints,
+    hints: &mut LastAllocated,
 ) -> Result<ServiceAllocation, String> {
     let spec = &service.spec;
     let before = service.allocation.clone().unwrap_or_default();

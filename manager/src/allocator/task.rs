@@ -8,7 +8,7 @@ use proto::model::{
 };
 
 use crate::{
-    ipam::{Hints, WorkingSet},
+    ipam::{LastAllocated, WorkingSet},
     store::state::State,
 };
 
@@ -39,7 +39,7 @@ pub(super) fn allocate(
     ingress: Option<&NetworkId>,
     state: &State,
     set: &mut WorkingSet,
-    hints: &mut Hints,
+    hints: &mut LastAllocated,
 ) -> Result<TaskAllocation, String> {
     let mut attachments = Vec::new();
     for network in overlays(&task.spec, state)? {

@@ -12,8 +12,8 @@ use proto::{
     model::{NodeId, Role},
 };
 
-use self::standing::Claim;
-pub use self::standing::{Counted, version};
+use self::claim::CertificateClaim;
+pub use self::claim::{IsRaftMember, version};
 
 use crate::store::state::State;
 
@@ -208,7 +208,7 @@ const FORWARDED: &str = "rn-forwarded-";
 /// node.
 pub fn authorize(
     state: &State,
-    counted: Counted<'_>,
+    counted: IsRaftMember<'_>,
     conn: Option<&ConnInfo>,
     path: &str,
     headers: &HeaderMap,
@@ -221,10 +221,12 @@ pub fn authorize(
     };
     let passed_on = headers.keys().any(|name| name.as_str().starts_with(FORWARDED));
     let claim = match (&conn.peer, &conn.expired_peer) {
-        (Some(peer), _) => Some(Claim::of(peer)),
+        (Some(peer), _) => Some(CertificateClaim::of(peer)),
         // Good for asking for the next one, which is what the anonymous calls are for.
-        (None, Some(expired)) if access == Access::Anonymous && !passed_on => Some(Claim::of(expired)),
-        (None, Some(expired)) => return Err(standing::outdated(expired)),
+        (None, Some(expired)) if access == Access::Anonymous && !passed_on => {
+            Some(CertificateClaim::of(expired))
+        }
+        (None, Some(expired)) => return Err(claim::outdated(expired)),
         (None, None) => None,
     };
     // Managers speak raft with each other for as long as raft counts on them, whatever the tables say by then.
@@ -252,14 +254,14 @@ pub fn authorize(
 }
 
 /// Another manager may speak for a caller, to the leader; nobody else, and nowhere else.
-fn speaks_for_others(rpc: &str, direct: &Caller, claim: Option<&Claim>) -> Result<(), ApiError> {
+fn speaks_for_others(rpc: &str, direct: &Caller, claim: Option<&CertificateClaim>) -> Result<(), ApiError> {
     match &direct.origin {
         Origin::Node { role: Role::Manager, .. } if is_leaders(rpc) => Ok(()),
         Origin::Node { role: Role::Manager, .. } => {
             Err(ApiError::denied(format!("{rpc} is answered by each manager itself, and not passed on")))
         }
         Origin::Node { id, .. } if claim.is_some_and(|c| c.role == Role::Manager) => {
-            Err(standing::demoted(id, &format!("may not pass on {rpc}")))
+            Err(claim::demoted(id, &format!("may not pass on {rpc}")))
         }
         Origin::Node { .. } | Origin::Anonymous | Origin::Local => {
             Err(ApiError::denied("only a manager may pass on the requests of others"))
@@ -272,11 +274,11 @@ fn forwarded(
     state: &State,
     direct: Caller,
     headers: &HeaderMap,
-) -> Result<(Caller, Option<Claim>), ApiError> {
+) -> Result<(Caller, Option<CertificateClaim>), ApiError> {
     let malformed = || ApiError::invalid("a manager passed on a request with malformed headers");
     let text = |name: &str| headers.get(name).map(|v| v.to_str().map_err(|_| malformed())).transpose();
     let claim = match (text(FORWARDED_NODE)?, text(FORWARDED_ROLE)?, text(FORWARDED_VERSION)?) {
-        (Some(id), Some(role), version) => Some(Claim {
+        (Some(id), Some(role), version) => Some(CertificateClaim {
             node: id.parse().map_err(|_| malformed())?,
             role: match role {
                 "manager" => Role::Manager,
@@ -328,7 +330,7 @@ pub fn stamp(caller: &Caller, headers: &mut HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn refusal(access: Access, rpc: &str, origin: &Origin, claim: Option<&Claim>) -> ApiError {
+fn refusal(access: Access, rpc: &str, origin: &Origin, claim: Option<&CertificateClaim>) -> ApiError {
     let who = match origin {
         Origin::Local => "the local socket".to_owned(),
         Origin::Anonymous => "a caller without a certificate".to_owned(),
@@ -339,7 +341,7 @@ fn refusal(access: Access, rpc: &str, origin: &Origin, claim: Option<&Claim>) ->
             ApiError::denied(format!("{rpc} is answered on the daemon's own socket only"))
         }
         (Access::Manager, Origin::Node { id, .. }) if claim.is_some_and(|c| c.role == Role::Manager) => {
-            standing::demoted(id, &format!("may not call {rpc}"))
+            claim::demoted(id, &format!("may not call {rpc}"))
         }
         (Access::Manager, _) => ApiError::denied(format!("{rpc} is for managers, and was called by {who}"))
             .help("worker nodes can't be used to view or modify cluster state; run this on a manager, or promote the node"),
@@ -348,7 +350,7 @@ fn refusal(access: Access, rpc: &str, origin: &Origin, claim: Option<&Claim>) ->
     }
 }
 
-mod standing;
+mod claim;
 
 #[cfg(test)]
 mod tests;

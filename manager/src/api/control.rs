@@ -7,7 +7,7 @@ use proto::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Api, conceal};
+use super::{Api, redact};
 use crate::dispatcher::faults;
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -74,7 +74,7 @@ impl Control for Api {
 
     async fn create_service(&self, request: Request<pb::CreateServiceRequest>) -> Reply<pb::Service> {
         let spec = ServiceSpec::try_from(given("spec", request.into_inner().spec)?)?;
-        Ok(Response::new(conceal::service(&self.new_service(spec).await?)))
+        Ok(Response::new(redact::service(&self.new_service(spec).await?)))
     }
 
     async fn list_services(&self, _: Request<pb::ListServicesRequest>) -> Reply<pb::ListServicesReply> {
@@ -86,7 +86,7 @@ impl Control for Api {
     async fn get_service(&self, request: Request<pb::GetRequest>) -> Reply<pb::Service> {
         let state = self.fresh().await?;
         let service = state.find_service(&request.get_ref().key)?;
-        Ok(Response::new(conceal::service(&faults::shown(&state, &service))))
+        Ok(Response::new(redact::service(&faults::shown(&state, &service))))
     }
 
     async fn update_service(&self, request: Request<pb::UpdateServiceRequest>) -> Reply<pb::Service> {
@@ -94,11 +94,11 @@ impl Control for Api {
         let version = Revision(request.version);
         if request.rollback {
             let service = self.roll_service_back(&request.key, version).await?;
-            return Ok(Response::new(conceal::service(&service)));
+            return Ok(Response::new(redact::service(&service)));
         }
         let spec = ServiceSpec::try_from(given("spec", request.spec)?)?;
         let service = self.set_service(&request.key, version, spec).await?;
-        Ok(Response::new(conceal::service(&service)))
+        Ok(Response::new(redact::service(&service)))
     }
 
     async fn remove_service(&self, request: Request<pb::RemoveRequest>) -> Reply<pb::RemoveReply> {
@@ -108,37 +108,37 @@ impl Control for Api {
     async fn list_tasks(&self, request: Request<pb::ListTasksRequest>) -> Reply<pb::ListTasksReply> {
         let state = self.fresh().await?;
         let tasks = super::tasks::list(&state, request.get_ref())?;
-        Ok(Response::new(pb::ListTasksReply { tasks: tasks.iter().map(|t| conceal::task(t)).collect() }))
+        Ok(Response::new(pb::ListTasksReply { tasks: tasks.iter().map(|t| redact::task(t)).collect() }))
     }
 
     async fn get_task(&self, request: Request<pb::GetRequest>) -> Reply<pb::Task> {
         let task = self.fresh().await?.find_task(&request.get_ref().key)?;
-        Ok(Response::new(conceal::task(&task)))
+        Ok(Response::new(redact::task(&task)))
     }
 
     async fn create_secret(&self, request: Request<pb::CreateFileRequest>) -> Reply<pb::Secret> {
         let spec = FileSpec::try_from(given("spec", request.into_inner().spec)?)?;
         let secret = self.new_file::<Secret>(spec).await?;
-        Ok(Response::new(conceal::secret(&secret)))
+        Ok(Response::new(redact::secret(&secret)))
     }
 
     async fn list_secrets(&self, request: Request<pb::ListFilesRequest>) -> Reply<pb::ListSecretsReply> {
         let secrets = self.files::<Secret>(request.get_ref()).await?;
         Ok(Response::new(pb::ListSecretsReply {
-            secrets: secrets.iter().map(|s| conceal::secret(s)).collect(),
+            secrets: secrets.iter().map(|s| redact::secret(s)).collect(),
         }))
     }
 
     async fn get_secret(&self, request: Request<pb::GetRequest>) -> Reply<pb::Secret> {
         let secret = self.fresh().await?.find::<Secret>(&request.get_ref().key)?;
-        Ok(Response::new(conceal::secret(&secret)))
+        Ok(Response::new(redact::secret(&secret)))
     }
 
     async fn update_secret(&self, request: Request<pb::UpdateFileRequest>) -> Reply<pb::Secret> {
         let request = request.into_inner();
         let spec = FileSpec::try_from(given("spec", request.spec)?)?;
         let secret = self.label_file::<Secret>(&request.key, Revision(request.version), spec).await?;
-        Ok(Response::new(conceal::secret(&secret)))
+        Ok(Response::new(redact::secret(&secret)))
     }
 
     async fn remove_secret(&self, request: Request<pb::RemoveRequest>) -> Reply<pb::RemoveReply> {

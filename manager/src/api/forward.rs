@@ -26,7 +26,7 @@ use tower::{Service, ServiceExt};
 
 use super::{
     auth::{self, Caller},
-    strangers::{self, Strangers},
+    unauthenticated::{self, UnauthenticatedLimits},
 };
 use crate::store::{Leadership, Store};
 
@@ -54,7 +54,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// Where a gate stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub enum Exposure {
     /// The TLS listener: callers are what their certificates say.
     Network,
     /// The daemon's own socket: callers are administrators.
@@ -63,8 +63,8 @@ pub enum Door {
 
 /// The services of a manager behind their gate. Cheap to clone; one per connection.
 #[derive(Clone)]
-pub struct Gate {
-    door: Door,
+pub struct LeaderProxy {
+    exposure: Exposure,
     routes: Routes,
     stale: Option<Routes>,
     shared: Arc<Shared>,
@@ -76,19 +76,23 @@ type Way = (NodeId, Channel);
 struct Shared {
     store: Store,
     connector: Connector,
-    strangers: Strangers,
+    strangers: UnauthenticatedLimits,
     /// The channel to the manager that led last.
     leader: Mutex<Option<(NodeId, SocketAddr, Channel)>>,
 }
 
-impl Gate {
-    /// A gate at `door` before `routes`; `identity` is what the manager shows to the leader.
-    pub fn new(door: Door, routes: Routes, store: Store, identity: SharedIdentity) -> Self {
+impl LeaderProxy {
+    /// A gate at `exposure` before `routes`; `identity` is what the manager shows to the leader.
+    pub fn new(exposure: Exposure, routes: Routes, store: Store, identity: SharedIdentity) -> Self {
         let options = DialOptions { connect_timeout: CONNECT, ..DialOptions::default() };
         let connector = Connector::member(identity).with_options(options);
-        let shared =
-            Arc::new(Shared { store, connector, strangers: Strangers::default(), leader: Mutex::new(None) });
-        Self { door, routes, stale: None, shared }
+        let shared = Arc::new(Shared {
+            store,
+            connector,
+            strangers: UnauthenticatedLimits::default(),
+            leader: Mutex::new(None),
+        });
+        Self { exposure, routes, stale: None, shared }
     }
 
     /// The same; while there is no leader, `stale` answers what only reads.
@@ -98,16 +102,16 @@ impl Gate {
     }
 
     async fn pass(self, request: Request<Body>) -> Response<Body> {
-        let stranger = match self.door {
-            Door::Network => request.extensions().get::<ConnInfo>().filter(|conn| conn.peer.is_none()),
-            Door::Local => None,
+        let stranger = match self.exposure {
+            Exposure::Network => request.extensions().get::<ConnInfo>().filter(|conn| conn.peer.is_none()),
+            Exposure::Local => None,
         };
         let Some(conn) = stranger else { return self.let_in(request).await };
         let place = match self.shared.strangers.admit(conn) {
             Ok(place) => place,
             Err(error) => return tonic::Status::from(error).into_http(),
         };
-        let response = match strangers::whole(request).await {
+        let response = match unauthenticated::whole(request).await {
             Ok(request) => self.let_in(request).await,
             Err(error) => tonic::Status::from(error).into_http(),
         };
@@ -201,9 +205,9 @@ impl Gate {
     /// Checks the caller and decides who answers: this manager (`None`) or the leader.
     async fn admit(&self, request: &mut Request<Body>) -> Result<Option<Way>, ApiError> {
         let path = request.uri().path();
-        let caller = match self.door {
-            Door::Local => Caller::LOCAL,
-            Door::Network => {
+        let caller = match self.exposure {
+            Exposure::Local => Caller::LOCAL,
+            Exposure::Network => {
                 let conn = request.extensions().get::<ConnInfo>();
                 let store = &self.shared.store;
                 auth::authorize(&store.read(), &|id| store.counts_on(id), conn, path, request.headers())?
@@ -232,11 +236,11 @@ impl Shared {
         let mut leadership = self.store.leadership();
         let deadline = Instant::now() + ELECTION;
         let (id, addr) = loop {
-            let mut guides = if hops == Hops(0) { self.store.guides() } else { Vec::new() };
+            let mut relay_peers = if hops == Hops(0) { self.store.relay_peers() } else { Vec::new() };
             if hops == Hops(0) && !unreached.is_empty() {
-                guides.extend(self.store.other_managers());
+                relay_peers.extend(self.store.other_managers());
             }
-            let guide = guides.into_iter().find(|(id, _)| !unreached.contains(id));
+            let relay_peer = relay_peers.into_iter().find(|(id, _)| !unreached.contains(id));
             // Who has been without one for long does not get one by waiting a little longer.
             let over = Instant::now() >= deadline || self.store.leader_silence() > ELECTION * 2;
             match leadership.borrow_and_update().clone() {
@@ -244,13 +248,13 @@ impl Shared {
                 // One that has fallen silent may be about to be replaced: what is sent to it now would be lost.
                 Leadership::Follower { leader: Some(leader) }
                     if !self.store.leader_is_late()
-                        && (guide.is_none() || !unreached.contains(&leader.0)) =>
+                        && (relay_peer.is_none() || !unreached.contains(&leader.0)) =>
                 {
                     break leader;
                 }
-                Leadership::Follower { .. } | Leadership::None if guide.is_some() => {
-                    if let Some(guide) = guide {
-                        break guide;
+                Leadership::Follower { .. } | Leadership::None if relay_peer.is_some() => {
+                    if let Some(relay_peer) = relay_peer {
+                        break relay_peer;
                     }
                 }
                 Leadership::Follower { leader: Some(leader) } if over => break leader,
@@ -340,7 +344,7 @@ fn is_users(path: &str) -> bool {
     auth::rpc(path).is_some_and(|rpc| rpc.starts_with("Control/"))
 }
 
-impl Service<Request<Body>> for Gate {
+impl Service<Request<Body>> for LeaderProxy {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;

@@ -5,16 +5,16 @@
 
 pub mod auth;
 mod cluster;
-mod conceal;
 mod control;
 mod files;
 pub mod forward;
 pub mod membership;
 mod networks;
 mod nodes;
+mod redact;
 mod services;
-mod strangers;
 mod tasks;
+mod unauthenticated;
 pub mod validate;
 
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use proto::{
     pb,
 };
 
-use super::{Api, conceal, validate};
+use super::{Api, redact, validate};
 use crate::{
     dispatcher::faults,
     store::{command::Command, state::State},
@@ -41,7 +41,7 @@ impl Api {
     ) -> Result<Service, ApiError> {
         let state = self.fresh().await?;
         let service = state.find_service(key)?;
-        let spec = conceal::with_known_auth(spec, &service.spec);
+        let spec = redact::with_known_auth(spec, &service.spec);
         let spec = Box::new(validate::service::update(&state, &service, spec)?);
         self.propose(Command::SetServiceSpec { id: service.id.clone(), expect: version, spec }).await?;
         Ok((*self.store.read().find_service(service.id.as_str())?).clone())
@@ -81,7 +81,7 @@ pub(super) fn entry(state: &State, service: &Service) -> pb::ServiceEntry {
         ServiceMode::Global => count(wanted().count()),
     };
     pb::ServiceEntry {
-        service: Some(conceal::service(&faults::shown(state, service))),
+        service: Some(redact::service(&faults::shown(state, service))),
         running: count(running),
         desired,
     }

@@ -13,7 +13,7 @@ use proto::{
 
 use crate::{
     api::validate::node::label,
-    ipam::{Hints, WorkingSet},
+    ipam::{LastAllocated, WorkingSet},
     store::{index::Owner, state::State},
 };
 
@@ -37,7 +37,7 @@ pub struct Request {
 /// takes nothing new.
 pub fn plan(state: &State, node: &NodeId, request: Request) -> Result<Task, ApiError> {
     takes_new_ones(state, node)?;
-    let mut set = WorkingSet::of(state, &Hints::default());
+    let mut set = WorkingSet::of(state, &LastAllocated::default());
     let (mut attachments, mut networks) = (Vec::new(), Vec::new());
     for wanted in &request.networks {
         let network = attachable(state, &wanted.network)?;

@@ -10,9 +10,9 @@ const CHANCE: u64 = 10_000;
 
 /// How far a node's clock is ahead of the leader's, in milliseconds; negative: behind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Ahead(i64);
+pub struct ClockOffset(i64);
 
-impl Ahead {
+impl ClockOffset {
     /// What a message tells that was sent at `sent` by the node's clock and came at `came` by the leader's. The time that it took is
     /// taken for a clock that is behind; of a node that does not say when it sent it (0), nothing is known to be wrong.
     pub fn heard(sent: Timestamp, came: Timestamp) -> Self {
@@ -59,28 +59,28 @@ mod tests {
         let leader = Timestamp(1_795_000_000_000);
         for off in [-600_000_i64, -5, 0, 5, 600_000] {
             let node = Timestamp(leader.0.saturating_add_signed(off));
-            let ahead = Ahead::heard(node, leader);
+            let ahead = ClockOffset::heard(node, leader);
             let a_second_ago = Timestamp(node.0 - 1000);
             assert_eq!(ahead.translate(a_second_ago), Timestamp(leader.0 - 1000));
             assert_eq!(ahead.translate(Timestamp(0)), Timestamp(0), "never is never");
         }
-        assert_eq!(Ahead::heard(Timestamp(0), leader), Ahead::default());
-        let absurd = Ahead::heard(Timestamp(u64::MAX), Timestamp(1));
+        assert_eq!(ClockOffset::heard(Timestamp(0), leader), ClockOffset::default());
+        let absurd = ClockOffset::heard(Timestamp(u64::MAX), Timestamp(1));
         assert_eq!(absurd.translate(Timestamp(5)), Timestamp(1));
         assert_eq!(
-            Ahead::heard(Timestamp(1), Timestamp(u64::MAX)).translate(Timestamp(5)).0,
+            ClockOffset::heard(Timestamp(1), Timestamp(u64::MAX)).translate(Timestamp(5)).0,
             5 + i64::MAX as u64
         );
     }
 
     #[test]
     fn only_a_clock_that_is_far_off_is_worth_a_word() {
-        let remark = |millis: i64| Ahead(millis).remark();
+        let remark = |millis: i64| ClockOffset(millis).remark();
         assert_eq!(remark(0), "");
         assert_eq!(remark(-29_999), "");
         assert_eq!(remark(30_000), "its clock is 30 seconds ahead of the leader's");
         assert_eq!(remark(-600_000), "its clock is 10 minutes behind the leader's");
-        assert!(!Ahead(600_000).differs(Ahead(595_000)));
-        assert!(Ahead(600_000).differs(Ahead(-600_000)));
+        assert!(!ClockOffset(600_000).differs(ClockOffset(595_000)));
+        assert!(ClockOffset(600_000).differs(ClockOffset(-600_000)));
     }
 }

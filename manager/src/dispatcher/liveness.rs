@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    GRACE_PERIODS, GRACE_PERIODS_NEW_LEADER, Nodes, clock::Ahead, faults, grace, listening::Attention,
-    sessions::Presence,
+    GRACE_PERIODS, GRACE_PERIODS_NEW_LEADER, Nodes, clock::ClockOffset, faults, grace,
+    leader_pause::PauseDetector, sessions::Presence,
 };
 use crate::store::{ProposeError, command::Command, state::State};
 
@@ -97,7 +97,7 @@ impl Nodes {
             );
         }
         sessions.retain(|id| state.nodes.get(id).is_some());
-        let known = |id: &NodeId| Known {
+        let known = |id: &NodeId| NodeLiveness {
             presence: sessions.presence(id),
             clock: sessions.clock_of(id).unwrap_or_default(),
             remark: sessions.remark_of(id).map(str::to_owned),
@@ -123,7 +123,7 @@ impl Nodes {
         tokio::pin!(what);
         loop {
             self.look();
-            let pause = Attention::pause(grace(&self.store.read(), 1));
+            let pause = PauseDetector::pause(grace(&self.store.read(), 1));
             if let Ok(done) = tokio::time::timeout(pause, &mut what).await {
                 return done;
             }
@@ -133,18 +133,18 @@ impl Nodes {
 
 /// What the leader knows of a node besides the state.
 #[derive(Debug, Clone, Default)]
-struct Known {
+struct NodeLiveness {
     presence: Presence,
-    clock: Ahead,
+    clock: ClockOffset,
     remark: Option<String>,
 }
 
 /// What the state should say of nodes and does not. Computed anew each time from who is in session, so that reports that
 /// cross each other are put right by the next pass.
-fn plan(state: &State, known: impl Fn(&NodeId) -> Known) -> Vec<Command> {
+fn plan(state: &State, known: impl Fn(&NodeId) -> NodeLiveness) -> Vec<Command> {
     let mut commands = Vec::new();
     for node in state.nodes.values() {
-        let Known { presence, clock, remark } = known(&node.id);
+        let NodeLiveness { presence, clock, remark } = known(&node.id);
         let remarked = remark.is_some();
         let (wanted, message) = match (presence, node.status.state) {
             (Presence::Here, _) => (NodeState::Ready, remark.unwrap_or_else(|| clock.remark())),
@@ -236,7 +236,7 @@ mod tests {
             let mut node = joined(&id, Role::Worker, Availability::Active);
             node.status.state = from;
             state.put(node);
-            let commands = plan(&state, |_| Known { presence, ..Known::default() });
+            let commands = plan(&state, |_| NodeLiveness { presence, ..NodeLiveness::default() });
             let said = commands.first().map(|c| match c {
                 Command::ReportNode { status: Some(status), .. } => status.state,
                 other => panic!("{other:?}"),
@@ -251,9 +251,9 @@ mod tests {
         let mut node = joined(&id, Role::Worker, Availability::Active);
         node.status.state = NodeState::Ready;
         state.put(node.clone());
-        let off = Ahead::heard(Timestamp(1_000_000), Timestamp(400_000));
-        let said = |state: &State, clock: Ahead| {
-            let commands = plan(state, |_| Known { presence: Presence::Here, clock, remark: None });
+        let off = ClockOffset::heard(Timestamp(1_000_000), Timestamp(400_000));
+        let said = |state: &State, clock: ClockOffset| {
+            let commands = plan(state, |_| NodeLiveness { presence: Presence::Here, clock, remark: None });
             commands.into_iter().next().map(|c| match c {
                 Command::ReportNode { status: Some(status), .. } => status,
                 other => panic!("{other:?}"),
@@ -265,7 +265,7 @@ mod tests {
         node.status.message = status.message;
         state.put(node);
         assert_eq!(said(&state, off), None);
-        assert_eq!(said(&state, Ahead::default()).unwrap().message, "");
+        assert_eq!(said(&state, ClockOffset::default()).unwrap().message, "");
     }
 
     #[test]
@@ -278,7 +278,7 @@ mod tests {
         {
             (node.status.state, node.status.message) = (stands, String::new());
             state.put(node.clone());
-            let deaf = Known { presence, remark: Some("deaf".into()), ..Known::default() };
+            let deaf = NodeLiveness { presence, remark: Some("deaf".into()), ..NodeLiveness::default() };
             let [Command::ReportNode { status: Some(status), .. }] = &plan(&state, |_| deaf.clone())[..]
             else {
                 panic!("it is said")

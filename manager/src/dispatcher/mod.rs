@@ -6,7 +6,7 @@
 //! * [`attach`]: pure: places on networks for containers that users run by hand.
 //! * [`clock`]: pure: nodes' clocks beside the leader's.
 //! * [`faults`]: pure: what nodes cannot put right by themselves, named on them.
-//! * [`listening`]: pure: whether a silence is the nodes' or the leader's own.
+//! * [`leader_pause`]: pure: whether a silence is the nodes' or the leader's own.
 //! * [`status`]: reports, many to one raft entry.
 //! * [`convergence`]: pure: who has not yet applied what was decided.
 //! * [`liveness`]: nodes that fall silent are reported down.
@@ -20,7 +20,7 @@ pub mod clock;
 pub mod convergence;
 pub mod endpoints;
 pub mod faults;
-pub mod listening;
+pub mod leader_pause;
 pub mod liveness;
 pub mod service;
 pub mod session;
@@ -42,7 +42,7 @@ use tokio::sync::Notify;
 use self::{convergence::Unsettled, sessions::Sessions, status::Reports, view::ViewCache};
 use crate::{
     store::{Store, state::State},
-    term::{Begun, PerTerm},
+    term::{PerTerm, TermGuard},
 };
 
 /// A node is down after this many heartbeat periods of silence (swarmkit `defaultGracePeriodMultiplier`).
@@ -65,7 +65,7 @@ pub struct Nodes {
     /// What is proposed through it is of this term.
     store: Store,
     sessions: Mutex<Sessions>,
-    /// Rung when a deadline may have moved forward, or there is something to say of a node.
+    /// Wakes the liveness loop: a deadline has come closer, or a node's status is to be written.
     deadlines: Notify,
     views: ViewCache,
     reports: Reports,
@@ -79,7 +79,7 @@ impl Dispatcher {
     }
 
     /// Begins raft's term `number`: nodes may register. All sessions end with what is returned.
-    pub fn begin(&self, number: u64) -> Begun<Nodes> {
+    pub fn begin(&self, number: u64) -> TermGuard<Nodes> {
         let store = self.store.of_term(number);
         self.terms.begin(number, |over| Nodes {
             sessions: Mutex::new(Sessions::new(over)),

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{
-    BATCH, Dispatcher, GRACE_PERIODS, Nodes, assignments::AssignmentSet, attach, clock::Ahead, endpoints,
-    faults, grace, heartbeat, session,
+    BATCH, Dispatcher, GRACE_PERIODS, Nodes, assignments::AssignmentSet, attach, clock::ClockOffset,
+    endpoints, faults, grace, heartbeat, session,
 };
 use crate::{
     api::auth::Caller,
@@ -91,7 +91,7 @@ impl dispatcher_server::Dispatcher for Dispatcher {
             if news {
                 term.deadlines.notify_one();
             }
-            let ahead = Ahead::heard(Timestamp(request.now), Timestamp::now());
+            let ahead = ClockOffset::heard(Timestamp(request.now), Timestamp::now());
             if let Some(remark) = sessions.hear_clock(node, &request.session_id, ahead) {
                 match remark.as_str() {
                     "" => tracing::info!(%node, "its clock is right again"),
@@ -153,7 +153,7 @@ impl dispatcher_server::Dispatcher for Dispatcher {
         let term = self.terms.get().await?;
         term.sessions().check(&node, &request.session_id)?;
         let state = term.store.read();
-        let ahead = Ahead::heard(Timestamp(request.now), Timestamp::now());
+        let ahead = ClockOffset::heard(Timestamp(request.now), Timestamp::now());
         let mut statuses = Vec::with_capacity(request.updates.len());
         for update in request.updates {
             let Some(status) = update.status else { continue };

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    clock::Ahead,
-    listening::{self, Attention, Look, Remarks},
+    clock::ClockOffset,
+    leader_pause::{self, PauseCheck, PauseDetector, ResetReasons},
 };
 
 /// The sessions of one term of leadership.
@@ -32,8 +32,8 @@ pub struct Sessions {
     left: BTreeSet<NodeId>,
     /// Nodes whose time began anew since most were silent, until they are heard of: it does so once.
     doubted: BTreeSet<NodeId>,
-    remarks: Remarks,
-    attention: Attention,
+    remarks: ResetReasons,
+    attention: PauseDetector,
 }
 
 /// What the dispatcher knows of a node.
@@ -56,12 +56,12 @@ struct Session {
     id: SessionId,
     ended: CancellationToken,
     progress: Progress,
-    ahead: Ahead,
+    ahead: ClockOffset,
 }
 
 /// What has passed of the nodes' time.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Silence {
+pub struct ExpiredSessions {
     /// These are given up.
     pub down: Vec<NodeId>,
     /// These would have been, or would be within a heartbeat, were they not most of all: their time began anew.
@@ -99,7 +99,7 @@ impl Sessions {
     /// Begins a session of `node` and ends the one before it. The token is cancelled when the session ends.
     pub fn register(&mut self, node: &NodeId, deadline: Instant) -> (SessionId, CancellationToken) {
         let (id, ended) = (SessionId::random(), self.over.child_token());
-        let session = Session { id, ended, progress: Progress::default(), ahead: Ahead::default() };
+        let session = Session { id, ended, progress: Progress::default(), ahead: ClockOffset::default() };
         let begun = (session.id.clone(), session.ended.clone());
         if let Some(before) = self.sessions.insert(node.clone(), session) {
             before.ended.cancel();
@@ -127,18 +127,18 @@ impl Sessions {
         Ok(())
     }
 
-    /// The leader looks at its own clock, which it has to every [`Attention::pause`]: silence counts only while it listens. Returns for
+    /// The leader looks at its own clock, which it has to every [`PauseDetector::pause`]: silence counts only while it listens. Returns for
     /// how long it was away, if so long that each node's `grace` begins anew.
     pub fn look(&mut self, now: Instant, beat: Duration, grace: Duration) -> Option<Duration> {
         match self.attention.look(now, beat) {
-            Look::Listened(late) => {
+            PauseCheck::Listened(late) => {
                 if late > Duration::ZERO {
                     self.deadlines.values_mut().for_each(|deadline| *deadline += late);
                 }
                 None
             }
-            Look::Away(late) => {
-                let (anew, why) = (now + grace, listening::was_away(late));
+            PauseCheck::Away(late) => {
+                let (anew, why) = (now + grace, leader_pause::was_away(late));
                 for (node, deadline) in &mut self.deadlines {
                     *deadline = anew.max(*deadline);
                     self.remarks.make(node, &why, anew);
@@ -167,7 +167,7 @@ impl Sessions {
     }
 
     /// Takes note of the node's clock in its session `session`; what there is to say of it now, if that is news.
-    pub fn hear_clock(&mut self, node: &NodeId, session: &str, ahead: Ahead) -> Option<String> {
+    pub fn hear_clock(&mut self, node: &NodeId, session: &str, ahead: ClockOffset) -> Option<String> {
         let current = self.sessions.get_mut(node).filter(|s| s.id.as_str() == session)?;
         if !ahead.differs(current.ahead) {
             return None;
@@ -177,7 +177,7 @@ impl Sessions {
     }
 
     /// How far the clock of a node is ahead; none when it is not in session.
-    pub fn clock_of(&self, node: &NodeId) -> Option<Ahead> {
+    pub fn clock_of(&self, node: &NodeId) -> Option<ClockOffset> {
         self.sessions.get(node).map(|s| s.ahead)
     }
 
@@ -198,16 +198,16 @@ impl Sessions {
     }
 
     /// Ends what has been silent too long and names it, with heartbeats every `beat`. Where most nodes fall silent together, each has
-    /// another `grace` once, and [`Silence::doubted`] tells of it.
-    pub fn expire(&mut self, now: Instant, beat: Duration, grace: Duration) -> Silence {
+    /// another `grace` once, and [`ExpiredSessions::doubted`] tells of it.
+    pub fn expire(&mut self, now: Instant, beat: Duration, grace: Duration) -> ExpiredSessions {
         self.remarks.retain(now, |node| self.deadlines.contains_key(node));
-        let mut silence = Silence::default();
+        let mut silence = ExpiredSessions::default();
         let fresh =
             |(node, deadline): &(&NodeId, &Instant)| **deadline <= now && !self.doubted.contains(*node);
         if self.deadlines.iter().any(|entry| fresh(&entry))
-            && let Some(silent) = listening::together(&self.deadlines, now, beat)
+            && let Some(silent) = leader_pause::together(&self.deadlines, now, beat)
         {
-            let (anew, why) = (now + grace, listening::was_deaf(silent.len(), self.deadlines.len()));
+            let (anew, why) = (now + grace, leader_pause::was_deaf(silent.len(), self.deadlines.len()));
             for node in silent {
                 if self.doubted.insert(node.clone()) {
                     self.deadlines.insert(node.clone(), anew);
@@ -340,7 +340,8 @@ mod tests {
         use proto::model::Timestamp;
 
         let (node, deadline) = (NodeId::random(), Instant::now());
-        let ahead = |seconds: u64| Ahead::heard(Timestamp((1000 + seconds) * 1000), Timestamp(1_000_000));
+        let ahead =
+            |seconds: u64| ClockOffset::heard(Timestamp((1000 + seconds) * 1000), Timestamp(1_000_000));
         let mut sessions = Sessions::default();
         let (id, _) = sessions.register(&node, deadline);
         assert_eq!(sessions.hear_clock(&node, id.as_str(), ahead(0)), None);
@@ -404,7 +405,7 @@ mod tests {
         let mut silent = nodes[1..].to_vec();
         silent.sort();
         let silence = sessions.expire(at(15), BEAT, GRACE);
-        assert_eq!(silence, Silence { down: vec![], doubted: silent });
+        assert_eq!(silence, ExpiredSessions { down: vec![], doubted: silent });
         assert_eq!(sessions.presence(&nodes[2]), Presence::Here, "the session may go on");
         assert!(sessions.remark_of(&nodes[3]).unwrap().starts_with("3 of 4 nodes fell silent"));
         assert_eq!(sessions.remark_of(&nodes[0]), None);

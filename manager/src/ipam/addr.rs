@@ -7,7 +7,7 @@ use proto::model::{Network, Subnet, SubnetAddr};
 
 use super::{
     IpamError,
-    span::{Span, address, is_v6, number},
+    range::{AddressRange, address, is_v6, number},
 };
 
 /// The addresses of one subnet: those in use, those just freed, and where to look next.
@@ -15,7 +15,7 @@ use super::{
 pub struct SubnetSpace {
     subnet: IpNet,
     /// What may be handed out.
-    span: Span,
+    span: AddressRange,
     used: HashSet<u128>,
     /// Freed so lately that a peer may still know the former owner: handed out last.
     resting: HashSet<u128>,
@@ -28,7 +28,7 @@ impl SubnetSpace {
     pub fn new(subnet: &Subnet) -> Self {
         let mut span = hosts(&subnet.subnet);
         if let Some(range) = &subnet.ip_range {
-            let range = Span::of(range);
+            let range = AddressRange::of(range);
             span.first = span.first.max(range.first);
             span.last = span.last.min(range.last);
         }
@@ -133,8 +133,8 @@ pub fn gateway(subnet: &IpNet, kept: impl Fn(IpAddr) -> bool) -> Option<IpAddr> 
 }
 
 /// What of a subnet a host can have.
-fn hosts(subnet: &IpNet) -> Span {
-    let mut span = Span::of(subnet);
+fn hosts(subnet: &IpNet) -> AddressRange {
+    let mut span = AddressRange::of(subnet);
     let spare = subnet.max_prefix_len() - subnet.prefix_len();
     if spare >= 2 {
         span.first += 1;

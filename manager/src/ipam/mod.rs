@@ -7,13 +7,13 @@
 pub mod addr;
 pub mod pool;
 pub mod port;
-mod span;
+mod range;
 pub mod vni;
 mod working_set;
 
 pub use addr::{NetworkSpace, SubnetSpace};
-pub use port::PortBook;
-pub use working_set::{Hints, WorkingSet};
+pub use port::PublishedPorts;
+pub use working_set::{LastAllocated, WorkingSet};
 
 /// Why something could not be handed out. The message is for a user: it names the pool or network, and the holder.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

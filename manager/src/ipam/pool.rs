@@ -4,12 +4,12 @@ use ipnet::IpNet;
 
 use super::{
     IpamError,
-    span::{Span, address, is_v6},
+    range::{AddressRange, address, is_v6},
 };
 
 /// A subnet that has an owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct AllocatedSubnet {
     /// The subnet.
     pub subnet: IpNet,
     /// Name of the network that holds it.
@@ -20,8 +20,8 @@ pub struct Held {
 ///
 /// # Errors
 /// [`IpamError::PoolExhausted`] when there is none.
-pub fn carve(pools: &[IpNet], prefix: u8, held: &[Held]) -> Result<IpNet, IpamError> {
-    let mut taken: Vec<Span> = held.iter().map(|h| Span::of(&h.subnet)).collect();
+pub fn carve(pools: &[IpNet], prefix: u8, held: &[AllocatedSubnet]) -> Result<IpNet, IpamError> {
+    let mut taken: Vec<AddressRange> = held.iter().map(|h| AddressRange::of(&h.subnet)).collect();
     taken.sort_unstable();
     pools.iter().find_map(|pool| first_free(pool, prefix, &taken)).ok_or_else(|| IpamError::PoolExhausted {
         prefix,
@@ -29,7 +29,7 @@ pub fn carve(pools: &[IpNet], prefix: u8, held: &[Held]) -> Result<IpNet, IpamEr
         networks: {
             let mut holders: Vec<&str> = held
                 .iter()
-                .filter(|h| pools.iter().any(|p| Span::of(p).meets(&Span::of(&h.subnet))))
+                .filter(|h| pools.iter().any(|p| AddressRange::of(p).meets(&AddressRange::of(&h.subnet))))
                 .map(|h| h.holder.as_str())
                 .collect();
             holders.sort_unstable();
@@ -40,20 +40,20 @@ pub fn carve(pools: &[IpNet], prefix: u8, held: &[Held]) -> Result<IpNet, IpamEr
 }
 
 /// The holder of a subnet that `wanted` meets.
-pub fn conflict<'a>(wanted: &IpNet, held: &'a [Held]) -> Option<&'a Held> {
-    let wanted = Span::of(wanted);
-    held.iter().find(|h| Span::of(&h.subnet).meets(&wanted))
+pub fn conflict<'a>(wanted: &IpNet, held: &'a [AllocatedSubnet]) -> Option<&'a AllocatedSubnet> {
+    let wanted = AddressRange::of(wanted);
+    held.iter().find(|h| AddressRange::of(&h.subnet).meets(&wanted))
 }
 
 /// `taken` is sorted. A sweep, so that a pool with thousands of networks costs one look at each.
-fn first_free(pool: &IpNet, prefix: u8, taken: &[Span]) -> Option<IpNet> {
+fn first_free(pool: &IpNet, prefix: u8, taken: &[AddressRange]) -> Option<IpNet> {
     let v6 = is_v6(pool);
     let bits = pool.max_prefix_len();
     if prefix < pool.prefix_len() || prefix > bits || prefix == 0 {
         return None;
     }
     let size = 1u128 << (bits - prefix);
-    let pool = Span::of(pool);
+    let pool = AddressRange::of(pool);
     let mut first = pool.first;
     for span in taken.iter().filter(|s| s.v6 == v6) {
         let last = first.checked_add(size - 1)?;
@@ -84,8 +84,11 @@ mod tests {
 
     use super::*;
 
-    fn held(subnets: &[&str]) -> Vec<Held> {
-        subnets.iter().map(|s| Held { subnet: s.parse().unwrap(), holder: format!("net-{s}") }).collect()
+    fn held(subnets: &[&str]) -> Vec<AllocatedSubnet> {
+        subnets
+            .iter()
+            .map(|s| AllocatedSubnet { subnet: s.parse().unwrap(), holder: format!("net-{s}") })
+            .collect()
     }
 
     fn pools(list: &[&str]) -> Vec<IpNet> {
@@ -116,7 +119,7 @@ mod tests {
         let mut all = Vec::new();
         for _ in 0..2 {
             let subnet = carve(&pools, 24, &all).unwrap();
-            all.push(Held { subnet, holder: subnet.to_string() });
+            all.push(AllocatedSubnet { subnet, holder: subnet.to_string() });
         }
         assert_eq!(all[1].subnet.to_string(), "192.168.9.0/24");
         assert_eq!(
@@ -151,12 +154,12 @@ mod tests {
             prefix in 18u8..30,
         ) {
             let pools = pools(&["10.64.0.0/16"]);
-            let held: Vec<Held> = blocks
+            let held: Vec<AllocatedSubnet> = blocks
                 .iter()
                 .map(|(offset, len)| {
                     let base = std::net::Ipv4Addr::from_bits(0x0a40_0000 + (offset << 2));
                     let subnet = IpNet::new(base.into(), *len).unwrap().trunc();
-                    Held { subnet, holder: "x".into() }
+                    AllocatedSubnet { subnet, holder: "x".into() }
                 })
                 .collect();
             match carve(&pools, prefix, &held) {

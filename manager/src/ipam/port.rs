@@ -13,7 +13,7 @@ pub const DYNAMIC_LAST: Port = 32_767;
 
 /// Who publishes which port.
 #[derive(Debug, Clone, Default)]
-pub struct PortBook {
+pub struct PublishedPorts {
     ingress: BTreeMap<(Protocol, Port), Holder>,
     /// Ports that tasks bind on their own nodes. Several services may share one; none may meet an ingress port.
     host: BTreeMap<(Protocol, Port), Vec<Holder>>,
@@ -25,7 +25,7 @@ struct Holder {
     name: String,
 }
 
-impl PortBook {
+impl PublishedPorts {
     /// Notes ports that a service holds; those without a number are nobody's yet.
     pub fn hold(&mut self, id: &ServiceId, name: &str, ports: &[PortConfig]) {
         for port in ports.iter().filter(|p| p.published != 0) {
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn dynamic_ports_are_distinct_per_protocol_and_sticky() {
         let (web, api) = (ServiceId::random(), ServiceId::random());
-        let mut book = PortBook::default();
+        let mut book = PublishedPorts::default();
         let udp = PortConfig { protocol: Protocol::Udp, ..port(0, 53) };
         let first = book
             .choose(&web, "web", &[port(0, 80), port(0, 80), port(30_001, 80), udp.clone()], &[])
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_taken_port_names_its_holder_and_host_ports_count() {
         let (web, api) = (ServiceId::random(), ServiceId::random());
-        let mut book = PortBook::default();
+        let mut book = PublishedPorts::default();
         book.choose(&web, "web", &[port(8080, 80)], &[]).unwrap();
         assert_eq!(
             book.choose(&api, "api", &[port(8080, 80)], &[]).unwrap_err().to_string(),

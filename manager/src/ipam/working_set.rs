@@ -7,17 +7,17 @@ use std::{
 
 use proto::model::{Network, NetworkId, Revision, ServiceAllocation, ServiceId, Subnet, Vni};
 
-use super::{NetworkSpace, PortBook, pool::Held};
+use super::{NetworkSpace, PublishedPorts, pool::AllocatedSubnet};
 use crate::store::state::State;
 
 /// The last address handed out per subnet, by the leader that handed it out. Only a hint for the next-fit order: a new
 /// leader derives its own from the youngest task of each network, and any value is safe.
 #[derive(Debug, Clone, Default)]
-pub struct Hints {
+pub struct LastAllocated {
     last: HashMap<(NetworkId, bool), IpAddr>,
 }
 
-impl Hints {
+impl LastAllocated {
     /// Notes what was handed out on a network.
     pub fn note(&mut self, network: &NetworkId, addr: IpAddr) {
         self.last.insert((network.clone(), addr.is_ipv6()), addr);
@@ -33,11 +33,11 @@ impl Hints {
 #[derive(Debug, Clone, Default)]
 pub struct WorkingSet {
     /// Subnets of all networks.
-    pub subnets: Vec<Held>,
+    pub subnets: Vec<AllocatedSubnet>,
     /// VNIs of all networks, each with its network's name.
     pub vnis: BTreeMap<Vni, String>,
     /// Published ports.
-    pub ports: PortBook,
+    pub ports: PublishedPorts,
     /// Addresses, per network that has subnets.
     pub spaces: BTreeMap<NetworkId, NetworkSpace>,
     /// What the plan decided for services: a task of the same plan needs it.
@@ -46,7 +46,7 @@ pub struct WorkingSet {
 
 impl WorkingSet {
     /// Everything in use at this state.
-    pub fn of(state: &State, hints: &Hints) -> Self {
+    pub fn of(state: &State, hints: &LastAllocated) -> Self {
         let mut set = Self::default();
         for network in state.networks.values() {
             if let Some(allocation) = &network.allocation {
@@ -75,7 +75,8 @@ impl WorkingSet {
     /// Takes in a network that was allocated in this plan or before.
     pub fn add_network(&mut self, network: &Network, vni: Vni, subnets: &[Subnet]) {
         self.vnis.insert(vni, network.spec.name.clone());
-        let held = subnets.iter().map(|s| Held { subnet: s.subnet, holder: network.spec.name.clone() });
+        let held =
+            subnets.iter().map(|s| AllocatedSubnet { subnet: s.subnet, holder: network.spec.name.clone() });
         self.subnets.extend(held);
         self.spaces.insert(network.id.clone(), NetworkSpace::new(network, subnets));
     }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use self::registry::Registry;
 use crate::{
     store::Store,
-    term::{Begun, PerTerm, Term},
+    term::{PerTerm, Term, TermGuard},
 };
 
 /// The broker. Cheap to clone.
@@ -53,7 +53,7 @@ impl LogBroker {
     }
 
     /// Begins raft's term `number`.
-    pub(crate) fn begin(&self, number: u64) -> Begun<Readers> {
+    pub(crate) fn begin(&self, number: u64) -> TermGuard<Readers> {
         self.readers.begin(number, |_| Readers::default())
     }
 }

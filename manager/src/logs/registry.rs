@@ -27,7 +27,7 @@ pub enum Event {
 }
 
 /// One subscription: a client's question to one node.
-struct Open {
+struct Subscription {
     node: NodeId,
     /// What the node was asked for.
     tasks: BTreeSet<TaskId>,
@@ -44,7 +44,7 @@ struct Listener {
 #[derive(Default)]
 pub struct Registry {
     listeners: BTreeMap<NodeId, Listener>,
-    open: BTreeMap<String, Open>,
+    open: BTreeMap<String, Subscription>,
     serial: u64,
 }
 
@@ -89,7 +89,7 @@ impl Registry {
         listener.tx.send(request).ok()?;
         self.open.insert(
             id.clone(),
-            Open { node: node.clone(), tasks: tasks.iter().cloned().collect(), sink: sink.clone() },
+            Subscription { node: node.clone(), tasks: tasks.iter().cloned().collect(), sink: sink.clone() },
         );
         Some(id)
     }

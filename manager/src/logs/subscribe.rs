@@ -52,7 +52,7 @@ impl logs_server::Logs for LogBroker {
 }
 
 /// The client has hung up.
-struct HungUp;
+struct ClientGone;
 
 struct Reader {
     broker: LogBroker,
@@ -80,12 +80,12 @@ impl Drop for Reader {
 impl Reader {
     async fn run(mut self) {
         // A client that hangs up is the usual end of `--follow`.
-        if let Err(HungUp) = self.serve().await {
+        if let Err(ClientGone) = self.serve().await {
             tracing::debug!(subject = ?self.subject, "log reader hung up");
         }
     }
 
-    async fn serve(&mut self) -> Result<(), HungUp> {
+    async fn serve(&mut self) -> Result<(), ClientGone> {
         let (sink, mut events) = mpsc::channel(STREAM_BUFFER);
         let mut changed = self.broker.store.watch();
         self.ask(&sink, self.options).await?;
@@ -102,11 +102,11 @@ impl Reader {
             }
             let silence = if more { None } else { Some(heard + SILENCE) };
             tokio::select! {
-                () = self.client.closed() => return Err(HungUp),
+                () = self.client.closed() => return Err(ClientGone),
                 () = self.broker.stop.cancelled() => return Ok(()),
                 // Nodes answer another manager from now on.
                 () = self.term.over().cancelled() => {
-                    return self.client.send(Err(no_longer_leads().into())).await.map_err(|_| HungUp);
+                    return self.client.send(Err(no_longer_leads().into())).await.map_err(|_| ClientGone);
                 }
                 event = events.recv() => {
                     heard = Instant::now();
@@ -141,13 +141,13 @@ impl Reader {
         Instant::now().checked_add(until.saturating_sub(now))
     }
 
-    async fn event(&mut self, state: &State, event: Event) -> Result<(), HungUp> {
+    async fn event(&mut self, state: &State, event: Event) -> Result<(), ClientGone> {
         match event {
             Event::Chunk(mut chunk) => {
                 if let Some(task) = state.tasks.get(chunk.task_id.as_str()) {
                     chunk.service_id = task.service_id.to_string();
                 }
-                self.client.send(Ok(chunk)).await.map_err(|_| HungUp)
+                self.client.send(Ok(chunk)).await.map_err(|_| ClientGone)
             }
             Event::Done { subscription } => {
                 self.open.remove(&subscription);
@@ -165,7 +165,7 @@ impl Reader {
     }
 
     /// Asks the nodes for tasks that were not asked for yet.
-    async fn ask(&mut self, sink: &mpsc::Sender<Event>, options: pb::LogOptions) -> Result<(), HungUp> {
+    async fn ask(&mut self, sink: &mpsc::Sender<Event>, options: pb::LogOptions) -> Result<(), ClientGone> {
         let state = self.broker.store.read();
         for (node, tasks) in targets::by_node(&state, &self.subject, &self.asked) {
             let subscription = self.term.registry().ask(&node, &tasks, options, sink);
@@ -188,9 +188,9 @@ impl Reader {
         Ok(())
     }
 
-    async fn tell(&self, node: &NodeId, error: String) -> Result<(), HungUp> {
+    async fn tell(&self, node: &NodeId, error: String) -> Result<(), ClientGone> {
         let chunk = pb::LogChunk { node_id: node.to_string(), error, ..pb::LogChunk::default() };
-        self.client.send(Ok(chunk)).await.map_err(|_| HungUp)
+        self.client.send(Ok(chunk)).await.map_err(|_| ClientGone)
     }
 }
 

@@ -4,7 +4,7 @@ use proto::model::{Millis, RestartCondition, RestartPolicy, Service, Task, TaskS
 
 use super::{
     Pass, rolling,
-    slot::{self, Slot, Standing},
+    slot::{self, Slot, TaskCondition},
 };
 
 /// How long a replacement waits for its predecessor to stop (swarmkit `restart/restart.go`).
@@ -17,9 +17,9 @@ pub(super) fn keep(pass: &mut Pass<'_>, slot: &Slot<'_>) -> bool {
     let mut ended = false;
     let mut start_at: Option<Timestamp> = None;
     for task in slot.live() {
-        match slot::standing(task, pass.state) {
-            Standing::Fine => fine = true,
-            Standing::Lost => {
+        match slot::condition_of(task, pass.state) {
+            TaskCondition::Running => fine = true,
+            TaskCondition::Misplaced => {
                 // The node's fault, not the task's: neither policy nor delay applies, but for a delay that has begun before.
                 pass.desire(task, TaskState::Shutdown);
                 let at = soonest(pass, slot);
@@ -28,9 +28,9 @@ pub(super) fn keep(pass: &mut Pass<'_>, slot: &Slot<'_>) -> bool {
             }
             // It failed while it was made ready, before its delay was over. The delay counts: what can't be had (an image) would
             // else be tried for again without a pause.
-            Standing::Ended
+            TaskCondition::Ended
                 if task.desired == TaskState::Ready && pass.waits(task.start_after, policy(task).delay) => {}
-            Standing::Ended => {
+            TaskCondition::Ended => {
                 pass.desire(task, TaskState::Shutdown);
                 if may_restart(task, slot, pass.service) {
                     let at = pass.now.after(policy(task).delay);
@@ -51,7 +51,7 @@ pub(super) fn keep(pass: &mut Pass<'_>, slot: &Slot<'_>) -> bool {
 /// Starts what was made ready, once its delay is over and what it replaces has stopped.
 pub(super) fn promote(pass: &mut Pass<'_>, slot: &Slot<'_>) {
     for task in slot.live().filter(|t| t.desired == TaskState::Ready) {
-        if slot::standing(task, pass.state) != Standing::Fine {
+        if slot::condition_of(task, pass.state) != TaskCondition::Running {
             continue;
         }
         if pass.waits(task.start_after, policy(task).delay) {

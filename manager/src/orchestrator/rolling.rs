@@ -14,7 +14,7 @@ use proto::model::{
 
 use super::{
     Pass, restart,
-    slot::{self, Slot, Standing},
+    slot::{self, Slot, TaskCondition},
 };
 use crate::{
     scheduler::constraint,
@@ -208,7 +208,7 @@ fn complete(
     current: &[(&Slot<'_>, &Task)],
 ) {
     for (_, task) in current.iter().filter(|(slot, task)| is_first(slot, task, pass.service)) {
-        if slot::standing(task, pass.state) != Standing::Fine {
+        if slot::condition_of(task, pass.state) != TaskCondition::Running {
             continue;
         }
         if task.status.state < TaskState::Running {
@@ -280,7 +280,7 @@ fn finish_start_first(pass: &mut Pass<'_>, slot: &Slot<'_>, keeper: &Task) {
 
 /// Whether a task of the present spec version still occupies a place in the update.
 fn is_in_progress(pass: &mut Pass<'_>, slot: &Slot<'_>, task: &Task, config: &UpdateConfig) -> bool {
-    if !is_first(slot, task, pass.service) || slot::standing(task, pass.state) != Standing::Fine {
+    if !is_first(slot, task, pass.service) || slot::condition_of(task, pass.state) != TaskCondition::Running {
         return false;
     }
     task.status.state < TaskState::Running || pass.lasts(task.running_at, config.delay)

@@ -61,32 +61,34 @@ pub(super) fn is_live(task: &Task) -> bool {
     task.desired <= TaskState::Running
 }
 
-/// How a live task stands.
+/// Whether a task runs, has ended, or must move to another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum TaskCondition {
     /// On its way or running.
-    Fine,
+    Running,
     /// It ended: the restart policy decides.
     Ended,
     /// It cannot stay where it is: the node is gone, drained, or no longer allowed by the task's own constraints.
-    Lost,
+    Misplaced,
 }
 
-pub(super) fn standing(task: &Task, state: &State) -> Standing {
+pub(super) fn condition_of(task: &Task, state: &State) -> TaskCondition {
     if task.status.state == TaskState::Orphaned {
-        return Standing::Lost;
+        return TaskCondition::Misplaced;
     }
     if task.status.state.is_terminal() {
-        return Standing::Ended;
+        return TaskCondition::Ended;
     }
-    let Some(id) = &task.node_id else { return Standing::Fine };
-    let Some(node) = state.nodes.get(id).filter(|_| !is_node_gone(id, state)) else { return Standing::Lost };
+    let Some(id) = &task.node_id else { return TaskCondition::Running };
+    let Some(node) = state.nodes.get(id).filter(|_| !is_node_gone(id, state)) else {
+        return TaskCondition::Misplaced;
+    };
     let stays = match node.spec.availability {
         Availability::Active => constraint::all_match(&task.spec.placement.constraints, node),
         Availability::Pause => true,
         Availability::Drain => false,
     };
-    if stays { Standing::Fine } else { Standing::Lost }
+    if stays { TaskCondition::Running } else { TaskCondition::Misplaced }
 }
 
 /// Whether a node is removed, down, or has left: nothing can be asked of it.

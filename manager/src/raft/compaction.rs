@@ -7,7 +7,7 @@ use proto::model::ClusterSpec;
 use tokio_util::sync::CancellationToken;
 
 use super::Raft;
-use crate::store::published::Published;
+use crate::store::publisher::StatePublisher;
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ fn plan(spec: &ClusterSpec, at: Progress) -> Option<Step> {
 }
 
 /// Compacts until `stop`.
-pub(crate) async fn run(raft: Raft, published: Arc<Published>, stop: CancellationToken) {
+pub(crate) async fn run(raft: Raft, published: Arc<StatePublisher>, stop: CancellationToken) {
     let mut metrics = raft.data_metrics();
     let mut last = None;
     loop {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Vote, pace::Pace};
+use super::{Vote, timing::RaftTiming};
 
 /// A core that has not answered for so long is not waited for by others: its manager says nothing in its name any more. Less
 /// than a new leader may take.
@@ -17,13 +17,13 @@ const STUCK: Duration = Duration::from_secs(3);
 /// When this manager last heard from a leader, and from whom. Clones are the same.
 #[derive(Debug, Clone)]
 pub(crate) struct LeaderContact {
-    pace: Pace,
-    last: Arc<Mutex<Word>>,
+    pace: RaftTiming,
+    last: Arc<Mutex<LastContact>>,
 }
 
-/// A leader's last word.
+/// The last message from a leader: from which, and when.
 #[derive(Debug)]
-struct Word {
+struct LastContact {
     at: Instant,
     /// Term and raft id.
     by: Option<(u64, u64)>,
@@ -31,11 +31,11 @@ struct Word {
 
 impl LeaderContact {
     /// As if a leader had spoken just now: a manager that starts gives the others time to be heard.
-    pub(crate) fn new(pace: Pace) -> Self {
-        Self { pace, last: Arc::new(Mutex::new(Word { at: Instant::now(), by: None })) }
+    pub(crate) fn new(pace: RaftTiming) -> Self {
+        Self { pace, last: Arc::new(Mutex::new(LastContact { at: Instant::now(), by: None })) }
     }
 
-    fn last(&self) -> MutexGuard<'_, Word> {
+    fn last(&self) -> MutexGuard<'_, LastContact> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -53,8 +53,8 @@ impl LeaderContact {
         self.set(vote);
     }
 
-    fn set(&self, vote: &Vote) -> Word {
-        std::mem::replace(&mut *self.last(), Word { at: Instant::now(), by: by(vote) })
+    fn set(&self, vote: &Vote) -> LastContact {
+        std::mem::replace(&mut *self.last(), LastContact { at: Instant::now(), by: by(vote) })
     }
 
     /// How long no leader has spoken.
@@ -75,12 +75,12 @@ fn by(vote: &Vote) -> Option<(u64, u64)> {
 /// Whether raft's core answers. It is asked beside the heartbeats, so that they need not wait for it (it may be waiting for the
 /// disk), and yet end when it hangs: a leader that decides nothing any more has to be replaced. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Core {
+pub(crate) struct RaftHealth {
     asked: Arc<Mutex<Option<Instant>>>,
     stopped: Arc<AtomicBool>,
 }
 
-impl Core {
+impl RaftHealth {
     fn asked(&self) -> MutexGuard<'_, Option<Instant>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }

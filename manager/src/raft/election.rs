@@ -33,9 +33,9 @@ pub(crate) fn is_majority(membership: &Membership, granted: &BTreeSet<u64>) -> b
 
 /// Managers that said, when they were asked, that they hear a leader: the way to it for one who does not. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Guides(Arc<Mutex<Vec<(u64, Instant)>>>);
+pub(crate) struct RelayPeers(Arc<Mutex<Vec<(u64, Instant)>>>);
 
-impl Guides {
+impl RelayPeers {
     fn set(&self, ids: Vec<u64>) {
         let now = Instant::now();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -44,14 +44,14 @@ impl Guides {
 
     /// Those that said so within `window`.
     pub(crate) fn within(&self, window: Duration) -> Vec<u64> {
-        let guides = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        guides.iter().filter(|(_, at)| at.elapsed() <= window).map(|(id, _)| *id).collect()
+        let relay_peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        relay_peers.iter().filter(|(_, at)| at.elapsed() <= window).map(|(id, _)| *id).collect()
     }
 }
 
 /// What the others say before an election.
 #[derive(Debug, Default)]
-struct Poll {
+struct PreVotePoll {
     /// Would vote for this manager; itself among them.
     granted: BTreeSet<u64>,
     /// Answered at all; itself among them.
@@ -59,12 +59,12 @@ struct Poll {
     /// One of them leads, and a majority answers it.
     led: bool,
     /// They hear a leader, or are one.
-    guides: Vec<u64>,
+    relay_peers: Vec<u64>,
 }
 
-/// What comes of a [`Poll`].
+/// What comes of a [`PreVotePoll`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum PreVoteResult {
     /// There is no prospect now.
     Wait,
     /// The others answer again: they get the time of an election first.
@@ -72,40 +72,40 @@ enum Verdict {
     Stand,
 }
 
-/// How often in a row a manager has asked in vain: fewer than a majority answered.
+/// Polls in a row that fewer than a majority answered.
 #[derive(Debug, Default)]
 struct Isolation(u32);
 
 impl Isolation {
-    fn judge(&mut self, membership: &Membership, poll: &Poll) -> Verdict {
+    fn judge(&mut self, membership: &Membership, poll: &PreVotePoll) -> PreVoteResult {
         if !is_majority(membership, &poll.answered) {
             self.0 = self.0.saturating_add(1);
-            Verdict::Wait
+            PreVoteResult::Wait
         } else if std::mem::take(&mut self.0) > 0 {
-            Verdict::Rejoined
+            PreVoteResult::Rejoined
         } else if !poll.led && is_majority(membership, &poll.granted) {
-            Verdict::Stand
+            PreVoteResult::Stand
         } else {
-            Verdict::Wait
+            PreVoteResult::Wait
         }
     }
 }
 
 /// What elections need.
-pub(crate) struct Booth {
+pub(crate) struct ElectionContext {
     pub(crate) raft: Raft,
     pub(crate) log: LogStore,
     pub(crate) network: Network,
     pub(crate) contact: LeaderContact,
-    pub(crate) guides: Guides,
+    pub(crate) relay_peers: RelayPeers,
 }
 
 /// Holds elections until `stop`.
-pub(crate) async fn run(booth: Booth, stop: CancellationToken) {
-    let Booth { raft, network, contact, .. } = &booth;
+pub(crate) async fn run(booth: ElectionContext, stop: CancellationToken) {
+    let ElectionContext { raft, network, contact, .. } = &booth;
     let pace = &network.pace;
     let period = pace.heartbeat().div_f32(2.0).max(Duration::from_millis(5));
-    let (mut isolation, mut patience) = (Isolation::default(), Patience::new(pace.election()));
+    let (mut isolation, mut patience) = (Isolation::default(), ElectionBackoff::new(pace.election()));
     while stop.run_until_cancelled(pace.wait(period)).await.is_some() {
         let (membership, state) = {
             let metrics = raft.server_metrics();
@@ -125,7 +125,7 @@ pub(crate) async fn run(booth: Booth, stop: CancellationToken) {
             continue;
         }
         let verdict = if alone {
-            Verdict::Stand
+            PreVoteResult::Stand
         } else {
             let Some(poll) = stop.run_until_cancelled(poll(&booth, &membership, isolation.0)).await else {
                 return;
@@ -133,30 +133,29 @@ pub(crate) async fn run(booth: Booth, stop: CancellationToken) {
             isolation.judge(&membership, &poll)
         };
         match verdict {
-            Verdict::Wait => {}
-            Verdict::Rejoined => patience = Patience::new(pace.election()),
+            PreVoteResult::Wait => {}
+            PreVoteResult::Rejoined => patience = ElectionBackoff::new(pace.election()),
             // Its leader may have been heard meanwhile.
-            Verdict::Stand if !alone && contact.silence() <= borne => {}
-            Verdict::Stand => {
+            PreVoteResult::Stand if !alone && contact.silence() <= borne => {}
+            PreVoteResult::Stand => {
                 tracing::info!(silence = ?contact.silence(), "no leader is heard: standing for election");
                 if raft.trigger().elect().await.is_err() {
                     return;
                 }
                 // Votes are synced to disks before they are given; and two that stood at once must not do so again.
-                patience = Patience::new(pace.election().div_f32(2.0));
+                patience = ElectionBackoff::new(pace.election().div_f32(2.0));
             }
         }
     }
 }
 
-/// Until when, and for what share of the election time and more, this manager holds still: a share of its own, so that not all
-/// stand at once.
-struct Patience {
+/// Earliest time of this manager's next election, with a random share of the election time so that managers do not all begin at once.
+struct ElectionBackoff {
     until: Instant,
     share: f32,
 }
 
-impl Patience {
+impl ElectionBackoff {
     fn new(time: Duration) -> Self {
         let share = rand::random_range(1.0..1.25);
         Self { until: Instant::now() + time.mul_f32(share), share }
@@ -167,9 +166,9 @@ impl Patience {
     }
 }
 
-async fn poll(booth: &Booth, membership: &Membership, unanswered: u32) -> Poll {
-    let Booth { raft, log, network, guides, .. } = booth;
-    let mut poll = Poll::default();
+async fn poll(booth: &ElectionContext, membership: &Membership, unanswered: u32) -> PreVotePoll {
+    let ElectionContext { raft, log, network, relay_peers, .. } = booth;
+    let mut poll = PreVotePoll::default();
     let Ok(vote) = raft.with_raft_state(|s| *s.vote_ref()).await else { return poll };
     let Ok(last_log_id) = log.last_log_id() else { return poll };
     let (own, patience) = (network.own_id, network.pace.asking(unanswered));
@@ -190,12 +189,12 @@ async fn poll(booth: &Booth, membership: &Membership, unanswered: u32) -> Poll {
         poll.led |= knows == Knows::Leads;
         match knows {
             // The leader itself is the best guide.
-            Knows::Leads => poll.guides.insert(0, id),
-            Knows::Follows => poll.guides.push(id),
+            Knows::Leads => poll.relay_peers.insert(0, id),
+            Knows::Follows => poll.relay_peers.push(id),
             Knows::Unspecified => {}
         }
     }
-    guides.set(poll.guides.clone());
+    relay_peers.set(poll.relay_peers.clone());
     poll.granted.insert(own);
     poll.answered.insert(own);
     poll
@@ -244,18 +243,18 @@ mod tests {
     #[test]
     fn who_was_cut_off_gives_the_others_time_and_nobody_unseats_a_leader_that_has_a_majority() {
         let three = membership(&[&[1, 2, 3]]);
-        let poll = |granted: &[u64], answered: &[u64], led| Poll {
+        let poll = |granted: &[u64], answered: &[u64], led| PreVotePoll {
             granted: set(granted),
             answered: set(answered),
             led,
-            guides: Vec::new(),
+            relay_peers: Vec::new(),
         };
         let mut isolation = Isolation::default();
-        assert_eq!(isolation.judge(&three, &poll(&[1, 2], &[1, 2], false)), Verdict::Stand);
-        assert_eq!(isolation.judge(&three, &poll(&[1], &[1], false)), Verdict::Wait);
+        assert_eq!(isolation.judge(&three, &poll(&[1, 2], &[1, 2], false)), PreVoteResult::Stand);
+        assert_eq!(isolation.judge(&three, &poll(&[1], &[1], false)), PreVoteResult::Wait);
         // A slow follower would vote for it, and the leader is there.
-        assert_eq!(isolation.judge(&three, &poll(&[1, 2], &[1, 2, 3], false)), Verdict::Rejoined);
-        assert_eq!(isolation.judge(&three, &poll(&[1, 2], &[1, 2, 3], true)), Verdict::Wait);
-        assert_eq!(isolation.judge(&three, &poll(&[1, 2], &[1, 2, 3], false)), Verdict::Stand);
+        assert_eq!(isolation.judge(&three, &poll(&[1, 2], &[1, 2, 3], false)), PreVoteResult::Rejoined);
+        assert_eq!(isolation.judge(&three, &poll(&[1, 2], &[1, 2, 3], true)), PreVoteResult::Wait);
+        assert_eq!(isolation.judge(&three, &poll(&[1, 2], &[1, 2, 3], false)), PreVoteResult::Stand);
     }
 }

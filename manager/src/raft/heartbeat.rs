@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Member, Membership, Network, Raft, TypeConfig, Vote,
-    contact::{Core, LeaderContact},
+    contact::{LeaderContact, RaftHealth},
     peer::PeerCall,
 };
 
@@ -94,7 +94,7 @@ pub(crate) async fn run(
     raft: Raft,
     network: Network,
     contact: LeaderContact,
-    core: Core,
+    core: RaftHealth,
     acknowledged: Acknowledged,
     stop: CancellationToken,
 ) {

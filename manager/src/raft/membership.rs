@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Member, Membership, Raft};
-use crate::store::{Leadership, published::Published, state::State};
+use crate::store::{Leadership, publisher::StatePublisher, state::State};
 
 /// Entries that a learner may be behind when it becomes a voter.
 const CAUGHT_UP: u64 = 100;
@@ -79,7 +79,7 @@ pub(crate) fn plan(
 /// Follows the state while this manager leads, until `stop`.
 pub(crate) async fn run(
     raft: Raft,
-    published: Arc<Published>,
+    published: Arc<StatePublisher>,
     mut leadership: watch::Receiver<Leadership>,
     stop: CancellationToken,
 ) {

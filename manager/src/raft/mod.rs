@@ -7,7 +7,7 @@
 //! * `heartbeat`: the leader's, beside everything else. `contact`: what is heard of it. `pace`: for how long silence is borne.
 //! * `election`: stands for election only when a majority would vote for this manager. `threads`: where all this runs.
 //! * `reach`: failures of messages, counted; peers that become unreachable, named.
-//! * `membership`: how members come and go. `whereabouts`: at which address each is.
+//! * `membership`: how members come and go. `peer_addresses`: at which address each is.
 
 pub(crate) mod compaction;
 pub(crate) mod contact;
@@ -15,13 +15,13 @@ pub(crate) mod election;
 pub(crate) mod heartbeat;
 pub(crate) mod log_store;
 pub(crate) mod membership;
-pub(crate) mod pace;
 pub(crate) mod peer;
-pub(crate) mod reach;
+pub(crate) mod peer_addresses;
+pub(crate) mod reachability;
 mod runtime;
 pub(crate) mod server;
 pub(crate) mod threads;
-pub(crate) mod whereabouts;
+pub(crate) mod timing;
 pub(crate) mod wire;
 
 use std::{io::Cursor, net::SocketAddr};
@@ -30,10 +30,10 @@ use proto::model::NodeId;
 
 pub(crate) use peer::Network;
 pub use peer::{MAX_MESSAGE, NoPeers, Peer, PeerCall, PeerError, PeerTransport};
-pub use reach::Failure;
+pub use peer_addresses::{AddressLookup, no_hints};
+pub use reachability::Failure;
 pub use server::PeerServer;
 pub use threads::Threads;
-pub use whereabouts::{Hints, no_hints};
 
 use crate::store::command::Outcome;
 
@@ -45,7 +45,7 @@ openraft::declare_raft_types!(
         NodeId = u64,
         Node = Member,
         SnapshotData = Cursor<Vec<u8>>,
-        AsyncRuntime = runtime::Patient,
+        AsyncRuntime = runtime::RaftRuntime,
 );
 
 /// A proposal as it is replicated and stored: the bytes of `rn.v1.Proposal`. Encoded once, by the proposer.

@@ -33,9 +33,9 @@ use proto::{
 
 use super::{
     Member, PeerServer, TypeConfig,
-    pace::Pace,
-    reach::{Failure, Reach},
-    whereabouts::Whereabouts,
+    peer_addresses::PeerAddresses,
+    reachability::{Failure, PeerReachability},
+    timing::RaftTiming,
     wire::{Ballot, SnapshotReply, Wire},
 };
 
@@ -69,7 +69,7 @@ pub enum PeerCall {
 /// A message that was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
-    /// Nobody there.
+    /// The peer cannot be reached.
     #[error("{0}")]
     Unreachable(String),
     /// Somebody there, who refused it or whose answer makes no sense.
@@ -113,9 +113,9 @@ impl PeerTransport for NoPeers {
 
 /// When each peer answered last.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Heard(Arc<Mutex<HashMap<u64, Instant>>>);
+pub(crate) struct LastReplies(Arc<Mutex<HashMap<u64, Instant>>>);
 
-impl Heard {
+impl LastReplies {
     fn now(&self, raft_id: u64) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(raft_id, Instant::now());
     }
@@ -134,11 +134,11 @@ pub(crate) struct Network {
     pub(crate) own_id: u64,
     /// Where this manager listens.
     pub(crate) own_addr: SocketAddr,
-    pub(crate) heard: Heard,
-    pub(crate) reach: Reach,
+    pub(crate) heard: LastReplies,
+    pub(crate) reach: PeerReachability,
     /// How long answers are waited for.
-    pub(crate) pace: Pace,
-    pub(crate) whereabouts: Whereabouts,
+    pub(crate) pace: RaftTiming,
+    pub(crate) peer_addresses: PeerAddresses,
     /// A peer has said that there is a newer cluster, without this manager.
     pub(crate) superseded: Arc<AtomicBool>,
     /// Known once the cluster is: a message of another cluster is refused.
@@ -165,7 +165,7 @@ impl Network {
         call: PeerCall,
         body: Vec<u8>,
     ) -> Result<A, PeerError> {
-        let (Some(node_id), Some(addr)) = (member.node_id.clone(), self.whereabouts.of(raft_id, member))
+        let (Some(node_id), Some(addr)) = (member.node_id.clone(), self.peer_addresses.of(raft_id, member))
         else {
             return Err(PeerError::Unreachable(format!("no address is known for raft member {raft_id:x}")));
         };
@@ -175,7 +175,7 @@ impl Network {
             pb::RaftMessage { from: self.own_id, target: raft_id, body, cluster_id, addr: addr_of_own };
         let peer = Peer { raft_id, node_id, addr };
         // Counts as silence unless an answer comes: the caller may give up first, and drop this.
-        let mut unanswered = Unanswered { network: self, peer: &peer, failure: Some(Failure::Timeout) };
+        let mut unanswered = InFlight { network: self, peer: &peer, failure: Some(Failure::Timeout) };
         let reply = self.transport.call(&peer, call, message).await;
         let reply = match reply {
             Ok(reply) => reply,
@@ -185,7 +185,7 @@ impl Network {
             }
         };
         unanswered.failure = None;
-        self.whereabouts.answered(raft_id);
+        self.peer_addresses.answered(raft_id);
         let reply = A::from_bytes(&reply.body).map_err(|e| PeerError::Refused(e.to_string()))?;
         self.heard.now(raft_id);
         self.reach.answered(&peer);
@@ -194,17 +194,17 @@ impl Network {
 }
 
 /// A message on its way; dropped without an answer, it was silence.
-struct Unanswered<'a> {
+struct InFlight<'a> {
     network: &'a Network,
     peer: &'a Peer,
     /// None once there is an answer, or the failure has been counted.
     failure: Option<Failure>,
 }
 
-impl Unanswered<'_> {
+impl InFlight<'_> {
     fn failed(&mut self, error: &PeerError) {
         self.failure = None;
-        self.network.whereabouts.silent(self.peer.raft_id);
+        self.network.peer_addresses.silent(self.peer.raft_id);
         let failure = match error {
             PeerError::Unreachable(_) => Failure::Unreachable,
             PeerError::Refused(_) => Failure::Refused,
@@ -217,10 +217,10 @@ impl Unanswered<'_> {
     }
 }
 
-impl Drop for Unanswered<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         if let Some(failure) = self.failure {
-            self.network.whereabouts.silent(self.peer.raft_id);
+            self.network.peer_addresses.silent(self.peer.raft_id);
             self.network.reach.failed(self.peer, failure, "no answer in time");
         }
     }

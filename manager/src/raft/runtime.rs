@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use openraft::{AsyncRuntime, OptionalSend, TokioRuntime};
 
-use super::pace::LIMIT;
+use super::timing::LIMIT;
 
 /// Tokio, but for the limits of messages. Openraft 0.9 takes them from settings that are fixed at start: an append gets one
 /// heartbeat interval, a vote the shortest election time, whatever the machines are doing. Ours follow
-/// [`super::pace::Pace`], where messages are sent; here they only must not be cut short.
+/// [`super::timing::RaftTiming`], where messages are sent; here they only must not be cut short.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Patient;
+pub struct RaftRuntime;
 
-impl AsyncRuntime for Patient {
+impl AsyncRuntime for RaftRuntime {
     type JoinError = <TokioRuntime as AsyncRuntime>::JoinError;
     type JoinHandle<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::JoinHandle<T>;
     type Sleep = <TokioRuntime as AsyncRuntime>::Sleep;

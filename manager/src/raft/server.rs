@@ -16,12 +16,12 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::{
     Raft, TypeConfig,
-    contact::{Core, LeaderContact},
+    contact::{LeaderContact, RaftHealth},
     heartbeat::{self, Acknowledged},
     log_store::LogStore,
-    pace::Pace,
     peer::{PeerCall, PeerError},
-    whereabouts::Whereabouts,
+    peer_addresses::PeerAddresses,
+    timing::RaftTiming,
     wire::{Ballot, Knows, Opinion, SnapshotReply, Wire},
 };
 use crate::api::auth::Caller;
@@ -33,11 +33,11 @@ pub struct PeerServer {
     pub(crate) log: LogStore,
     pub(crate) own_id: u64,
     pub(crate) own_addr: std::net::SocketAddr,
-    pub(crate) whereabouts: Whereabouts,
+    pub(crate) peer_addresses: PeerAddresses,
     pub(crate) contact: LeaderContact,
-    pub(crate) core: Core,
+    pub(crate) core: RaftHealth,
     pub(crate) acknowledged: Acknowledged,
-    pub(crate) pace: Pace,
+    pub(crate) pace: RaftTiming,
     pub(crate) cluster: Arc<dyn Fn() -> Option<ClusterId> + Send + Sync>,
     /// Whether this manager is a member by its own state, and the one with this raft id is not.
     pub(crate) left_behind: Arc<dyn Fn(u64) -> bool + Send + Sync>,
@@ -55,7 +55,7 @@ impl PeerServer {
     ) -> Result<pb::RaftMessage, PeerError> {
         self.check(&message)?;
         if let Ok(addr) = message.addr.parse() {
-            self.whereabouts.said(message.from, addr);
+            self.peer_addresses.said(message.from, addr);
         }
         let refused = |e: &dyn std::fmt::Display| PeerError::Refused(e.to_string());
         let body = match call {

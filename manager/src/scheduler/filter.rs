@@ -10,7 +10,7 @@ use crate::{allocator::overlay_mtu, store::state::State};
 /// Why a node cannot take a task. The wording is Swarm's where Swarm has one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
-    /// Not ready, or not active: in a word.
+    /// Why the node takes no tasks, in one word: `down`, `paused`, `drained` …
     NotAvailable(&'static str),
     /// Not enough left to reserve.
     Resources(&'static str),

@@ -21,7 +21,7 @@ use super::{
     index::Index,
     state::{State, Table},
 };
-use crate::events::{self, Happened};
+use crate::events::{self, ClusterEvent};
 
 /// What follows from an object of a kind. By default nothing.
 pub trait Derived: Sized {
@@ -34,7 +34,7 @@ pub trait Derived: Sized {
     fn index(_index: &mut Index, _edit: &Edit<Self>) {}
 
     /// What an edit is to users; none if it is our own bookkeeping.
-    fn event(_edit: &Edit<Self>) -> Option<Happened> {
+    fn event(_edit: &Edit<Self>) -> Option<ClusterEvent> {
         None
     }
 }
@@ -235,7 +235,7 @@ macro_rules! kinds {
                 }
 
                 /// What it is to users; none if it is our own bookkeeping.
-                pub fn event(&self) -> Option<Happened> {
+                pub fn event(&self) -> Option<ClusterEvent> {
                     match self {
                         $(Change::$kind(edit) => $kind::event(edit),)*
                     }
@@ -296,7 +296,7 @@ impl Derived for Network {
         index.network(edit);
     }
 
-    fn event(edit: &Edit<Self>) -> Option<Happened> {
+    fn event(edit: &Edit<Self>) -> Option<ClusterEvent> {
         events::network(edit)
     }
 }
@@ -306,7 +306,7 @@ impl Derived for Node {
         index.node(edit);
     }
 
-    fn event(edit: &Edit<Self>) -> Option<Happened> {
+    fn event(edit: &Edit<Self>) -> Option<ClusterEvent> {
         events::node(edit)
     }
 }
@@ -320,7 +320,7 @@ impl Derived for Service {
         index.service(edit);
     }
 
-    fn event(edit: &Edit<Self>) -> Option<Happened> {
+    fn event(edit: &Edit<Self>) -> Option<ClusterEvent> {
         events::service(edit)
     }
 }
@@ -336,7 +336,7 @@ impl Derived for Secret {
         Some(&self.spec.name)
     }
 
-    fn event(edit: &Edit<Self>) -> Option<Happened> {
+    fn event(edit: &Edit<Self>) -> Option<ClusterEvent> {
         events::file(edit, &edit.either()?.spec)
     }
 }
@@ -346,7 +346,7 @@ impl Derived for Config {
         Some(&self.spec.name)
     }
 
-    fn event(edit: &Edit<Self>) -> Option<Happened> {
+    fn event(edit: &Edit<Self>) -> Option<ClusterEvent> {
         events::file(edit, &edit.either()?.spec)
     }
 }

@@ -14,7 +14,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::raft::{
-    Member, Raft, contact::LeaderContact, heartbeat::Acknowledged, pace::Pace, whereabouts::Whereabouts,
+    Member, Raft, contact::LeaderContact, heartbeat::Acknowledged, peer_addresses::PeerAddresses,
+    timing::RaftTiming,
 };
 
 /// See the module.
@@ -57,7 +58,7 @@ struct Heard {
 fn read(
     metrics: &Metrics,
     heard: Heard,
-    whereabouts: &Whereabouts,
+    peer_addresses: &PeerAddresses,
     acknowledged: &Acknowledged,
     patience: Duration,
 ) -> Leadership {
@@ -84,7 +85,7 @@ fn read(
     if leader == metrics.id {
         return Leadership::None;
     }
-    let leader = member.and_then(|m| Some((m.node_id.clone()?, whereabouts.of(leader, m)?)));
+    let leader = member.and_then(|m| Some((m.node_id.clone()?, peer_addresses.of(leader, m)?)));
     Leadership::Follower { leader }
 }
 
@@ -92,10 +93,10 @@ fn read(
 pub(crate) async fn run(
     raft: Raft,
     leadership: watch::Sender<Leadership>,
-    whereabouts: Whereabouts,
+    peer_addresses: PeerAddresses,
     contact: LeaderContact,
     acknowledged: Acknowledged,
-    pace: Pace,
+    pace: RaftTiming,
     stop: CancellationToken,
 ) {
     let mut metrics = raft.metrics();
@@ -113,7 +114,7 @@ pub(crate) async fn run(
             if last.replace(metrics.vote) != Some(metrics.vote) {
                 heard.vote = Instant::now();
             }
-            let now = read(&metrics, heard, &whereabouts, &acknowledged, patience);
+            let now = read(&metrics, heard, &peer_addresses, &acknowledged, patience);
             (now, metrics.vote, metrics.running_state.clone())
         };
         if let Err(error) = running
@@ -173,11 +174,11 @@ mod tests {
         metrics.membership_config =
             Arc::new(StoredMembership::new(None, Membership::new(vec![voters], nodes)));
         metrics.millis_since_quorum_ack = Some(20);
-        let (whereabouts, acknowledged) = (Whereabouts::new(no_hints()), Acknowledged::default());
+        let (peer_addresses, acknowledged) = (PeerAddresses::new(no_hints()), Acknowledged::default());
         let patience = Duration::from_secs(2);
         let (now, long_ago) = (Instant::now(), Instant::now().checked_sub(patience * 2).unwrap());
         let leads = |metrics: &Metrics, told, vote| {
-            read(metrics, Heard { told, vote }, &whereabouts, &acknowledged, patience).is_leader()
+            read(metrics, Heard { told, vote }, &peer_addresses, &acknowledged, patience).is_leader()
         };
         assert!(leads(&metrics, now, long_ago));
         assert!(

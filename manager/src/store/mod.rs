@@ -8,7 +8,6 @@
 //! * [`kind`]: the kinds of objects, which all of this is written over.
 //! * [`Store`]: the handle. Reads are a pointer load; a write returns once it is on the disks of a majority and applied.
 
-mod alone;
 pub mod apply;
 pub mod change;
 pub mod command;
@@ -18,13 +17,14 @@ pub(crate) mod disk;
 pub mod error;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod force_new_cluster;
 pub mod index;
 pub mod kind;
 mod leadership;
 mod lookup;
 mod open;
 mod propose;
-pub(crate) mod published;
+pub(crate) mod publisher;
 mod rocks;
 pub(crate) mod seal;
 pub(crate) mod snapshot;
@@ -62,8 +62,10 @@ pub use self::{
     state::State,
     status::{MemberStatus, RaftStatus},
 };
-use self::{propose::Pending, published::Published};
-use crate::raft::{Membership, Network, PeerServer, Raft, Threads, contact::LeaderContact, election::Guides};
+use self::{propose::Pending, publisher::StatePublisher};
+use crate::raft::{
+    Membership, Network, PeerServer, Raft, Threads, contact::LeaderContact, election::RelayPeers,
+};
 
 /// Longest wait for a majority to answer a proposal (swarmkit: 5 s and two elections).
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(25);
@@ -126,13 +128,13 @@ struct Inner {
     raft: Raft,
     network: Network,
     server: PeerServer,
-    published: Arc<Published>,
+    published: Arc<StatePublisher>,
     proposals: mpsc::Sender<Pending>,
     leadership: watch::Receiver<Leadership>,
     contact: LeaderContact,
     /// The term in which this manager was last certain to lead, with all that earlier leaders committed applied.
     confirmed: AtomicU64,
-    guides: Guides,
+    relay_peers: RelayPeers,
     threads: Threads,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -228,8 +230,8 @@ impl Store {
     }
 
     /// Managers that said lately, when they were asked, that they hear a leader: the way round for one that does not.
-    pub fn guides(&self) -> Vec<(NodeId, SocketAddr)> {
-        self.addresses(|_| self.inner.guides.within(self.inner.network.pace.patience()))
+    pub fn relay_peers(&self) -> Vec<(NodeId, SocketAddr)> {
+        self.addresses(|_| self.inner.relay_peers.within(self.inner.network.pace.patience()))
     }
 
     /// All managers but this one.
@@ -243,7 +245,7 @@ impl Store {
         let membership = metrics.borrow().membership_config.membership().clone();
         let address = |id: u64| {
             let member = membership.get_node(&id)?;
-            Some((member.node_id.clone()?, self.inner.network.whereabouts.of(id, member)?))
+            Some((member.node_id.clone()?, self.inner.network.peer_addresses.of(id, member)?))
         };
         of(&membership).into_iter().filter_map(address).collect()
     }
@@ -253,7 +255,7 @@ impl Store {
         match self.inner.leadership.borrow().clone() {
             Leadership::Leader { .. } => None,
             Leadership::Follower { leader: Some(leader) } => Some(leader),
-            Leadership::Follower { leader: None } | Leadership::None => self.guides().into_iter().next(),
+            Leadership::Follower { leader: None } | Leadership::None => self.relay_peers().into_iter().next(),
         }
     }
 

@@ -14,28 +14,29 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Inner, Store, StoreConfig, alone,
+    Inner, Store, StoreConfig,
     command::Command,
     disk::Disk,
     error::{CommandError, OpenError, ProposeError},
+    force_new_cluster,
     leadership::{self, Leadership},
     propose,
-    published::Published,
+    publisher::StatePublisher,
     state_machine::StateMachine,
 };
 use crate::{
     blocking,
     raft::{
-        Hints, Member, Network, PeerServer, PeerTransport, Raft, Threads, compaction,
-        contact::{Core, LeaderContact},
-        election::{self, Booth, Guides},
+        AddressLookup, Member, Network, PeerServer, PeerTransport, Raft, Threads, compaction,
+        contact::{LeaderContact, RaftHealth},
+        election::{self, ElectionContext, RelayPeers},
         heartbeat::{self, Acknowledged},
         log_store::LogStore,
         membership, no_hints,
-        pace::Pace,
-        peer::Heard,
-        reach::Reach,
-        whereabouts::Whereabouts,
+        peer::LastReplies,
+        peer_addresses::PeerAddresses,
+        reachability::PeerReachability,
+        timing::RaftTiming,
     },
 };
 
@@ -60,7 +61,7 @@ impl Timing {
 
     fn raft(self) -> Result<Config, OpenError> {
         let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-        // What the time limits of messages and of silence are is `Pace`'s to say, and who stands for election `election`'s.
+        // What the time limits of messages and of silence are is `RaftTiming`'s to say, and who stands for election `election`'s.
         // These heartbeats carry what is committed to members that get no entries; that the leader is there, ours say.
         // The longest of these times is for how long a voter refuses all others whatever we say: less than the shortest lease.
         let heartbeat = ms(self.heartbeat);
@@ -98,7 +99,7 @@ impl Store {
     pub async fn open_over(
         config: StoreConfig,
         peers: Arc<dyn PeerTransport>,
-        hints: Hints,
+        hints: AddressLookup,
     ) -> Result<Self, OpenError> {
         let dir = config.dir.clone();
         let (node_id, wanted) = (config.node_id.clone(), config.raft_id);
@@ -107,7 +108,7 @@ impl Store {
         let loaded = blocking::run(move || {
             let disk = Disk::open(&dir, &database, unlock.as_ref())?;
             let raft_id = match alone {
-                Some(member) => alone::rewrite(&disk, &node_id, member)?,
+                Some(member) => force_new_cluster::rewrite(&disk, &node_id, member)?,
                 None => disk.identity(&node_id, wanted)?,
             };
             let state = disk.load().map_err(|e| OpenError::Content(e.to_string()))?;
@@ -118,9 +119,9 @@ impl Store {
 
         let spec = state.cluster.as_ref().map(|c| c.spec.clone()).unwrap_or_default();
         let timing = Timing::new(&config, &spec);
-        let pace = Pace::new(timing.heartbeat, timing.election);
+        let pace = RaftTiming::new(timing.heartbeat, timing.election);
         let threads = config.threads.unwrap_or_else(Threads::current);
-        let published = Arc::new(Published::new(state.clone()));
+        let published = Arc::new(StatePublisher::new(state.clone()));
         let cluster = {
             let published = published.clone();
             Arc::new(move || published.read().cluster.as_ref().map(|c| c.id.clone()))
@@ -137,10 +138,10 @@ impl Store {
             transport: peers,
             own_id: raft_id,
             own_addr: config.addr,
-            heard: Heard::default(),
-            reach: Reach::default(),
+            heard: LastReplies::default(),
+            reach: PeerReachability::default(),
             pace: pace.clone(),
-            whereabouts: Whereabouts::new(hints),
+            peer_addresses: PeerAddresses::new(hints),
             superseded: Arc::default(),
             cluster: cluster.clone(),
         };
@@ -154,7 +155,8 @@ impl Store {
             .map_err(|e| OpenError::Raft(e.to_string()))?;
 
         let contact = LeaderContact::new(pace.clone());
-        let (core, acknowledged, guides) = (Core::default(), Acknowledged::default(), Guides::default());
+        let (core, acknowledged, relay_peers) =
+            (RaftHealth::default(), Acknowledged::default(), RelayPeers::default());
         let (proposals, queue) = mpsc::channel(QUEUE);
         let (lead, leadership) = watch::channel(Leadership::None);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -163,7 +165,7 @@ impl Store {
             log: log.clone(),
             own_id: raft_id,
             own_addr: config.addr,
-            whereabouts: network.whereabouts.clone(),
+            peer_addresses: network.peer_addresses.clone(),
             contact: contact.clone(),
             core: core.clone(),
             acknowledged: acknowledged.clone(),
@@ -172,12 +174,12 @@ impl Store {
             left_behind,
         };
         network.transport.answered_by(server.clone());
-        let whereabouts = network.whereabouts.clone();
+        let peer_addresses = network.peer_addresses.clone();
         tasks.spawn_on(
             leadership::run(
                 raft.clone(),
                 lead,
-                whereabouts,
+                peer_addresses,
                 contact.clone(),
                 acknowledged.clone(),
                 pace.clone(),
@@ -188,12 +190,12 @@ impl Store {
         let heartbeats =
             heartbeat::run(raft.clone(), network.clone(), contact.clone(), core, acknowledged, stop.clone());
         tasks.spawn_on(heartbeats, threads.pulse());
-        let booth = Booth {
+        let booth = ElectionContext {
             raft: raft.clone(),
             log,
             network: network.clone(),
             contact: contact.clone(),
-            guides: guides.clone(),
+            relay_peers: relay_peers.clone(),
         };
         tasks.spawn_on(election::run(booth, stop.clone()), threads.pulse());
         let proposing = propose::run(raft.clone(), queue, leadership.clone(), pace, stop.clone());
@@ -211,7 +213,7 @@ impl Store {
             leadership: leadership.clone(),
             contact,
             confirmed: AtomicU64::new(u64::MAX),
-            guides,
+            relay_peers,
             threads: threads.clone(),
             stop: stop.clone(),
             tasks: tasks.clone(),

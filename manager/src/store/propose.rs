@@ -17,7 +17,7 @@ use super::{
     command::{Command, Outcome, RULES},
     error::ProposeError,
 };
-use crate::raft::{Encoded, Raft, pace::Pace};
+use crate::raft::{Encoded, Raft, timing::RaftTiming};
 
 /// Bytes of commands from which on an entry takes no more (swarmkit: 1.5 MiB a transaction).
 const ENTRY_BYTES: usize = 3 << 19;
@@ -47,7 +47,7 @@ pub(crate) async fn run(
     raft: Raft,
     mut queue: mpsc::Receiver<Pending>,
     mut leadership: watch::Receiver<Leadership>,
-    pace: Pace,
+    pace: RaftTiming,
     stop: CancellationToken,
 ) {
     let mut held_back: Option<Pending> = None;

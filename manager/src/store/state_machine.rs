@@ -17,7 +17,7 @@ use super::{
     apply::apply,
     convert::decode_proposal,
     disk::{Disk, DiskError, Fact},
-    published::Published,
+    publisher::StatePublisher,
     snapshot,
     state::State,
 };
@@ -35,7 +35,7 @@ type Taken = Arc<Mutex<Option<(SnapshotMeta, State)>>>;
 /// See the module.
 pub(crate) struct StateMachine {
     disk: Arc<Disk>,
-    published: Arc<Published>,
+    published: Arc<StatePublisher>,
     state: State,
     applied: Option<LogId>,
     membership: StoredMembership,
@@ -45,7 +45,7 @@ pub(crate) struct StateMachine {
 impl StateMachine {
     pub(crate) fn new(
         disk: Arc<Disk>,
-        published: Arc<Published>,
+        published: Arc<StatePublisher>,
         state: State,
         applied: Option<LogId>,
         membership: StoredMembership,

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use certs::{Connector, Identity, SharedIdentity, Target, join::join, transport::DialOptions};
 use manager::{
-    api::{forward::Gate, validate::cluster::Limits},
+    api::{forward::LeaderProxy, validate::cluster::Limits},
     bootstrap::{Bootstrap, InitOptions},
     loops::LoopSettings,
     run::{Manager, ManagerConfig, Start},
@@ -26,7 +26,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Host {
     pub manager: Manager,
     pub identity: SharedIdentity,
-    pub control: ControlClient<Gate>,
+    pub control: ControlClient<LeaderProxy>,
     dir: tempfile::TempDir,
 }
 
@@ -41,7 +41,7 @@ fn config(dir: &tempfile::TempDir, identity: &SharedIdentity) -> ManagerConfig {
         unlock: None,
         limits: Limits::default(),
         hints: manager::raft::no_hints(),
-        ground: Default::default(),
+        environment: Default::default(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::StreamExt;
 use network::{assigned::Assigned, reconciler::Status, workload::WorkloadId};
-use node::containers::{Definition, Seen};
+use node::containers::{ContainerStatus, Definition};
 use proto::{
     model::{ContainerId, EndpointSettings, HOST_NETWORK, Mac, SubnetAddr},
     pb,
@@ -31,7 +31,7 @@ impl Local {
 
     pub(crate) async fn containers(&self, all: bool) -> Vec<pb::Container> {
         let known = self.known();
-        let mut by_hand: BTreeMap<ContainerId, Arc<Seen>> =
+        let mut by_hand: BTreeMap<ContainerId, Arc<ContainerStatus>> =
             self.daemon.containers.list().into_iter().map(|s| (s.definition.id.clone(), s)).collect();
         let runtime = &self.daemon.runtime;
         let made = runtime.list().into_iter().map(|c| {
@@ -107,7 +107,7 @@ impl Local {
         let lines = match (by_hand, seen) {
             // Follows one from before its start; one that goes by itself stays until it has been read.
             (Some(id), Some(mut seen)) if options.follow => futures::stream::once(async move {
-                let made = |_: &Arc<Seen>| runtime.watch(&id).is_ok();
+                let made = |_: &Arc<ContainerStatus>| runtime.watch(&id).is_ok();
                 let _ = seen.wait_for(|s| made(s) || (s.resting && s.status.is_some())).await;
                 match runtime.logs(&id, options).await {
                     Ok(lines) => lines.inspect(move |_| _ = &seen).boxed(),
@@ -188,7 +188,7 @@ fn report(report: HealthReport) -> pb::HealthReport {
 fn to_pb(
     container: Container,
     known: &Known,
-    by_hand: Option<&Seen>,
+    by_hand: Option<&ContainerStatus>,
     health: Option<&HealthReport>,
 ) -> pb::Container {
     let Known { assigned, network } = known;

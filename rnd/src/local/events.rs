@@ -9,7 +9,7 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use manager::events::Happened;
+use manager::events::ClusterEvent;
 use proto::pb;
 use runtime::{Event, Events};
 use tokio::sync::{broadcast, mpsc};
@@ -81,7 +81,7 @@ pub async fn follow(mut changes: manager::store::Changes, events: Arc<Events>) {
     loop {
         match changes.recv().await {
             Ok(batch) => {
-                for Happened { kind, action, id, attributes } in
+                for ClusterEvent { kind, action, id, attributes } in
                     batch.iter().filter_map(manager::store::Change::event)
                 {
                     let event = Event::swarm(kind, action, &id);

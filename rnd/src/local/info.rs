@@ -4,12 +4,12 @@ use proto::{model::Role, pb};
 use runtime::{ContainerState, Runtime};
 
 use super::Local;
-use crate::standing::Standing;
+use crate::swarm_state::SwarmState;
 
 impl Local {
     /// This build, and since when it runs.
     pub fn version_reply(&self) -> pb::VersionReply {
-        let machine = &self.daemon.grounds.machine;
+        let machine = &self.daemon.context.machine;
         pb::VersionReply {
             version: env!("CARGO_PKG_VERSION").into(),
             git_commit: option_env!("RN_GIT_COMMIT").unwrap_or_default().into(),
@@ -23,7 +23,7 @@ impl Local {
 
     /// The machine, what runs on it, and its place in a swarm.
     pub async fn info_reply(&self) -> pb::InfoReply {
-        let machine = &self.daemon.grounds.machine;
+        let machine = &self.daemon.context.machine;
         let containers = self.daemon.runtime.list();
         let running = containers.iter().filter(|c| matches!(c.state, ContainerState::Running { .. })).count();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -31,14 +31,14 @@ impl Local {
         let swarm = self.swarm_info(&mut warnings).await;
         pb::InfoReply {
             name: machine.hostname.clone(),
-            daemon_id: self.daemon.grounds.daemon_id.clone(),
+            daemon_id: self.daemon.context.daemon_id.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             kernel: machine.kernel.clone(),
             os: machine.os.clone(),
             arch: machine.arch.clone(),
             cpus: machine.cpus,
             memory_bytes: machine.memory_bytes,
-            data_root: self.daemon.grounds.paths.data_root.display().to_string(),
+            data_root: self.daemon.context.paths.data_root.display().to_string(),
             cgroup_version: machine.cgroup_version.into(),
             containers: count(containers.len()),
             containers_running: count(running),
@@ -50,18 +50,18 @@ impl Local {
 
     /// This node's place in a swarm; what is amiss there is added to `warnings`.
     pub async fn swarm_info(&self, warnings: &mut Vec<String>) -> pb::SwarmInfo {
-        match &*self.daemon.standing.read().await {
-            Standing::Inactive => pb::SwarmInfo { state: "inactive".into(), ..Default::default() },
-            Standing::Changing(change) => {
+        match &*self.daemon.swarm_state.read().await {
+            SwarmState::Inactive => pb::SwarmInfo { state: "inactive".into(), ..Default::default() },
+            SwarmState::Changing(change) => {
                 pb::SwarmInfo { state: "pending".into(), error: change.to_string(), ..Default::default() }
             }
-            Standing::Failed(_) if self.daemon.grounds.is_locked() => {
+            SwarmState::Failed(_) if self.daemon.context.is_locked() => {
                 pb::SwarmInfo { state: "locked".into(), ..Default::default() }
             }
-            Standing::Failed(error) => {
+            SwarmState::Failed(error) => {
                 pb::SwarmInfo { state: "error".into(), error: error.to_string(), ..Default::default() }
             }
-            Standing::Active(member) => {
+            SwarmState::Active(member) => {
                 let network = self.daemon.engine.network_status();
                 warnings.extend(network.port_conflicts.iter().map(ToString::to_string));
                 warnings.extend(network.dropping.iter().map(ToString::to_string));
@@ -75,12 +75,12 @@ impl Local {
                     node_addr: member.membership.advertise_addr.ip().to_string(),
                     data_path_addr: member.membership.data_path_addr.to_string(),
                     vxlan_from: match network.senders {
-                        _ if !self.daemon.grounds.config.vxlan_members_only => "anywhere".into(),
+                        _ if !self.daemon.context.config.vxlan_members_only => "anywhere".into(),
                         None => "nowhere".into(),
                         Some(n) => format!("members ({n} other addresses)"),
                     },
                     cluster_id: member.identity.current().cluster_id().to_string(),
-                    error: member.seat.error().map_or(agent.error, |e| e.to_string()),
+                    error: member.local_manager.error().map_or(agent.error, |e| e.to_string()),
                     remote_managers: session
                         .iter()
                         .flat_map(|s| &s.managers)
@@ -88,7 +88,7 @@ impl Local {
                         .collect(),
                     ..Default::default()
                 };
-                if let Some(store) = member.seat.store() {
+                if let Some(store) = member.local_manager.store() {
                     let state = store.read();
                     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
                     info.nodes = count(state.nodes.len());

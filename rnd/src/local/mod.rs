@@ -23,8 +23,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     daemon::Daemon,
-    standing::{Change, Standing},
     swarm::{self, Member},
+    swarm_state::{Change, SwarmState},
 };
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -43,116 +43,116 @@ impl Local {
 
     async fn swarm_init(&self, request: pb::SwarmInitRequest) -> Result<pb::SwarmInitReply, ApiError> {
         let daemon = self.daemon.clone();
-        if request.force_new_cluster && matches!(&*daemon.standing.read().await, Standing::Active(_)) {
+        if request.force_new_cluster && matches!(&*daemon.swarm_state.read().await, SwarmState::Active(_)) {
             return self.start_over(request).await;
         }
-        let init = async move |standing| match daemon.grounds.init(request).await {
+        let init = async move |swarm_state| match daemon.context.init(request).await {
             Ok(member) => {
                 let reply = initialised(&member);
-                (Standing::Active(Box::new(member)), Ok(reply))
+                (SwarmState::Active(Box::new(member)), Ok(reply))
             }
-            Err(error) => (standing, Err(error)),
+            Err(error) => (swarm_state, Err(error)),
         };
-        self.daemon.standing.change(Change::Initialising, vacant, init).await
+        self.daemon.swarm_state.change(Change::Initialising, vacant, init).await
     }
 
     /// `swarm init --force-new-cluster`.
     async fn start_over(&self, request: pb::SwarmInitRequest) -> Result<pb::SwarmInitReply, ApiError> {
         let daemon = self.daemon.clone();
-        let is_manager = |standing: &Standing| match standing {
-            Standing::Active(member) if member.is_manager() => Ok(()),
+        let is_manager = |swarm_state: &SwarmState| match swarm_state {
+            SwarmState::Active(member) if member.is_manager() => Ok(()),
             _ => Err(crate::front::not_a_manager()),
         };
-        let start_over = async move |standing| {
-            let Standing::Active(member) = standing else {
-                return (standing, Err(crate::front::not_a_manager()));
+        let start_over = async move |swarm_state| {
+            let SwarmState::Active(member) = swarm_state else {
+                return (swarm_state, Err(crate::front::not_a_manager()));
             };
-            match daemon.grounds.start_over(member, &request).await {
+            match daemon.context.start_over(member, &request).await {
                 Ok(member) => {
                     let reply = initialised(&member);
-                    (Standing::Active(member), Ok(reply))
+                    (SwarmState::Active(member), Ok(reply))
                 }
-                Err((Some(member), error)) => (Standing::Active(member), Err(error)),
-                Err((None, error)) => (Standing::Failed(error.clone()), Err(error)),
+                Err((Some(member), error)) => (SwarmState::Active(member), Err(error)),
+                Err((None, error)) => (SwarmState::Failed(error.clone()), Err(error)),
             }
         };
-        self.daemon.standing.change(Change::StartingOver, is_manager, start_over).await
+        self.daemon.swarm_state.change(Change::StartingOver, is_manager, start_over).await
     }
 
     async fn swarm_join(&self, request: pb::SwarmJoinRequest) -> Result<pb::SwarmJoinReply, ApiError> {
         let daemon = self.daemon.clone();
-        let join = async move |standing| match daemon.grounds.join(request).await {
+        let join = async move |swarm_state| match daemon.context.join(request).await {
             Ok(member) => {
                 let reply = pb::SwarmJoinReply {
                     node_id: member.node_id().to_string(),
                     role: member.identity.current().role().into(),
                 };
-                (Standing::Active(Box::new(member)), Ok(reply))
+                (SwarmState::Active(Box::new(member)), Ok(reply))
             }
-            Err(error) => (standing, Err(error)),
+            Err(error) => (swarm_state, Err(error)),
         };
-        self.daemon.standing.change(Change::Joining, vacant, join).await
+        self.daemon.swarm_state.change(Change::Joining, vacant, join).await
     }
 
     async fn swarm_unlock(&self, key: String) -> Result<(), ApiError> {
         let daemon = self.daemon.clone();
-        let grounds = &self.daemon.grounds;
-        let locked = |standing: &Standing| match standing {
-            Standing::Inactive => Err(ApiError::precondition("This node is not part of a swarm")),
-            Standing::Failed(_) if grounds.is_locked() => Ok(()),
-            Standing::Active(_) | Standing::Failed(_) | Standing::Changing(_) => {
+        let context = &self.daemon.context;
+        let locked = |swarm_state: &SwarmState| match swarm_state {
+            SwarmState::Inactive => Err(ApiError::precondition("This node is not part of a swarm")),
+            SwarmState::Failed(_) if context.is_locked() => Ok(()),
+            SwarmState::Active(_) | SwarmState::Failed(_) | SwarmState::Changing(_) => {
                 Err(ApiError::precondition("swarm is not locked"))
             }
         };
-        let unlock = async move |standing| {
+        let unlock = async move |swarm_state| {
             let key = match key.parse::<UnlockKey>() {
                 Ok(key) => key,
-                Err(error) => return (standing, Err(ApiError::invalid(error.to_string()))),
+                Err(error) => return (swarm_state, Err(ApiError::invalid(error.to_string()))),
             };
-            match daemon.grounds.resume(Some(key)).await {
-                Ok(Some(member)) => (Standing::Active(Box::new(member)), Ok(())),
-                Ok(None) => (standing, Err(ApiError::precondition("This node is not part of a swarm"))),
-                Err(error) => (standing, Err(error)),
+            match daemon.context.resume(Some(key)).await {
+                Ok(Some(member)) => (SwarmState::Active(Box::new(member)), Ok(())),
+                Ok(None) => (swarm_state, Err(ApiError::precondition("This node is not part of a swarm"))),
+                Err(error) => (swarm_state, Err(error)),
             }
         };
-        self.daemon.standing.change(Change::Unlocking, locked, unlock).await
+        self.daemon.swarm_state.change(Change::Unlocking, locked, unlock).await
     }
 
     async fn swarm_leave(&self, force: bool) -> Result<(), ApiError> {
         // Who has interrupted `swarm join`, and leaves, means that one: as with Docker, no error says that it is still under way.
-        self.daemon.standing.settled(|change| change != Change::Leaving, UNDER_WAY).await;
+        self.daemon.swarm_state.settled(|change| change != Change::Leaving, UNDER_WAY).await;
         // Refused without a change that others would have to wait for.
-        let refused = match &*self.daemon.standing.read().await {
-            Standing::Active(member) if member.is_manager() && !force => Some(member.seat.gate()),
+        let refused = match &*self.daemon.swarm_state.read().await {
+            SwarmState::Active(member) if member.is_manager() && !force => Some(member.local_manager.api()),
             _ => None,
         };
         if let Some(gate) = refused {
             return Err(swarm::refusal(gate).await);
         }
         let daemon = self.daemon.clone();
-        let member = |standing: &Standing| match standing {
-            Standing::Inactive => Err(ApiError::precondition("This node is not part of a swarm")),
-            Standing::Failed(error) if !force => Err(error.clone()),
-            Standing::Active(_) | Standing::Failed(_) | Standing::Changing(_) => Ok(()),
+        let member = |swarm_state: &SwarmState| match swarm_state {
+            SwarmState::Inactive => Err(ApiError::precondition("This node is not part of a swarm")),
+            SwarmState::Failed(error) if !force => Err(error.clone()),
+            SwarmState::Active(_) | SwarmState::Failed(_) | SwarmState::Changing(_) => Ok(()),
         };
-        let leave = async move |standing| {
-            if let Standing::Active(member) = standing {
+        let leave = async move |swarm_state| {
+            if let SwarmState::Active(member) = swarm_state {
                 match member.leave(force).await {
                     Ok(()) => {}
-                    Err((Some(member), error)) => return (Standing::Active(member), Err(error)),
+                    Err((Some(member), error)) => return (SwarmState::Active(member), Err(error)),
                     Err((None, error)) => tracing::warn!(%error, "leaving the swarm"),
                 }
             }
-            match daemon.grounds.forget() {
-                Ok(()) => (Standing::Inactive, Ok(())),
+            match daemon.context.forget() {
+                Ok(()) => (SwarmState::Inactive, Ok(())),
                 Err(error) => {
                     let error = ApiError::internal(format!("{error:#}"));
                     // What is still there would be a swarm again at the next start.
-                    (Standing::Failed(error.clone()), Err(error))
+                    (SwarmState::Failed(error.clone()), Err(error))
                 }
             }
         };
-        self.daemon.standing.change(Change::Leaving, member, leave).await
+        self.daemon.swarm_state.change(Change::Leaving, member, leave).await
     }
 }
 
@@ -166,7 +166,7 @@ async fn to_its_end<T: Send + 'static>(work: impl Future<Output = Reply<T>> + Se
 }
 
 fn initialised(member: &Member) -> pb::SwarmInitReply {
-    let cluster = member.seat.store().and_then(|s| s.read().cluster.clone());
+    let cluster = member.local_manager.store().and_then(|s| s.read().cluster.clone());
     let (worker_token, manager_token, unlock_key) = cluster
         .map(|c| (c.root_ca.worker_token.clone(), c.root_ca.manager_token.clone(), c.unlock_key.0.clone()))
         .unwrap_or_default();
@@ -179,13 +179,15 @@ fn initialised(member: &Member) -> pb::SwarmInitReply {
     }
 }
 
-fn vacant(standing: &Standing) -> Result<(), ApiError> {
-    match standing {
-        Standing::Inactive => Ok(()),
-        Standing::Failed(error) if error.message == LockError::Locked.to_string() => Err(error.clone()),
-        Standing::Active(_) | Standing::Failed(_) | Standing::Changing(_) => Err(ApiError::precondition(
-            "This node is already part of a swarm. Use \"rnctl swarm leave\" to leave this swarm and join another one.",
-        )),
+fn vacant(swarm_state: &SwarmState) -> Result<(), ApiError> {
+    match swarm_state {
+        SwarmState::Inactive => Ok(()),
+        SwarmState::Failed(error) if error.message == LockError::Locked.to_string() => Err(error.clone()),
+        SwarmState::Active(_) | SwarmState::Failed(_) | SwarmState::Changing(_) => {
+            Err(ApiError::precondition(
+                "This node is already part of a swarm. Use \"rnctl swarm leave\" to leave this swarm and join another one.",
+            ))
+        }
     }
 }
 

@@ -10,17 +10,17 @@ use runtime::Runtime;
 use serde_json::{Value, json};
 
 use super::Local;
-use crate::{standing::Standing, swarm::Member};
+use crate::{swarm::Member, swarm_state::SwarmState};
 
 impl Local {
     /// The gateway bridge, once there is one, and the overlays in use here; `ingress` is always in use.
     pub(super) async fn local_networks(&self) -> Vec<pb::LocalNetwork> {
-        let standing = self.daemon.standing.read().await;
+        let swarm_state = self.daemon.swarm_state.read().await;
         let mut list = Vec::new();
         // In this daemon's namespace, which /sys may not show.
         if nix::net::if_::if_nametoindex(GATEWAY_BRIDGE).is_ok() {
             list.push(pb::LocalNetwork {
-                id: bridge_id(&self.daemon.grounds.daemon_id),
+                id: bridge_id(&self.daemon.context.daemon_id),
                 name: GATEWAY_BRIDGE.into(),
                 driver: "bridge".into(),
                 scope: "local".into(),
@@ -28,7 +28,7 @@ impl Local {
                 inspect_json: String::new(),
             });
         }
-        if let Standing::Active(member) = &*standing {
+        if let SwarmState::Active(member) = &*swarm_state {
             let assigned = self.daemon.engine.assigned();
             list.extend(assigned.networks.values().map(|network| pb::LocalNetwork {
                 id: network.id.to_string(),

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use kernel::facts::HostFacts;
 use proto::error::ApiError;
 
-use super::{CONTROL_PORT, Grounds, Membership};
+use super::{CONTROL_PORT, Membership, NodeContext};
 
-impl Grounds {
+impl NodeContext {
     /// The rules of swarm-behaviour 3.10: flag, else the daemon's default, else the only address there is.
     pub(super) fn addresses(
         &self,

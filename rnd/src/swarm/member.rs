@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use certs::SharedIdentity;
-use manager::{api::forward::Gate, run::Start};
+use manager::{api::forward::LeaderProxy, run::Start};
 use proto::{
     error::ApiError,
     model::{NodeId, Reachability, Role},
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use worker::worker::Worker;
 
-use super::{Membership, keeper::Keeper, seat::Seat};
+use super::{Membership, local_manager::LocalManager, role::RoleReconciler};
 
 /// How long `swarm leave` waits for what the managers know of each other.
 const ASK: Duration = Duration::from_secs(4);
@@ -30,10 +30,10 @@ pub struct Member {
     /// Who it is.
     pub identity: SharedIdentity,
     /// Its seat among the managers.
-    pub seat: Seat,
+    pub local_manager: LocalManager,
     /// Its worker.
     pub worker: Worker,
-    pub(super) keeper: Keeping,
+    pub(super) reconciler: RunningReconciler,
 }
 
 impl Member {
@@ -49,9 +49,9 @@ impl Member {
 
     /// Stops; containers and their network go on.
     pub async fn shutdown(self) {
-        self.keeper.end(BRIEFLY).await;
+        self.reconciler.end(BRIEFLY).await;
         self.worker.shutdown().await;
-        self.seat.leave().await;
+        self.local_manager.stop().await;
     }
 
     /// `swarm init --force-new-cluster`: goes on as the only manager, with the tasks, the network and the workers that there are.
@@ -59,7 +59,7 @@ impl Member {
     /// # Errors
     /// It is no manager, or its raft does not start.
     pub async fn start_over(&self) -> Result<(), ApiError> {
-        self.seat.retake(Start::Alone).await
+        self.local_manager.restart(Start::ForceNewCluster).await
     }
 
     /// `swarm leave`: the tasks end, the network goes, raft is told.
@@ -69,35 +69,35 @@ impl Member {
     pub async fn leave(self, force: bool) -> Result<(), (Option<Box<Self>>, ApiError)> {
         // It may have become one a moment ago.
         if self.is_manager() && !force {
-            let error = refusal(self.seat.gate()).await;
+            let error = refusal(self.local_manager.api()).await;
             return Err((Some(Box::new(self)), error));
         }
-        self.keeper.end(WHOLLY).await;
-        let members = self.seat.store().map(|store| store.metrics().members.len());
+        self.reconciler.end(WHOLLY).await;
+        let members = self.local_manager.store().map(|store| store.metrics().members.len());
         if members.is_some_and(|n| n > 1) {
-            match tokio::time::timeout(Duration::from_secs(10), self.seat.resign()).await {
+            match tokio::time::timeout(Duration::from_secs(10), self.local_manager.leave_raft()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "leaving without the other managers' consent"),
                 Err(_) => tracing::warn!("leaving without the other managers: none answered"),
             }
         }
         let left = self.worker.leave().await;
-        self.seat.leave().await;
+        self.local_manager.stop().await;
         left.map_err(|error| (None, error))
     }
 }
 
 /// A keeper at work.
-pub(super) struct Keeping {
+pub(super) struct RunningReconciler {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-impl Keeping {
+impl RunningReconciler {
     /// Sets it to work.
-    pub(super) fn begin(keeper: Keeper) -> Self {
+    pub(super) fn begin(reconciler: RoleReconciler) -> Self {
         let stop = CancellationToken::new();
-        Self { task: tokio::spawn(keeper.run(stop.clone())), stop }
+        Self { task: tokio::spawn(reconciler.run(stop.clone())), stop }
     }
 
     /// Ends it and waits for that: it must not write a file that is being removed. What it has begun it does to its end, if that comes
@@ -114,7 +114,7 @@ impl Keeping {
 }
 
 /// Why a manager does not simply leave (wording as Docker's).
-pub async fn refusal(gate: Option<Gate>) -> ApiError {
+pub async fn refusal(gate: Option<LeaderProxy>) -> ApiError {
     let counted = match gate {
         Some(gate) => {
             let mut control = ControlClient::new(gate);

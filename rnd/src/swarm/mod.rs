@@ -1,14 +1,14 @@
 //! This node's place in a swarm: init, join, leave, and coming back after a restart.
 //!
-//! * [`member`]: what runs while it is part of one. [`seat`]: its manager, while it is one. [`keeper`]: certificate and seat as
+//! * [`member`]: what runs while it is part of one. [`local_manager`]: its manager, while it is one. [`reconciler`]: certificate and seat as
 //!   the managers want them.
-//! * [`places`]: where managers may be. [`addresses`]: this node's own, and what becomes of them when the machine moves.
+//! * [`manager_addresses`]: where managers may be. [`addresses`]: this node's own, and what becomes of them when the machine moves.
 
 mod addresses;
-mod keeper;
+mod local_manager;
+mod manager_addresses;
 mod member;
-mod places;
-mod seat;
+mod role;
 
 use std::{
     collections::BTreeMap,
@@ -44,13 +44,13 @@ use worker::worker::{Worker, WorkerConfig};
 
 use crate::{config::Config, machine::Machine, paths::Paths};
 
+pub use manager_addresses::ManagerAddresses;
 pub use member::{Member, refusal};
-pub use places::Places;
 
 use addresses::manager_addr;
-use keeper::Keeper;
-use member::Keeping;
-use seat::Seat;
+use local_manager::LocalManager;
+use member::RunningReconciler;
+use role::RoleReconciler;
 
 /// Port of the control plane, TCP.
 const CONTROL_PORT: u16 = 2377;
@@ -88,7 +88,7 @@ pub struct Membership {
 }
 
 /// What members are made with.
-pub struct Grounds {
+pub struct NodeContext {
     /// Settings.
     pub config: Config,
     /// Directories.
@@ -107,7 +107,7 @@ fn internal(error: anyhow::Error) -> ApiError {
     ApiError::internal(format!("{error:#}"))
 }
 
-impl Grounds {
+impl NodeContext {
     /// Whether what the disk remembers of a swarm is locked.
     pub fn is_locked(&self) -> bool {
         matches!(self.certificates().load(), Err(DiskError::Locked(LockError::Locked)))
@@ -179,11 +179,11 @@ impl Grounds {
             }
             Err(error) => return Err((Some(member), error)),
         };
-        let (identity, lock) = (member.identity.clone(), member.seat.wanted_lock().flatten());
+        let (identity, lock) = (member.identity.clone(), member.local_manager.wanted_unlock_key().flatten());
         let files = self.certificates().with_unlock(lock);
         member.shutdown().await;
         let started = match self.remember(&membership) {
-            Ok(()) => self.start(membership, identity, files, Start::Alone).await,
+            Ok(()) => self.start(membership, identity, files, Start::ForceNewCluster).await,
             Err(error) => Err(error),
         };
         started.map(Box::new).map_err(|error| (None, error))
@@ -270,7 +270,7 @@ impl Grounds {
         let begun = async {
             // What a manager keeps is locked from its first byte, where the swarm wants that.
             let lock = match identity.current().role() {
-                Role::Manager => keeper::unlock_key(&managers, &identity).await?,
+                Role::Manager => role::unlock_key(&managers, &identity).await?,
                 Role::Worker => None,
             };
             let files = self.certificates().with_unlock(lock);
@@ -341,21 +341,21 @@ impl Grounds {
         files: CertificateDir,
         start: Start,
     ) -> Result<Member, ApiError> {
-        let places = Places::new(membership.managers.clone());
-        let seat = Seat::new(
+        let manager_addresses = ManagerAddresses::new(membership.managers.clone());
+        let local_manager = LocalManager::new(
             self.paths.raft(),
             identity.clone(),
             membership.clone(),
             (LoopSettings { key_rotation: self.config.network_key_rotation }, self.limits()),
-            places.hints(),
+            manager_addresses.hints(),
             files.unlock().cloned(),
             self.events.clone(),
         );
         // After a restart the keeper goes on trying, while the node serves as the worker that it is too.
         let (again, joining) = (matches!(start, Start::Again), matches!(start, Start::Joining(_)));
         let is_manager = identity.current().role() == Role::Manager;
-        if is_manager && (!again || seat.has_state()) {
-            match seat.take(start).await {
+        if is_manager && (!again || local_manager.has_state()) {
+            match local_manager.start(start).await {
                 Err(error) if again => tracing::error!(%error, "cannot return to the managers"),
                 taken => taken?,
             }
@@ -365,22 +365,28 @@ impl Grounds {
             Err(error) => {
                 if joining {
                     // The managers have just begun to count on this one.
-                    let _ = tokio::time::timeout(RESIGN, seat.resign()).await;
+                    let _ = tokio::time::timeout(RESIGN, local_manager.leave_raft()).await;
                 }
-                seat.leave().await;
+                local_manager.stop().await;
                 return Err(error);
             }
         };
-        places.listen(worker.watch_session(), worker.gossip().view());
-        let keeper = Keeper {
-            seat: seat.clone(),
+        manager_addresses.listen(worker.watch_session(), worker.gossip().view());
+        let reconciler = RoleReconciler {
+            local_manager: local_manager.clone(),
             identity: identity.clone(),
             files,
-            places,
+            manager_addresses,
             status: worker.watch_status(),
             session: worker.watch_session(),
         };
-        Ok(Member { membership, identity, seat, worker, keeper: Keeping::begin(keeper) })
+        Ok(Member {
+            membership,
+            identity,
+            local_manager,
+            worker,
+            reconciler: RunningReconciler::begin(reconciler),
+        })
     }
 
     async fn worker(

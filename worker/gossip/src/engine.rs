@@ -1,7 +1,7 @@
 //! The task that owns the gossip's state: commands, datagrams and chitchat's news come in, views and notices go out.
 
-mod hearing;
-mod telling;
+mod receive;
+mod send;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,12 +19,12 @@ use tokio::{
 
 use super::{
     GossipConfig, GossipError, KeyRing, ListedEndpoint,
-    book::Book,
-    chat::{Chat, open_chat},
+    instance::{ChitchatInstance, open_instance},
     liveness::{Limits, Liveness},
     notice::{ChangeHandle, Inbox, Outbox, Retry},
+    peer_table::PeerTable,
     record::{self, EndpointRecord, FACT_KEY, NodeFact, Seq, first_seq},
-    transport::{Direct, Mux},
+    transport::{DirectMessage, Mux},
     view::PeerView,
 };
 
@@ -42,7 +42,7 @@ pub(super) enum Command {
     Settled,
     Applied(u64, BTreeSet<NetworkId>),
     Seeds(Vec<SocketAddr>),
-    Listed(NetworkId, Vec<ListedEndpoint>),
+    ManagerListed(NetworkId, Vec<ListedEndpoint>),
     LeaveCluster(oneshot::Sender<()>),
     Shutdown,
 }
@@ -50,14 +50,14 @@ pub(super) enum Command {
 pub(super) struct Engine {
     config: GossipConfig,
     commands: mpsc::UnboundedReceiver<Command>,
-    direct: mpsc::Receiver<Direct>,
+    direct: mpsc::Receiver<DirectMessage>,
     keys: watch::Receiver<KeyRing>,
     mux: Arc<Mux>,
-    /// Rung by chitchat when a peer's record changes.
+    /// Notified by chitchat when a peer's record changes.
     bell: Arc<Notify>,
-    cluster: Chat,
-    networks: BTreeMap<NetworkId, Chat>,
-    book: Book,
+    cluster: ChitchatInstance,
+    networks: BTreeMap<NetworkId, ChitchatInstance>,
+    peers: PeerTable,
     liveness: Liveness,
     outbox: Outbox,
     inbox: Inbox,
@@ -95,10 +95,10 @@ impl Engine {
             left: false,
             alive: true,
         };
-        let mut book = Book::new(config.node.clone());
-        book.fact(fact.clone());
+        let mut peers = PeerTable::new(config.node.clone());
+        peers.fact(fact.clone());
         let first = vec![(FACT_KEY.to_owned(), record::encode(&fact))];
-        let cluster = open_chat(&config, &mux, &bell, None, config.seeds.clone(), first).await?;
+        let cluster = open_instance(&config, &mux, &bell, None, config.seeds.clone(), first).await?;
         let now = Instant::now();
         let limits = Limits {
             dead_after: config.timing.dead_after,
@@ -108,7 +108,7 @@ impl Engine {
             tick: TICK,
         };
         let (first_pause, max_pause) = config.timing.retry;
-        let (view, view_rx) = watch::channel(Arc::new(book.view()));
+        let (view, view_rx) = watch::channel(Arc::new(peers.view()));
         let engine = Self {
             liveness: Liveness::new(limits, now),
             outbox: Outbox::new(Retry { first: first_pause, max: max_pause, give_up: config.timing.give_up }),
@@ -125,7 +125,7 @@ impl Engine {
             mux,
             bell,
             cluster,
-            book,
+            peers,
             fact,
             view,
         };
@@ -163,7 +163,7 @@ impl Engine {
                         self.receive(direct).await;
                     }
                 }
-                () = self.bell.notified() => self.read_chats().await,
+                () = self.bell.notified() => self.read_instances().await,
                 _ = tick.tick() => self.tick().await,
                 _ = round.tick() => self.poke(),
                 Ok(()) = keys.changed() => {
@@ -181,8 +181,8 @@ impl Engine {
     }
 
     fn publish_view(&self) {
-        if self.view.borrow().revision != self.book.revision() {
-            self.view.send_replace(Arc::new(self.book.view()));
+        if self.view.borrow().revision != self.peers.revision() {
+            self.view.send_replace(Arc::new(self.peers.view()));
         }
     }
 
@@ -222,7 +222,7 @@ impl Engine {
                 }
                 self.seeds.extend(fresh);
             }
-            Command::Listed(network, endpoints) => self.book.listed(&network, endpoints),
+            Command::ManagerListed(network, endpoints) => self.peers.listed(&network, endpoints),
             Command::LeaveCluster(done) => {
                 self.goodbye().await;
                 let _ = done.send(());
@@ -237,10 +237,10 @@ impl Engine {
             return;
         }
         let seeds =
-            self.book.others().filter(|f| f.networks.contains(&network)).map(|f| f.gossip_addr).collect();
-        match open_chat(&self.config, &self.mux, &self.bell, Some(&network), seeds, Vec::new()).await {
+            self.peers.others().filter(|f| f.networks.contains(&network)).map(|f| f.gossip_addr).collect();
+        match open_instance(&self.config, &self.mux, &self.bell, Some(&network), seeds, Vec::new()).await {
             Ok(chat) => {
-                self.book.join(&network);
+                self.peers.join(&network);
                 self.networks.insert(network.clone(), chat);
                 self.fact.networks.insert(network);
                 self.tell_fact().await;
@@ -252,7 +252,7 @@ impl Engine {
     async fn leave(&mut self, network: &NetworkId) {
         let Some(chat) = self.networks.remove(network) else { return };
         chat.handle.abort();
-        self.book.leave(network);
+        self.peers.leave(network);
         for (node, id) in self.inbox.left(network) {
             self.answer(&node, id, None).await;
         }

@@ -9,14 +9,14 @@ use super::{
     keyring::KeyRing,
     notice, record,
     record::{EndpointRecord, NodeFact},
-    sealed::{self, Opener},
+    sealed::{self, DatagramOpener},
 };
 
 /// A datagram of anybody.
 pub fn datagram(bytes: &[u8]) {
     let key = NetworkKey { subsystem: KeySubsystem::Gossip, lamport: 1, key: vec![7; 16] };
     let Ok(me) = "me".parse() else { return };
-    let _ = Opener::new(me).open(&KeyRing::new(&[key]), &mut bytes.to_vec(), Instant::now());
+    let _ = DatagramOpener::new(me).open(&KeyRing::new(&[key]), &mut bytes.to_vec(), Instant::now());
 }
 
 /// What members' datagrams have inside, one after the other; each begins with its length, two bytes.
@@ -64,7 +64,7 @@ mod tests {
         let key = NetworkKey { subsystem: KeySubsystem::Gossip, lamport: 1, key: vec![7; 16] };
         let mut sealer = sealed::Sealer::new("you".parse().unwrap(), 1);
         let sealed =
-            sealer.seal(&KeyRing::new(&[key]), &sealed::Channel::Direct, b"{\"k\":\"ack\",\"id\":1}");
+            sealer.seal(&KeyRing::new(&[key]), &sealed::Channel::DirectMessage, b"{\"k\":\"ack\",\"id\":1}");
         smoke::smoke(sealed, 3000, datagram);
     }
 

@@ -1,7 +1,7 @@
 //! What nodes know first-hand, told to all who need it, with no manager involved.
 //!
-//! * [`record`]: the records; [`view`]: all of them as one value, [`PeerView`]; `book`: how reports merge into it.
-//! * `keyring`, `sealed`: datagrams nobody else can read or make; `transport`: the one UDP socket; `codec`: chitchat's bytes; `chat`: its instances.
+//! * [`record`]: the records; [`view`]: all of them as one value, [`PeerView`]; `peer_table`: how reports merge into it.
+//! * `keyring`, `sealed`: datagrams nobody else can read or make; `transport`: the one UDP socket; `codec`: chitchat's bytes; `instance`: its instances.
 //! * `notice`: changes told directly and acknowledged; `liveness`: who is dead; `engine`: the task that runs all this.
 //!
 //! One chitchat instance spans all nodes (node facts), and one more each network this node is a member of (endpoints), so
@@ -10,15 +10,15 @@
 // Tests write and damage files as they like.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
-mod book;
-mod chat;
 mod codec;
 mod engine;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod instance;
 mod keyring;
 mod liveness;
 mod notice;
+mod peer_table;
 pub mod record;
 mod replay;
 mod sealed;
@@ -219,7 +219,7 @@ impl Gossip {
 
     /// The managers' list of a network's running endpoints; stands in where their owners are silent.
     pub fn listed(&self, network: NetworkId, endpoints: Vec<ListedEndpoint>) {
-        self.send(Command::Listed(network, endpoints));
+        self.send(Command::ManagerListed(network, endpoints));
     }
 
     /// Says goodbye for good, then ends. Takes a second at most.

@@ -55,7 +55,7 @@ struct Seen {
     /// It has not answered: nothing but an answer revives it.
     unreachable: bool,
     /// When it was last heard itself.
-    voice: Instant,
+    last_direct: Instant,
     /// It did not answer, fell silent, and is heard again: it is to be asked at once.
     calls: bool,
     /// The same, until it has answered or has not.
@@ -90,7 +90,7 @@ impl Liveness {
             asked: None,
             alive: true,
             unreachable: false,
-            voice: now,
+            last_direct: now,
             calls: false,
             returning: false,
         };
@@ -101,8 +101,8 @@ impl Liveness {
     pub(super) fn heard(&mut self, node: &NodeId, now: Instant) -> bool {
         let Some(seen) = self.seen.get_mut(node) else { return self.answered(node, now) };
         // One that never fell silent does not hear this node: nothing new.
-        let again = seen.unreachable && now.duration_since(seen.voice) >= self.limits.ask_after;
-        seen.voice = now;
+        let again = seen.unreachable && now.duration_since(seen.last_direct) >= self.limits.ask_after;
+        seen.last_direct = now;
         seen.calls |= again;
         seen.returning |= again;
         seen.revive(now)

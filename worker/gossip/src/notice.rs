@@ -163,7 +163,7 @@ impl Pending {
 
 /// A notice that waits for the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Owed {
+struct PendingAck {
     to: NodeId,
     id: NoticeId,
     /// The view revision that has it.
@@ -173,7 +173,7 @@ struct Owed {
 /// Answers owed to others (and to this node itself).
 #[derive(Default)]
 pub(super) struct Inbox {
-    owed: BTreeMap<NetworkId, Vec<Owed>>,
+    owed: BTreeMap<NetworkId, Vec<PendingAck>>,
     applied: BTreeMap<NetworkId, u64>,
     applied_all: u64,
 }
@@ -186,7 +186,7 @@ impl Inbox {
             return true;
         }
         let owed = self.owed.entry(network.clone()).or_default();
-        let entry = Owed { to: to.clone(), id, revision };
+        let entry = PendingAck { to: to.clone(), id, revision };
         // A repetition of the same notice owes one answer, not two.
         if !owed.contains(&entry) {
             owed.push(entry);

@@ -41,7 +41,7 @@ pub(super) enum Channel {
     /// chitchat of one network's members; the network's id.
     Network(String),
     /// Direct notices between nodes.
-    Direct,
+    DirectMessage,
 }
 
 impl Channel {
@@ -49,7 +49,7 @@ impl Channel {
         match self {
             Channel::Cluster => (0, ""),
             Channel::Network(id) => (1, id),
-            Channel::Direct => (2, ""),
+            Channel::DirectMessage => (2, ""),
         }
     }
 
@@ -57,7 +57,7 @@ impl Channel {
         match (tag, id) {
             (0, "") => Some(Channel::Cluster),
             (1, id) if !id.is_empty() => Some(Channel::Network(id.to_owned())),
-            (2, "") => Some(Channel::Direct),
+            (2, "") => Some(Channel::DirectMessage),
             _ => None,
         }
     }
@@ -65,7 +65,7 @@ impl Channel {
 
 /// Why a datagram was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-pub(super) enum Dropped {
+pub(super) enum DropReason {
     #[error("malformed")]
     Malformed,
     #[error("sealed with a key that is not in the ring")]
@@ -151,31 +151,31 @@ pub(super) struct Received {
     pub(super) message: Vec<u8>,
 }
 
-struct Known {
+struct SenderState {
     generation: Generation,
     boot: [u8; 8],
     /// Subkeys, by Lamport time.
     keys: Vec<(u64, aead::LessSafeKey)>,
     window: Window,
-    partial: HashMap<(Channel, u32), Partial>,
+    partial: HashMap<(Channel, u32), Reassembly>,
     heard: Instant,
 }
 
-struct Partial {
+struct Reassembly {
     since: Instant,
     missing: usize,
     chunks: Vec<Option<Vec<u8>>>,
 }
 
 /// Opens datagrams and puts messages together.
-pub(super) struct Opener {
+pub(super) struct DatagramOpener {
     me: NodeId,
-    known: HashMap<NodeId, Known>,
+    known: HashMap<NodeId, SenderState>,
     /// How many were dropped, by reason.
-    pub(super) dropped: BTreeMap<Dropped, u64>,
+    pub(super) dropped: BTreeMap<DropReason, u64>,
 }
 
-impl Opener {
+impl DatagramOpener {
     pub(super) fn new(me: NodeId) -> Self {
         Self { me, known: HashMap::new(), dropped: BTreeMap::new() }
     }
@@ -196,40 +196,41 @@ impl Opener {
         ring: &KeyRing,
         datagram: &mut [u8],
         now: Instant,
-    ) -> Result<Option<Received>, Dropped> {
-        let header = Header::parse(datagram).ok_or(Dropped::Malformed)?;
+    ) -> Result<Option<Received>, DropReason> {
+        let header = Header::parse(datagram).ok_or(DropReason::Malformed)?;
         let Header { node, lamport, generation, boot, counter, len } = header;
         if node == self.me {
-            return Err(Dropped::Own);
+            return Err(DropReason::Own);
         }
         if !ring.accepts(lamport) {
-            return Err(Dropped::UnknownKey);
+            return Err(DropReason::UnknownKey);
         }
         let (aad, body) = datagram.split_at_mut(len);
         let known = match self.known.get_mut(&node) {
-            Some(k) if generation < k.generation => return Err(Dropped::Outdated),
+            Some(k) if generation < k.generation => return Err(DropReason::Outdated),
             Some(k) if k.generation == generation && k.boot == boot => Some(k),
             _ => None,
         };
         if known.as_ref().is_some_and(|k| k.window.seen(counter)) {
-            return Err(Dropped::Replayed);
+            return Err(DropReason::Replayed);
         }
         let sender = Sender { node: node.as_str(), generation, boot };
         let held =
             known.as_ref().and_then(|k| k.keys.iter().find(|(l, _)| *l == lamport)).map(|(_, key)| key);
         let fresh = match held {
             Some(_) => None,
-            None => Some(ring.subkey(lamport, &sender).ok_or(Dropped::UnknownKey)?),
+            None => Some(ring.subkey(lamport, &sender).ok_or(DropReason::UnknownKey)?),
         };
-        let key = held.or(fresh.as_ref()).ok_or(Dropped::UnknownKey)?;
-        let plain =
-            key.open_in_place(nonce(counter), aead::Aad::from(&*aad), body).map_err(|_| Dropped::Forged)?;
+        let key = held.or(fresh.as_ref()).ok_or(DropReason::UnknownKey)?;
+        let plain = key
+            .open_in_place(nonce(counter), aead::Aad::from(&*aad), body)
+            .map_err(|_| DropReason::Forged)?;
         // Only now is the sender believed, and remembered.
-        let piece = Piece::parse(plain).ok_or(Dropped::Malformed)?;
+        let piece = Fragment::parse(plain).ok_or(DropReason::Malformed)?;
         if !self.known.contains_key(&node) && self.known.len() >= MAX_SENDERS {
             self.known.retain(|_, k| now.duration_since(k.heard) < Duration::from_secs(600));
         }
-        let new = || Known {
+        let new = || SenderState {
             generation,
             boot,
             keys: Vec::new(),
@@ -256,8 +257,12 @@ impl Opener {
     }
 }
 
-impl Known {
-    fn assemble(&mut self, piece: Piece<'_>, now: Instant) -> Result<Option<(Channel, Vec<u8>)>, Dropped> {
+impl SenderState {
+    fn assemble(
+        &mut self,
+        piece: Fragment<'_>,
+        now: Instant,
+    ) -> Result<Option<(Channel, Vec<u8>)>, DropReason> {
         if piece.count == 1 {
             return Ok(Some((piece.channel, piece.chunk.to_vec())));
         }
@@ -268,14 +273,14 @@ impl Known {
             }
         }
         let key = (piece.channel, piece.message);
-        let partial = self.partial.entry(key.clone()).or_insert_with(|| Partial {
+        let partial = self.partial.entry(key.clone()).or_insert_with(|| Reassembly {
             since: now,
             missing: piece.count,
             chunks: vec![None; piece.count],
         });
         match partial.chunks.get_mut(piece.index) {
             Some(slot @ None) => *slot = Some(piece.chunk.to_vec()),
-            Some(Some(_)) | None => return Err(Dropped::Malformed),
+            Some(Some(_)) | None => return Err(DropReason::Malformed),
         }
         partial.missing -= 1;
         if partial.missing > 0 {
@@ -290,7 +295,7 @@ impl Known {
 #[cfg(any(test, fuzzing))]
 pub(super) fn assemble_all(pieces: &[&[u8]]) {
     let now = Instant::now();
-    let mut known = Known {
+    let mut known = SenderState {
         generation: 1,
         boot: [0; 8],
         keys: Vec::new(),
@@ -298,7 +303,7 @@ pub(super) fn assemble_all(pieces: &[&[u8]]) {
         partial: HashMap::new(),
         heard: now,
     };
-    for piece in pieces.iter().filter_map(|plain| Piece::parse(plain)) {
+    for piece in pieces.iter().filter_map(|plain| Fragment::parse(plain)) {
         let _ = known.assemble(piece, now);
         assert!(known.partial.len() <= MAX_PARTIAL);
     }
@@ -327,7 +332,7 @@ impl Header {
     }
 }
 
-struct Piece<'a> {
+struct Fragment<'a> {
     channel: Channel,
     message: u32,
     index: usize,
@@ -335,7 +340,7 @@ struct Piece<'a> {
     chunk: &'a [u8],
 }
 
-impl<'a> Piece<'a> {
+impl<'a> Fragment<'a> {
     fn parse(plain: &'a [u8]) -> Option<Self> {
         let mut rest = Reader(plain);
         let tag = rest.u8()?;
@@ -394,11 +399,11 @@ mod tests {
         KeyRing::new(&keys.iter().map(key).collect::<Vec<_>>())
     }
 
-    fn pair() -> (Sealer, Opener) {
-        (Sealer::new("alpha".parse().unwrap(), 100), Opener::new("beta".parse().unwrap()))
+    fn pair() -> (Sealer, DatagramOpener) {
+        (Sealer::new("alpha".parse().unwrap(), 100), DatagramOpener::new("beta".parse().unwrap()))
     }
 
-    fn open_all(opener: &mut Opener, ring: &KeyRing, datagrams: &[Vec<u8>]) -> Vec<Received> {
+    fn open_all(opener: &mut DatagramOpener, ring: &KeyRing, datagrams: &[Vec<u8>]) -> Vec<Received> {
         datagrams.iter().filter_map(|d| opener.open(ring, &mut d.clone(), Instant::now())).collect()
     }
 
@@ -418,14 +423,14 @@ mod tests {
             assert_eq!(received[0].node.as_str(), "alpha");
         }
         assert!(opener.dropped.is_empty(), "{:?}", opener.dropped);
-        assert!(sealer.seal(&ring, &Channel::Direct, &vec![0; 100_000]).is_empty());
+        assert!(sealer.seal(&ring, &Channel::DirectMessage, &vec![0; 100_000]).is_empty());
     }
 
     #[test]
     fn foreign_forged_repeated_and_outdated_datagrams_are_dropped() {
         let (mut sealer, mut opener) = pair();
         let ours = ring(&[(1, 1)]);
-        let sealed = sealer.seal(&ours, &Channel::Direct, b"hello");
+        let sealed = sealer.seal(&ours, &Channel::DirectMessage, b"hello");
 
         let mut forged = sealed.clone();
         *forged[0].last_mut().unwrap() ^= 1;
@@ -433,33 +438,36 @@ mod tests {
         let mut renamed = sealed.clone();
         renamed[0][2] = b'b'; // the header is authenticated too
         assert!(open_all(&mut opener, &ours, &renamed).is_empty());
-        assert_eq!(opener.dropped[&Dropped::Forged], 2);
+        assert_eq!(opener.dropped[&DropReason::Forged], 2);
 
         assert_eq!(open_all(&mut opener, &ours, &sealed).len(), 1);
         assert!(open_all(&mut opener, &ours, &sealed).is_empty());
-        assert_eq!(opener.dropped[&Dropped::Replayed], 1);
+        assert_eq!(opener.dropped[&DropReason::Replayed], 1);
 
         // Another cluster: another key under the same Lamport time, and one under an unknown time.
         let mut stranger = Sealer::new("gamma".parse().unwrap(), 100);
-        let theirs = stranger.seal(&ring(&[(1, 9)]), &Channel::Direct, b"hello");
+        let theirs = stranger.seal(&ring(&[(1, 9)]), &Channel::DirectMessage, b"hello");
         assert!(open_all(&mut opener, &ours, &theirs).is_empty());
-        assert_eq!(opener.dropped[&Dropped::Forged], 3);
-        let theirs = stranger.seal(&ring(&[(7, 1)]), &Channel::Direct, b"hello");
+        assert_eq!(opener.dropped[&DropReason::Forged], 3);
+        let theirs = stranger.seal(&ring(&[(7, 1)]), &Channel::DirectMessage, b"hello");
         assert!(open_all(&mut opener, &ours, &theirs).is_empty());
-        assert_eq!(opener.dropped[&Dropped::UnknownKey], 1);
+        assert_eq!(opener.dropped[&DropReason::UnknownKey], 1);
 
         assert!(open_all(&mut opener, &ours, &[b"garbage".to_vec(), vec![], vec![1; 2000]]).is_empty());
-        assert_eq!(opener.dropped[&Dropped::Malformed], 3);
+        assert_eq!(opener.dropped[&DropReason::Malformed], 3);
 
         let mut restarted = Sealer::new("alpha".parse().unwrap(), 101);
-        assert_eq!(open_all(&mut opener, &ours, &restarted.seal(&ours, &Channel::Direct, b"x")).len(), 1);
-        let late = sealer.seal(&ours, &Channel::Direct, b"from the grave");
+        assert_eq!(
+            open_all(&mut opener, &ours, &restarted.seal(&ours, &Channel::DirectMessage, b"x")).len(),
+            1
+        );
+        let late = sealer.seal(&ours, &Channel::DirectMessage, b"from the grave");
         assert!(open_all(&mut opener, &ours, &late).is_empty());
-        assert_eq!(opener.dropped[&Dropped::Outdated], 1);
+        assert_eq!(opener.dropped[&DropReason::Outdated], 1);
 
         let mut echo = Sealer::new("beta".parse().unwrap(), 5);
-        assert!(open_all(&mut opener, &ours, &echo.seal(&ours, &Channel::Direct, b"x")).is_empty());
-        assert_eq!(opener.dropped[&Dropped::Own], 1);
+        assert!(open_all(&mut opener, &ours, &echo.seal(&ours, &Channel::DirectMessage, b"x")).is_empty());
+        assert_eq!(opener.dropped[&DropReason::Own], 1);
     }
 
     #[test]
@@ -468,7 +476,7 @@ mod tests {
         let after = ring(&[(2, 2), (3, 3), (4, 4)]);
         for (sender, reader) in [(&before, &after), (&after, &before), (&after, &after)] {
             let (mut sealer, mut opener) = pair();
-            let sealed = sealer.seal(sender, &Channel::Direct, b"hello");
+            let sealed = sealer.seal(sender, &Channel::DirectMessage, b"hello");
             assert_eq!(open_all(&mut opener, reader, &sealed).len(), 1);
         }
         assert_eq!(before.primary(), Some(2));
@@ -479,7 +487,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_the_opener_fail(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut opener = Opener::new("beta".parse().unwrap());
+            let mut opener = DatagramOpener::new("beta".parse().unwrap());
             prop_assert!(opener.open(&ring(&[(1, 1)]), &mut bytes.clone(), Instant::now()).is_none());
         }
     }

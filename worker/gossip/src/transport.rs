@@ -25,7 +25,7 @@ use super::{
     codec::Codec,
     keyring::KeyRing,
     record::Generation,
-    sealed::{Channel, Dropped, Opener, Sealer},
+    sealed::{Channel, DatagramOpener, DropReason, Sealer},
 };
 
 /// Messages waiting for one chitchat instance; gossip is lossy by design, so a full queue drops.
@@ -33,7 +33,7 @@ const QUEUE: usize = 256;
 
 /// A message for the node itself rather than for a chitchat instance.
 #[derive(Debug)]
-pub(super) struct Direct {
+pub(super) struct DirectMessage {
     pub(super) from: SocketAddr,
     pub(super) node: NodeId,
     pub(super) generation: Generation,
@@ -41,7 +41,7 @@ pub(super) struct Direct {
 }
 
 /// When each node, in which of its starts, was last heard itself.
-pub(super) type Voices = BTreeMap<NodeId, (Generation, Instant)>;
+pub(super) type LastHeard = BTreeMap<NodeId, (Generation, Instant)>;
 
 type Channels = Mutex<HashMap<Channel, mpsc::Sender<RecvOutcome>>>;
 
@@ -53,8 +53,8 @@ pub(super) struct Mux {
     sealer: Mutex<Sealer>,
     encoder: AsyncMutex<Codec>,
     channels: Arc<Channels>,
-    dropped: Arc<Mutex<BTreeMap<Dropped, u64>>>,
-    voices: Arc<Mutex<Voices>>,
+    dropped: Arc<Mutex<BTreeMap<DropReason, u64>>>,
+    last_heard: Arc<Mutex<LastHeard>>,
     reader: JoinHandle<()>,
 }
 
@@ -71,20 +71,20 @@ impl Mux {
         node: NodeId,
         generation: Generation,
         keys: watch::Receiver<KeyRing>,
-    ) -> io::Result<(Arc<Self>, mpsc::Receiver<Direct>)> {
+    ) -> io::Result<(Arc<Self>, mpsc::Receiver<DirectMessage>)> {
         let socket = Arc::new(open_socket(bind)?);
         let (direct, direct_rx) = mpsc::channel(4096);
         let channels = Arc::new(Channels::default());
         let dropped = Arc::new(Mutex::default());
-        let voices = Arc::new(Mutex::default());
+        let last_heard = Arc::new(Mutex::default());
         let reader = Reader {
             socket: socket.clone(),
-            opener: Opener::new(node.clone()),
+            opener: DatagramOpener::new(node.clone()),
             keys: keys.clone(),
             channels: channels.clone(),
             direct,
             dropped: Arc::clone(&dropped),
-            voices: Arc::clone(&voices),
+            last_heard: Arc::clone(&last_heard),
         };
         let mux = Self {
             local: socket.local_addr()?,
@@ -94,7 +94,7 @@ impl Mux {
             encoder: AsyncMutex::default(),
             channels,
             dropped,
-            voices,
+            last_heard,
             reader: tokio::spawn(reader.run()),
         };
         Ok((Arc::new(mux), direct_rx))
@@ -106,13 +106,13 @@ impl Mux {
     }
 
     /// Datagrams not taken, by reason.
-    pub(super) fn dropped(&self) -> BTreeMap<Dropped, u64> {
+    pub(super) fn dropped(&self) -> BTreeMap<DropReason, u64> {
         self.dropped.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whose datagrams have come since this was last asked.
-    pub(super) fn voices(&self) -> Voices {
-        std::mem::take(&mut self.voices.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn last_heard(&self) -> LastHeard {
+        std::mem::take(&mut self.last_heard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sends a message to another node. Gossip is lossy: what cannot be sent is lost, and repeated by whoever needs it.
@@ -166,12 +166,12 @@ fn open_socket(bind: SocketAddr) -> io::Result<UdpSocket> {
 
 struct Reader {
     socket: Arc<UdpSocket>,
-    opener: Opener,
+    opener: DatagramOpener,
     keys: watch::Receiver<KeyRing>,
     channels: Arc<Channels>,
-    direct: mpsc::Sender<Direct>,
-    dropped: Arc<Mutex<BTreeMap<Dropped, u64>>>,
-    voices: Arc<Mutex<Voices>>,
+    direct: mpsc::Sender<DirectMessage>,
+    dropped: Arc<Mutex<BTreeMap<DropReason, u64>>>,
+    last_heard: Arc<Mutex<LastHeard>>,
 }
 
 impl Reader {
@@ -197,12 +197,12 @@ impl Reader {
                 self.dropped.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.opener.dropped);
                 continue;
             };
-            self.voices
+            self.last_heard
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .insert(received.node.clone(), (received.generation, Instant::now()));
-            if received.channel == Channel::Direct {
-                let direct = Direct {
+            if received.channel == Channel::DirectMessage {
+                let direct = DirectMessage {
                     from,
                     node: received.node,
                     generation: received.generation,

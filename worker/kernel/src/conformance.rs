@@ -211,10 +211,10 @@ fn a_sandbox_is_wired() {
             Step::SetAlias { ns: task.clone(), link: "eth0".into(), alias: alias(DAEMON, "task2") },
         ]);
         let seen = k.seen();
-        let leg = seen.link(&task, "eth0").unwrap();
-        assert_eq!((leg.mtu, leg.mac, leg.up), (1400, Some(mac(50)), true));
-        assert_eq!(leg.owned_by(DAEMON), Some("task2"));
-        assert_eq!(leg.owned_by("d"), None);
+        let interface = seen.link(&task, "eth0").unwrap();
+        assert_eq!((interface.mtu, interface.mac, interface.up), (1400, Some(mac(50)), true));
+        assert_eq!(interface.owned_by(DAEMON), Some("task2"));
+        assert_eq!(interface.owned_by("d"), None);
         assert_eq!(seen.link(&net, "rnv1").unwrap().master.as_deref(), Some("br0"));
         // A packet gets through: the two ends are one cable.
         netns::in_ns(&task, || text("ping", &["-c1", "-W2", "10.0.0.1"])).unwrap();

@@ -130,19 +130,19 @@ fn by_hand() -> Vec<Duration> {
     let mut times = Vec::new();
     for n in 0..ROUNDS {
         let ns = format!("rn-bench-{id}-{n}");
-        let legs: String = (0..2)
-            .map(|leg| {
+        let interfaces: String = (0..2)
+            .map(|interface| {
                 format!(
-                    "link add h{leg}x{n} mtu 1450 type veth peer name eth{leg} mtu 1450 netns {ns}\n\
-                     link set h{leg}x{n} master hand{leg} up\n"
+                    "link add h{interface}x{n} mtu 1450 type veth peer name eth{interface} mtu 1450 netns {ns}\n\
+                     link set h{interface}x{n} master hand{interface} up\n"
                 )
             })
             .collect();
         let inside: String = (0..2)
-            .map(|leg| {
+            .map(|interface| {
                 format!(
-                    "addr add 10.{leg}.9.{0}/24 dev eth{leg}\naddr add fd9{leg}::{0}/64 dev eth{leg} nodad\n\
-                     link set eth{leg} up\n",
+                    "addr add 10.{interface}.9.{0}/24 dev eth{interface}\naddr add fd9{interface}::{0}/64 dev eth{interface} nodad\n\
+                     link set eth{interface} up\n",
                     n + 1
                 )
             })
@@ -150,7 +150,7 @@ fn by_hand() -> Vec<Duration> {
         let _gone = Gone(&ns);
         let began = Instant::now();
         run("ip", &["netns", "add", &ns], "");
-        run("ip", &["-batch", "-"], &legs);
+        run("ip", &["-batch", "-"], &interfaces);
         let routes = "route add default via 10.1.9.254\nroute add default via fd91::fe\n";
         run("ip", &["-n", &ns, "-batch", "-"], &format!("{inside}{}", routes));
         let table = "table inet vip { chain out { type nat hook output priority -100; ip daddr 10.0.1.2 dnat ip to 10.0.1.11;\n };\n}\n";

@@ -176,7 +176,7 @@ pub struct Overlay {
 
 /// A task's place on an overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leg {
+pub struct OverlayInterface {
     /// The network.
     pub network: NetworkId,
     /// The overlay's namespace.
@@ -195,7 +195,7 @@ pub struct Leg {
 
 /// A task's place on the gateway bridge, with its default routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GatewayLeg {
+pub struct GatewayInterface {
     /// Interface in the sandbox.
     pub ifname: String,
     /// Its MAC.
@@ -216,9 +216,9 @@ pub struct Sandbox {
     /// Its namespace.
     pub netns: PathBuf,
     /// Its overlays, in the spec's order: `eth0`, `eth1`, …
-    pub legs: Vec<Leg>,
+    pub interfaces: Vec<OverlayInterface>,
     /// Its leg on the gateway bridge, numbered after those.
-    pub gateway: Option<GatewayLeg>,
+    pub gateway: Option<GatewayInterface>,
     /// Its resolver.
     pub dns: Option<DnsPorts>,
 }
@@ -226,7 +226,7 @@ pub struct Sandbox {
 impl Sandbox {
     /// Its networks, in order.
     pub fn networks(&self) -> impl Iterator<Item = &NetworkId> {
-        self.legs.iter().map(|leg| &leg.network)
+        self.interfaces.iter().map(|interface| &interface.network)
     }
 }
 
@@ -409,15 +409,15 @@ fn senders(swarm: Swarm<'_>, local: &LocalFacts) -> BTreeSet<IpAddr> {
 }
 
 fn sandbox(s: &LocalSandbox, local: &LocalFacts) -> Sandbox {
-    let mut legs = Vec::new();
+    let mut interfaces = Vec::new();
     for attachment in &s.workload.attachments {
         let network = s.networks.iter().find(|n| n.id == attachment.network);
         let Some(allocation) = network.and_then(|n| n.allocation.as_ref()) else { continue };
         let Some(mac) = Mac::of_any(attachment.addrs.iter().map(|a| a.addr)) else { continue };
-        legs.push(Leg {
+        interfaces.push(OverlayInterface {
             network: attachment.network.clone(),
             overlay_netns: local.overlay_netns(&attachment.network),
-            ifname: format!("eth{}", legs.len()),
+            ifname: format!("eth{}", interfaces.len()),
             mac,
             mtu: allocation.mtu,
             addrs: attachment.addrs.clone(),
@@ -432,15 +432,15 @@ fn sandbox(s: &LocalSandbox, local: &LocalFacts) -> Sandbox {
         });
     }
     let gateway_addrs: Vec<SubnetAddr> = local.gateway_addrs(s).collect();
-    let gateway = Mac::of_any(gateway_addrs.iter().map(|a| a.addr)).map(|mac| GatewayLeg {
-        ifname: format!("eth{}", legs.len()),
+    let gateway = Mac::of_any(gateway_addrs.iter().map(|a| a.addr)).map(|mac| GatewayInterface {
+        ifname: format!("eth{}", interfaces.len()),
         mac,
         addrs: gateway_addrs,
         default_via: local.gateway.host(1).map(|a| a.addr).to_vec(),
         isolated: local.bridge_netfilter != BridgeNetfilter::On,
     });
     let workload = s.workload.id.clone();
-    Sandbox { netns: local.sandbox_netns(&workload), workload, legs, gateway, dns: s.dns }
+    Sandbox { netns: local.sandbox_netns(&workload), workload, interfaces, gateway, dns: s.dns }
 }
 
 fn mesh(swarm: Swarm<'_>, local: &LocalFacts, table: &ServiceTable) -> Option<Mesh> {

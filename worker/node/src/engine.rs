@@ -22,10 +22,10 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    containers::{Containers, Fabric},
+    containers::{Containers, SwarmServices},
     dataplane::DataPlane,
     managers::{AgentStatus, Attachments, Reports},
-    tasks::{NodeName, RuntimeLogs, Supervisor, SupervisorConfig, Turns},
+    tasks::{NodeName, RuntimeLogs, StartLimiter, Supervisor, SupervisorConfig},
 };
 
 /// How long [`Engine::leave`] waits for tasks to end, beyond the longest grace period among them, and for the network to go.
@@ -50,7 +50,7 @@ pub struct EngineConfig {
     /// Take VXLAN from members' data-path addresses only.
     pub vxlan_members_only: bool,
     /// How many tasks are started at once.
-    pub turns: Turns,
+    pub starts: StartLimiter,
     /// How long a task without a health check may take to listen before it counts as ready all the same; zero = no time.
     pub listen_timeout: Duration,
     /// Containers and images.
@@ -92,7 +92,7 @@ struct Inner {
     network: Arc<DataPlane>,
     dns_counts: Arc<DnsCounts>,
     search: Vec<String>,
-    turns: Turns,
+    starts: StartLimiter,
     listen_timeout: Duration,
     /// What all parts follow: what the managers want, nothing outside a swarm.
     assigned: watch::Sender<Arc<Assigned>>,
@@ -142,7 +142,7 @@ impl Engine {
             network: Arc::new(network),
             dns_counts,
             search: config.search,
-            turns: config.turns,
+            starts: config.starts,
             listen_timeout: config.listen_timeout,
             assigned,
             work: Mutex::default(),
@@ -205,7 +205,7 @@ impl Engine {
         let relay = relay(self.clone(), gossip.clone(), assigned);
         work.relay.spawn(relay);
         let settling = mpsc::channel(1);
-        let fabric = Fabric {
+        let swarm = SwarmServices {
             node: node.clone(),
             network: inner.network.clone(),
             gossip: gossip.clone(),
@@ -213,12 +213,12 @@ impl Engine {
             assigned: inner.assigned.subscribe(),
             attachments,
         };
-        inner.containers.enter(fabric, settling.0.clone()).await;
+        inner.containers.enter(swarm, settling.0.clone()).await;
         let supervisor = Supervisor::new(SupervisorConfig {
             node,
             search: inner.search.clone(),
             listen_timeout: inner.listen_timeout,
-            turns: inner.turns.clone(),
+            starts: inner.starts.clone(),
             runtime: inner.runtime.clone(),
             network: inner.network.clone(),
             gossip,

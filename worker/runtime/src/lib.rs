@@ -43,7 +43,7 @@ pub use health::{Check, Health, HealthCheck, HealthReport, ImageHealthcheck, Tra
 pub use image::fuzzing;
 pub use image::save_record;
 pub use image::{
-    Chunks, Hold as ImageHold, Image, ImageConfig, ImageDocument, ImageStore, ImportOptions, Loaded,
+    Chunks, Image, ImageConfig, ImageDocument, ImageStore, ImportOptions, Loaded, Pin as ImagePin,
     PruneFilter, Reference, Removed, UnpackLimit, Users,
     registry::{Credentials, LayerStep, Platform, Progress, Pulled, Registries, RegistryConfig, Resolved},
 };
@@ -307,7 +307,7 @@ pub trait Runtime: Send + Sync + 'static {
         reference: &str,
         _credentials: Option<Credentials>,
         _progress: &(dyn Fn(Progress) + Send + Sync),
-    ) -> Result<(Image, Option<ImageHold>)> {
+    ) -> Result<(Image, Option<ImagePin>)> {
         self.resolve_image(reference).await.map(|image| (image, None))
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use node::managers::{
     AttachmentRequest,
-    attachments::{Asked, Inbox},
+    attachments::{Inbox, PendingAttachment},
 };
 use proto::{
     error::{ApiError, Kind},
@@ -23,7 +23,9 @@ pub(super) async fn serve(
 ) -> Result<std::convert::Infallible, Status> {
     let mut requests = inbox.requests().await;
     loop {
-        let Some(Asked { request, answer }) = requests.recv().await else { std::future::pending().await };
+        let Some(PendingAttachment { request, answer }) = requests.recv().await else {
+            std::future::pending().await
+        };
         // Who asked has given up, and would not know what to do with a place.
         if answer.is_closed() {
             continue;

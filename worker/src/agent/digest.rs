@@ -24,7 +24,7 @@ const PUT_OFF: u32 = 10;
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
-struct Doubt {
+struct Mismatch {
     /// What this node and the managers have.
     between: [EndpointDigest; 2],
     put_off: u32,
@@ -34,9 +34,9 @@ struct Doubt {
 
 /// Networks in doubt.
 #[derive(Debug, Default)]
-pub(super) struct Doubts(BTreeMap<NetworkId, Doubt>);
+pub(super) struct Mismatches(BTreeMap<NetworkId, Mismatch>);
 
-impl Doubts {
+impl Mismatches {
     /// The networks whose list is to be asked for now.
     pub(super) fn check(&mut self, assigned: &Assigned, view: &PeerView, now: Instant) -> Vec<NetworkId> {
         let mut ask = Vec::new();
@@ -46,15 +46,15 @@ impl Doubts {
                 self.0.remove(network);
                 continue;
             }
-            let fresh = Doubt { between, put_off: 0, ask_at: now + PATIENCE, pause: PATIENCE };
-            let doubt = self.0.entry(network.clone()).or_insert(fresh);
-            if doubt.between != between && doubt.put_off < PUT_OFF {
-                (doubt.between, doubt.put_off) = (between, doubt.put_off + 1);
-                doubt.ask_at = doubt.ask_at.max(now + PATIENCE);
+            let fresh = Mismatch { between, put_off: 0, ask_at: now + PATIENCE, pause: PATIENCE };
+            let mismatch = self.0.entry(network.clone()).or_insert(fresh);
+            if mismatch.between != between && mismatch.put_off < PUT_OFF {
+                (mismatch.between, mismatch.put_off) = (between, mismatch.put_off + 1);
+                mismatch.ask_at = mismatch.ask_at.max(now + PATIENCE);
             }
-            if doubt.ask_at <= now {
-                doubt.ask_at = now + doubt.pause;
-                doubt.pause = (doubt.pause * 2).min(MAX_PAUSE);
+            if mismatch.ask_at <= now {
+                mismatch.ask_at = now + mismatch.pause;
+                mismatch.pause = (mismatch.pause * 2).min(MAX_PAUSE);
                 ask.push(network.clone());
             }
         }
@@ -74,7 +74,7 @@ fn compare<'a>(
 }
 
 /// The first network whose endpoints are not known here as the managers know them.
-pub(super) fn doubtful<'a>(assigned: &'a Assigned, view: &'a PeerView) -> Option<&'a NetworkId> {
+pub(super) fn mismatched<'a>(assigned: &'a Assigned, view: &'a PeerView) -> Option<&'a NetworkId> {
     compare(assigned, view).find(|(_, between)| between[0] != between[1]).map(|(network, _)| network)
 }
 
@@ -118,11 +118,11 @@ mod tests {
     fn what_keeps_changing_is_asked_for_late() {
         let mut world = World::new();
         let network: NetworkId = "app".parse().unwrap();
-        let (mut doubts, t0, mut digest) = (Doubts::default(), Instant::now(), endpoint_digest([]));
+        let (mut mismatches, t0, mut digest) = (Mismatches::default(), Instant::now(), endpoint_digest([]));
         let asked = (0..60).find(|second| {
             digest.add(&format!("t{second}").parse().unwrap());
             world.assigned.digests.insert(network.clone(), digest);
-            !doubts.check(&world.assigned, &world.view, t0 + Duration::from_secs(*second)).is_empty()
+            !mismatches.check(&world.assigned, &world.view, t0 + Duration::from_secs(*second)).is_empty()
         });
         assert_eq!(asked, Some(13));
     }
@@ -134,16 +134,16 @@ mod tests {
         let mut digest = endpoint_digest([]);
         digest.add(&"missing".parse().unwrap());
         world.assigned.digests.insert(network.clone(), digest);
-        let (mut doubts, t0) = (Doubts::default(), Instant::now());
+        let (mut mismatches, t0) = (Mismatches::default(), Instant::now());
         let mut asked = Vec::new();
         for second in 0..20 {
-            if !doubts.check(&world.assigned, &world.view, t0 + Duration::from_secs(second)).is_empty() {
+            if !mismatches.check(&world.assigned, &world.view, t0 + Duration::from_secs(second)).is_empty() {
                 asked.push(second);
             }
         }
         assert_eq!(asked, [3, 6, 12]);
         world.assigned.digests.insert(network, endpoint_digest([]));
-        doubts.check(&world.assigned, &world.view, t0);
-        assert!(doubts.0.is_empty());
+        mismatches.check(&world.assigned, &world.view, t0);
+        assert!(mismatches.0.is_empty());
     }
 }

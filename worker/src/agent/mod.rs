@@ -1,14 +1,14 @@
 //! The worker's side of the dispatcher.
 //!
 //! * `session`: one session with a manager after another. [`assignments`]: what it brings, folded into [`Assigned`].
-//! * [`farewell`]: the last word of a node that leaves.
+//! * [`leave_notice`]: the last word of a node that leaves.
 //! * [`attach`]: places for containers that users run by hand. [`report`]: task statuses upward. [`logs`]: output of tasks upward. `digest`: where gossip has lost something.
 //! * [`persist`]: what outlives the daemon, so that a node serves after a reboot without a manager.
 
 pub mod assignments;
 mod attach;
 mod digest;
-pub mod farewell;
+pub mod leave_notice;
 mod logs;
 pub mod persist;
 mod progress;
@@ -27,7 +27,7 @@ use proto::{
 };
 use tokio::{sync::watch, task::JoinSet};
 
-pub use farewell::Farewell;
+pub use leave_notice::LeaveNotice;
 pub use persist::{PersistError, WorkerDir};
 pub use progress::Progress;
 pub use session::SessionError;
@@ -56,7 +56,7 @@ pub struct Agent {
     status: watch::Sender<AgentStatus>,
     reports: Reports,
     attachments: (Attachments, attachments::Inbox),
-    farewell: (Farewell, farewell::Inbox),
+    leave_notice: (LeaveNotice, leave_notice::Inbox),
 }
 
 impl Agent {
@@ -76,7 +76,7 @@ impl Agent {
             status: watch::Sender::new(AgentStatus::default()),
             reports: Reports::default(),
             attachments: attachments::channel(),
-            farewell: farewell::channel(),
+            leave_notice: leave_notice::channel(),
         })
     }
 
@@ -111,8 +111,8 @@ impl Agent {
     }
 
     /// How the node takes leave.
-    pub fn farewell(&self) -> Farewell {
-        self.farewell.0.clone()
+    pub fn leave_notice(&self) -> LeaveNotice {
+        self.leave_notice.0.clone()
     }
 
     /// Starts to talk to the managers. Ends when the returned set is dropped.
@@ -135,7 +135,7 @@ impl Agent {
             status: self.status,
             reports: self.reports,
             attachments: self.attachments.1,
-            farewell: self.farewell.1,
+            leave_notice: self.leave_notice.1,
             gossip,
             logs,
             progress,

@@ -26,7 +26,7 @@ impl Progress {
         faults: Vec<Fault>,
     ) -> Self {
         let unknown = || {
-            let network = digest::doubtful(assigned, view)?;
+            let network = digest::mismatched(assigned, view)?;
             let name = assigned.networks.get(network).map_or(network.as_str(), |n| n.spec.name.as_str());
             Some(format!("does not yet know the endpoints of network {name} as the managers do"))
         };

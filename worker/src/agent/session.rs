@@ -32,8 +32,8 @@ use tonic::{Status, transport::Channel};
 use super::{
     assignments::{Fold, FoldError},
     attach,
-    digest::{self, Doubts},
-    farewell, logs,
+    digest::{self, Mismatches},
+    leave_notice, logs,
     persist::WorkerDir,
     progress::Progress,
 };
@@ -89,12 +89,12 @@ impl From<Status> for SessionError {
     }
 }
 
-/// How long managers get, by the period of the heartbeats: a node is given up after three, and has to have found another manager by
+/// Time limits of requests to managers, from the heartbeat period: a node is given up after three, and has to have found another manager by
 /// then where its own hangs (it is stopped, or cut off).
 #[derive(Debug)]
-pub(super) struct Pace(AtomicU64);
+pub(super) struct RequestTimeouts(AtomicU64);
 
-impl Default for Pace {
+impl Default for RequestTimeouts {
     fn default() -> Self {
         let pace = Self(AtomicU64::default());
         pace.set(PERIOD);
@@ -102,7 +102,7 @@ impl Default for Pace {
     }
 }
 
-impl Pace {
+impl RequestTimeouts {
     fn set(&self, period: Duration) {
         self.0.store(u64::try_from(period.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
@@ -140,11 +140,11 @@ pub(super) struct Sessions {
     pub(super) status: watch::Sender<AgentStatus>,
     pub(super) reports: Reports,
     pub(super) attachments: attachments::Inbox,
-    pub(super) farewell: farewell::Inbox,
+    pub(super) leave_notice: leave_notice::Inbox,
     pub(super) gossip: Gossip,
     pub(super) logs: Arc<dyn TaskLogs>,
     pub(super) progress: watch::Receiver<Progress>,
-    pub(super) pace: Pace,
+    pub(super) pace: RequestTimeouts,
 }
 
 /// What has been tried since the last session.
@@ -245,7 +245,7 @@ impl Sessions {
             self.assignments(client.clone(), &session),
             self.report(client.clone(), &session),
             async { Ok(attach::serve(&self.attachments, client.clone(), &session, CALL).await?) },
-            async { Ok(self.farewell.serve(client.clone(), &session, CALL).await?) },
+            async { Ok(self.leave_notice.serve(client.clone(), &session, CALL).await?) },
             self.settle_doubts(client.clone(), &session),
             logs::serve(channel, session.clone(), self.logs.clone()),
         )?;
@@ -367,14 +367,14 @@ impl Sessions {
         mut client: DispatcherClient<Channel>,
         session: &str,
     ) -> Result<Infallible, SessionError> {
-        let mut doubts = Doubts::default();
+        let mut mismatches = Mismatches::default();
         let mut tick = interval(DIGEST_TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let view = self.gossip.view();
         loop {
             tick.tick().await;
             let (assigned, now) = (self.assigned.borrow().clone(), view.borrow().clone());
-            for network in doubts.check(&assigned, &now, Instant::now()) {
+            for network in mismatches.check(&assigned, &now, Instant::now()) {
                 let request = pb::ListEndpointsRequest {
                     session_id: session.to_owned(),
                     network_id: network.to_string(),
@@ -410,8 +410,8 @@ mod tests {
 
     #[test]
     fn managers_get_as_long_as_the_heartbeats_allow() {
-        let pace = Pace::default();
-        let limits = |pace: &Pace| [pace.beat(), pace.entry(), pace.pause()].map(|d| d.as_secs());
+        let pace = RequestTimeouts::default();
+        let limits = |pace: &RequestTimeouts| [pace.beat(), pace.entry(), pace.pause()].map(|d| d.as_secs());
         assert_eq!(limits(&pace), [5, 5, 8]);
         pace.set(Duration::from_secs(1));
         assert_eq!(limits(&pace), [1, 2, 2]);

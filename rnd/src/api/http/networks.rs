@@ -20,7 +20,7 @@ use super::{
     request::{Json, Key, Params},
     respond::{Refusal, json, json_with},
 };
-use crate::standing::Standing;
+use crate::swarm_state::SwarmState;
 
 /// Driver of `host`, as Docker calls it.
 const HOST: &str = "host";
@@ -30,10 +30,12 @@ const NONE: &str = "none";
 impl Api {
     /// Networks of the swarm: all of them on a manager, on a worker those in use there, and none outside a swarm.
     async fn swarm_networks(&self) -> Result<BTreeMap<NetworkId, Network>, Refusal> {
-        let assigned = match &*self.daemon.standing.read().await {
-            Standing::Active(member) if member.is_manager() => None,
-            Standing::Active(_) => Some(self.daemon.engine.assigned()),
-            Standing::Inactive | Standing::Failed(_) | Standing::Changing(_) => return Ok(BTreeMap::new()),
+        let assigned = match &*self.daemon.swarm_state.read().await {
+            SwarmState::Active(member) if member.is_manager() => None,
+            SwarmState::Active(_) => Some(self.daemon.engine.assigned()),
+            SwarmState::Inactive | SwarmState::Failed(_) | SwarmState::Changing(_) => {
+                return Ok(BTreeMap::new());
+            }
         };
         match assigned {
             None => self.networks().await,
@@ -66,7 +68,7 @@ impl Api {
 
     /// An id for a network that this machine has by itself: 64 digits that stay the same for a daemon.
     fn machine_id(&self, kind: u8) -> String {
-        format!("{kind:x}{:0<15.15}", self.daemon.grounds.daemon_id).repeat(4)
+        format!("{kind:x}{:0<15.15}", self.daemon.context.daemon_id).repeat(4)
     }
 
     /// Networks that something is on, or may be in a moment: of services and of tasks that have not ended.

@@ -14,7 +14,7 @@ use docker_api::{
 use futures::{Stream, StreamExt, stream};
 use http::{HeaderValue, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use node::containers::Seen;
+use node::containers::ContainerStatus;
 use proto::{
     error::ApiError,
     model::ContainerId,
@@ -224,7 +224,7 @@ pub async fn attach(
 }
 
 /// Returns once a start of the container has come to nothing, or it is gone.
-async fn not_started(seen: Option<watch::Receiver<Arc<Seen>>>) {
+async fn not_started(seen: Option<watch::Receiver<Arc<ContainerStatus>>>) {
     let Some(mut seen) = seen else { return std::future::pending().await };
     let first = seen.borrow_and_update().clone();
     while seen.changed().await.is_ok() {

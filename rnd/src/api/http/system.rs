@@ -50,7 +50,7 @@ pub async fn version(State(api): State<Api>) -> Answer {
 /// `GET /info`.
 pub async fn info(State(api): State<Api>) -> Answer {
     let reply = api.local.info_reply().await;
-    let insecure = &api.daemon.grounds.config.insecure_registries;
+    let insecure = &api.daemon.context.config.insecure_registries;
     json(&system::info(&reply, insecure, Timestamp::now()))
 }
 

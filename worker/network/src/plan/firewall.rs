@@ -10,7 +10,7 @@ use crate::desired::NodeDesired;
 
 /// A chain that drops what it does not know.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Dropping {
+pub struct DroppingChain {
     /// Family of its table.
     pub family: Family,
     /// Its table.
@@ -21,7 +21,7 @@ pub struct Dropping {
     pub opened: bool,
 }
 
-impl fmt::Display for Dropping {
+impl fmt::Display for DroppingChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { family, table, chain, opened } = self;
         write!(
@@ -66,10 +66,10 @@ fn chains<'a>(
 }
 
 /// The chains that drop, as they were before this pass.
-pub fn dropping(desired: &NodeDesired, seen: &NsObserved) -> Vec<Dropping> {
+pub fn dropping(desired: &NodeDesired, seen: &NsObserved) -> Vec<DroppingChain> {
     let mark = mark(desired);
     let dropping = chains(seen, &mark).filter(|(_, drops, _)| *drops);
-    let tell = |((family, table, chain), _, rules): ((Family, &str, &str), bool, usize)| Dropping {
+    let tell = |((family, table, chain), _, rules): ((Family, &str, &str), bool, usize)| DroppingChain {
         family,
         table: table.into(),
         chain: chain.into(),

@@ -46,7 +46,7 @@ pub type Known = BTreeMap<TableKey, Vec<Arc<Elements>>>;
 /// Something that is planned, carried out and reported by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UnitKey {
-    /// What nobody wants any more.
+    /// Objects of this daemon that are no longer wanted.
     Leftovers,
     /// The gateway bridge, masquerading and host-mode ports.
     Gateway,
@@ -224,7 +224,10 @@ pub fn scope(desired: &NodeDesired, known: &Known, focus: &Focus) -> Scope {
         if focus.looks_at(&UnitKey::Sandbox(id.clone())) {
             look(&sandbox.netns.clone().into(), vec![], &[(Family::Inet, rulesets::SANDBOX_TABLE)]);
             look(&Ns::Host, vec![], &[]);
-            sandbox.legs.iter().for_each(|leg| look(&leg.overlay_netns.clone().into(), vec![], &[]));
+            sandbox
+                .interfaces
+                .iter()
+                .for_each(|interface| look(&interface.overlay_netns.clone().into(), vec![], &[]));
         }
     }
     scope.netns_dir = Some(desired.netns_dir.clone());
@@ -322,7 +325,7 @@ impl Planner<'_> {
         for (name, link) in host.iter().flat_map(|h| &h.links) {
             let kept = *name == names.gateway_bridge || *name == names.mesh_device || ports.contains(name);
             // Other parts of the daemon have links too; the alias says whose a link is.
-            if !kept && link.owned_by(&names.daemon).is_some_and(|o| o.starts_with(sandbox::GATEWAY_LEG)) {
+            if !kept && link.owned_by(&names.daemon).is_some_and(|o| o.starts_with(sandbox::GATEWAY_ALIAS)) {
                 unit.steps.push(Step::DeleteLink { ns: Ns::Host, link: name.clone() });
             }
         }

@@ -20,7 +20,7 @@ pub(super) const BRIDGE: &str = "br0";
 /// The VXLAN device, in the overlay's namespace.
 pub(super) const DEVICE: &str = "vxlan0";
 
-/// Frames on an overlay are nobody's to filter, and looking at each costs a twentieth of the throughput. New namespaces begin with 1.
+/// br_netfilter is switched off in an overlay's namespace: there is nothing to filter, and it costs 5 % of the throughput. New namespaces begin with 1.
 const UNFILTERED: [&str; 3] = ["arptables", "ip6tables", "iptables"];
 
 fn unfiltered() -> impl Iterator<Item = String> {

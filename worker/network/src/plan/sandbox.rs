@@ -18,7 +18,7 @@ use super::{
 use crate::desired::Sandbox;
 
 /// What the alias of a gateway leg's end in the host's namespace starts with, before the task's id.
-pub(super) const GATEWAY_LEG: &str = "gw/";
+pub(super) const GATEWAY_ALIAS: &str = "gw/";
 
 static RULESET: LazyLock<Ruleset> = LazyLock::new(rulesets::sandbox);
 
@@ -29,7 +29,7 @@ pub(super) fn table_key(sandbox: &Sandbox) -> TableKey {
 impl Sandbox {
     /// Whether only elements of the table may differ.
     pub(super) fn same_links(&self, other: &Self) -> bool {
-        (&self.netns, &self.legs, &self.gateway) == (&other.netns, &other.legs, &other.gateway)
+        (&self.netns, &self.interfaces, &self.gateway) == (&other.netns, &other.interfaces, &other.gateway)
     }
 }
 
@@ -38,7 +38,7 @@ fn layers(sandbox: &Sandbox, vips: Arc<Elements>) -> Vec<Arc<Elements>> {
 }
 
 /// One leg, whatever it leads to.
-struct Wire<'a> {
+struct VethPlan<'a> {
     ifname: &'a str,
     mac: Mac,
     mtu: u32,
@@ -51,7 +51,7 @@ struct Wire<'a> {
     isolated: Option<bool>,
 }
 
-impl Wire<'_> {
+impl VethPlan<'_> {
     /// The whole leg; made anew when any of it cannot be repaired. Says whether it was made.
     fn plan(&self, ns: &Ns, observed: &Observed, owner: &str, steps: &mut Vec<Step>) -> bool {
         let (mut near, mut far) =
@@ -118,29 +118,29 @@ pub(super) fn plan(p: &mut Planner<'_>, sandbox: &Sandbox, vips: Arc<Elements>) 
     }
 
     let owner = alias(&names.daemon, sandbox.workload.as_str());
-    let overlays = sandbox.legs.iter().map(|leg| Wire {
-        ifname: &leg.ifname,
-        mac: leg.mac,
-        mtu: leg.mtu,
-        addrs: &leg.addrs,
-        far_ns: Ns::Path(leg.overlay_netns.clone()),
+    let overlays = sandbox.interfaces.iter().map(|interface| VethPlan {
+        ifname: &interface.ifname,
+        mac: interface.mac,
+        mtu: interface.mtu,
+        addrs: &interface.addrs,
+        far_ns: Ns::Path(interface.overlay_netns.clone()),
         far_name: names.overlay_port(&sandbox.workload),
         far_alias: owner.clone(),
         bridge: overlay::BRIDGE,
         isolated: None,
     });
-    let gateway = sandbox.gateway.iter().map(|leg| Wire {
-        ifname: &leg.ifname,
-        mac: leg.mac,
+    let gateway = sandbox.gateway.iter().map(|interface| VethPlan {
+        ifname: &interface.ifname,
+        mac: interface.mac,
         mtu: desired.underlay.mtu,
-        addrs: &leg.addrs,
+        addrs: &interface.addrs,
         far_ns: Ns::Host,
         far_name: names.gateway_port(&sandbox.workload),
-        far_alias: alias(&names.daemon, &format!("{GATEWAY_LEG}{}", sandbox.workload)),
+        far_alias: alias(&names.daemon, &format!("{GATEWAY_ALIAS}{}", sandbox.workload)),
         bridge: &names.gateway_bridge,
-        isolated: Some(leg.isolated),
+        isolated: Some(interface.isolated),
     });
-    let wires: Vec<Wire<'_>> = overlays.chain(gateway).collect();
+    let wires: Vec<VethPlan<'_>> = overlays.chain(gateway).collect();
     let mut made = BTreeSet::new();
     for wire in &wires {
         if wire.plan(&ns, observed, &owner, &mut unit.steps) {
@@ -156,13 +156,15 @@ pub(super) fn plan(p: &mut Planner<'_>, sandbox: &Sandbox, vips: Arc<Elements>) 
         stray.map(|(name, _)| Step::DeleteLink { ns: ns.clone(), link: name.clone() }).collect();
     d.steps.extend(stray);
 
-    let subnets =
-        sandbox.legs.iter().flat_map(|leg| leg.routes.iter().map(|net| Route::on_link(*net, &leg.ifname)));
-    let defaults = sandbox.gateway.iter().flat_map(|leg| {
-        leg.default_via.iter().map(|via| {
+    let subnets = sandbox
+        .interfaces
+        .iter()
+        .flat_map(|interface| interface.routes.iter().map(|net| Route::on_link(*net, &interface.ifname)));
+    let defaults = sandbox.gateway.iter().flat_map(|interface| {
+        interface.default_via.iter().map(|via| {
             let all: IpNet =
                 if via.is_ipv4() { Ipv4Net::default().into() } else { Ipv6Net::default().into() };
-            Route { via: Some(*via), ..Route::on_link(all, &leg.ifname) }
+            Route { via: Some(*via), ..Route::on_link(all, &interface.ifname) }
         })
     });
     let want: BTreeSet<Route> = subnets.chain(defaults).collect();

@@ -25,9 +25,9 @@ pub const LINGER: Duration = Duration::from_secs(60);
 
 /// Addresses that members had lately, and when they were last seen to have them.
 #[derive(Debug, Default)]
-pub struct Recent(BTreeMap<IpAddr, Instant>);
+pub struct RecentMembers(BTreeMap<IpAddr, Instant>);
 
-impl Recent {
+impl RecentMembers {
     /// Takes in a view; answers with the addresses of members and of who was one less than [`LINGER`] ago.
     pub fn after(&mut self, view: &PeerView, now: Instant) -> BTreeSet<IpAddr> {
         self.0.extend(view.nodes.values().map(|node| (node.vtep, now)));
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn an_address_that_goes_stays_for_a_while() {
-        let (mut world, mut recent, start) = (World::new(), Recent::default(), Instant::now());
+        let (mut world, mut recent, start) = (World::new(), RecentMembers::default(), Instant::now());
         let addr = |text: &str| text.parse::<IpAddr>().unwrap();
         assert_eq!(recent.after(&world.view, start).len(), 3);
         // One moves, one is forgotten.

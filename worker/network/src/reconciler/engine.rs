@@ -20,8 +20,8 @@ use crate::{
     desired::{DnsPorts, GatewaySubnets, LocalFacts, LocalSandbox, Member, NodeDesired, Swarm},
     plan::{
         self, Focus, Known, Plan, Unit, UnitKey,
-        firewall::{self, Dropping},
-        underlay::Recent,
+        firewall::{self, DroppingChain},
+        underlay::RecentMembers,
     },
     services::ServiceTable,
     workload::WorkloadId,
@@ -64,8 +64,8 @@ pub(super) struct Engine {
     /// The inputs of the last table.
     inputs: Option<(Arc<Assigned>, Arc<PeerView>)>,
     failed: BTreeMap<UnitKey, String>,
-    dropping: Vec<Dropping>,
-    members: Recent,
+    dropping: Vec<DroppingChain>,
+    members: RecentMembers,
     additive_until: Option<Instant>,
     /// The last pass left things in tables that are not in its answer.
     blind: bool,
@@ -101,7 +101,7 @@ impl Engine {
             inputs: None,
             failed: BTreeMap::new(),
             dropping: Vec::new(),
-            members: Recent::default(),
+            members: RecentMembers::default(),
             additive_until: None,
             blind: false,
             passes: 0,
@@ -135,7 +135,7 @@ impl Engine {
     pub fn stand_alone(&mut self) {
         self.forget(&[]);
         self.member = None;
-        self.members = Recent::default();
+        self.members = RecentMembers::default();
         self.additive_until = None;
     }
 
@@ -214,7 +214,7 @@ impl Engine {
         Ok(SandboxInfo {
             netns: sandbox.netns.clone(),
             networks: sandbox.networks().cloned().collect(),
-            addrs: sandbox.legs.iter().flat_map(|l| &l.addrs).map(|a| a.addr).collect(),
+            addrs: sandbox.interfaces.iter().flat_map(|l| &l.addrs).map(|a| a.addr).collect(),
             gateway_addrs: sandbox.gateway.iter().flat_map(|l| &l.addrs).map(|a| a.addr).collect(),
             host_ports: self.local.sandboxes.get(workload).map(|s| s.host_ports.clone()).unwrap_or_default(),
         })

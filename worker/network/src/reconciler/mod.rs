@@ -31,7 +31,7 @@ use crate::{
     assigned::Assigned,
     assigned::Fault,
     desired::DnsPorts,
-    plan::{UnitKey, firewall::Dropping, names::Names},
+    plan::{UnitKey, firewall::DroppingChain, names::Names},
     services::ServiceTable,
     workload::{Workload, WorkloadId},
 };
@@ -163,7 +163,7 @@ pub struct Status {
     /// Published ports that somebody else holds.
     pub port_conflicts: Vec<PortConflict>,
     /// Other people's forward chains that drop what they do not know.
-    pub dropping: Vec<Dropping>,
+    pub dropping: Vec<DroppingChain>,
     /// From how many addresses VXLAN is taken; none = from everybody, or there is none on this node.
     pub senders: Option<usize>,
     /// Host-mode ports of workloads as bound.

@@ -3,4 +3,4 @@
 
 pub mod table;
 
-pub use table::{Addresses, Backend, NetworkTable, Published, ServiceEntry, ServiceTable};
+pub use table::{Addresses, Backend, NetworkTable, PublishedPort, ServiceEntry, ServiceTable};

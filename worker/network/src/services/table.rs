@@ -80,7 +80,7 @@ pub struct NetworkTable {
 
 /// A port published through the routing mesh.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
+pub struct PublishedPort {
     /// Its service.
     pub service: ServiceId,
     /// The service's name.
@@ -97,7 +97,7 @@ pub struct ServiceTable {
     /// Overlays, `ingress` not among them.
     pub networks: BTreeMap<NetworkId, Arc<NetworkTable>>,
     /// Ports of the routing mesh.
-    pub published: BTreeMap<(Protocol, Port), Published>,
+    pub published: BTreeMap<(Protocol, Port), PublishedPort>,
 }
 
 impl ServiceTable {
@@ -183,7 +183,7 @@ impl<'a> Endpoints<'a> {
     }
 }
 
-fn published(assigned: &Assigned, ingress: &Endpoints<'_>) -> BTreeMap<(Protocol, Port), Published> {
+fn published(assigned: &Assigned, ingress: &Endpoints<'_>) -> BTreeMap<(Protocol, Port), PublishedPort> {
     let mut ports = BTreeMap::new();
     for service in assigned.services.values() {
         let Some(allocation) = &service.allocation else { continue };
@@ -193,7 +193,7 @@ fn published(assigned: &Assigned, ingress: &Endpoints<'_>) -> BTreeMap<(Protocol
         }
         let backends: Arc<[Backend]> = ingress.backends_of(&service.id).collect();
         for port in mesh() {
-            ports.entry((port.protocol, port.published)).or_insert_with(|| Published {
+            ports.entry((port.protocol, port.published)).or_insert_with(|| PublishedPort {
                 service: service.id.clone(),
                 service_name: service.spec.name.clone(),
                 target: port.target,

@@ -1,15 +1,15 @@
 //! Containers that a user runs on this machine by hand (`rnctl run`).
 //!
 //! * [`definition`]: what the user wants, on disk. [`policy`]: pure: when one starts again. `life`: one loop per container;
-//!   `arrival`: its way to its networks; `run`: a start of it.
+//!   `attaching`: its way to its networks; `run`: a start of it.
 //! * Each start of one is supervised as a task is, by the same actor. What it runs is known here only; its place on overlays is a
 //!   task of the managers', which holds its addresses and is theirs to forget once it is reported as over.
 //! * The node's membership comes and goes ([`Containers::enter`], [`Containers::pause`], [`Containers::unplug`]); containers
 //!   go on.
 
-mod arrival;
+mod attach;
+mod controller;
 pub mod definition;
-mod life;
 mod names;
 mod own_network;
 pub mod policy;
@@ -38,15 +38,15 @@ use crate::{
     managers::Reports,
     tasks::{Network, NodeName},
 };
+use controller::{ContainerCommand, ContainerController};
 use definition::Definitions;
 use gossip::Gossip;
-use life::{Life, Order};
 use network::{assigned::Assigned, workload::Workload};
 use runtime::{ContainerState, Runtime, parse_signal};
 
 /// What the membership in a swarm offers to containers.
 #[derive(Clone)]
-pub struct Fabric {
+pub struct SwarmServices {
     /// This node.
     pub node: NodeName,
     /// Sandboxes.
@@ -61,21 +61,21 @@ pub struct Fabric {
     pub attachments: Attachments,
 }
 
-/// Where containers stand with the swarm.
+/// Whether containers can use the swarm's networks now.
 #[derive(Clone, Default)]
-enum Ground {
+enum SwarmAccess {
     /// No membership is running.
     #[default]
-    Away,
+    Detached,
     /// The swarm has been left: places on its networks are void.
     Left,
     /// A member.
-    Here(Arc<Fabric>),
+    Member(Arc<SwarmServices>),
 }
 
 /// What can be seen of a container's life.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Seen {
+pub struct ContainerStatus {
     /// What it is.
     pub definition: Definition,
     /// What its supervisor has, while it is going.
@@ -91,9 +91,9 @@ pub struct Seen {
 }
 
 struct Handle {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<ContainerCommand>,
     /// A container that goes by itself waits until nobody has a clone of this.
-    seen: watch::Receiver<Arc<Seen>>,
+    seen: watch::Receiver<Arc<ContainerStatus>>,
 }
 
 struct Shared {
@@ -101,7 +101,7 @@ struct Shared {
     definitions: Definitions,
     search: Vec<String>,
     hostname: String,
-    ground: watch::Sender<Ground>,
+    access: watch::Sender<SwarmAccess>,
     /// For containers that are being adopted, while a membership begins.
     settling: Mutex<Option<mpsc::Sender<()>>>,
     table: Mutex<BTreeMap<ContainerId, Handle>>,
@@ -131,7 +131,7 @@ impl Containers {
             definitions,
             search,
             hostname,
-            ground: watch::Sender::default(),
+            access: watch::Sender::default(),
             settling: Mutex::default(),
             table: Mutex::default(),
             naming: Mutex::default(),
@@ -150,7 +150,7 @@ impl Containers {
     fn live(&self, definition: Definition, found: bool) {
         let id = definition.id.clone();
         let (orders, inbox) = mpsc::channel(16);
-        let (life, seen) = Life::new(self.clone(), definition, inbox);
+        let (life, seen) = ContainerController::new(self.clone(), definition, inbox);
         self.table().insert(id, Handle { orders, seen });
         tokio::spawn(life.run(found));
     }
@@ -193,12 +193,12 @@ impl Containers {
     }
 
     /// All of them.
-    pub fn list(&self) -> Vec<Arc<Seen>> {
+    pub fn list(&self) -> Vec<Arc<ContainerStatus>> {
         self.table().values().map(|h| h.seen.borrow().clone()).collect()
     }
 
     /// One of them, as its life goes on.
-    pub fn watch(&self, id: &ContainerId) -> Option<watch::Receiver<Arc<Seen>>> {
+    pub fn watch(&self, id: &ContainerId) -> Option<watch::Receiver<Arc<ContainerStatus>>> {
         self.table().get(id).map(|h| h.seen.clone())
     }
 
@@ -216,7 +216,7 @@ impl Containers {
     async fn order<T>(
         &self,
         id: &ContainerId,
-        order: impl FnOnce(oneshot::Sender<T>) -> Order,
+        order: impl FnOnce(oneshot::Sender<T>) -> ContainerCommand,
     ) -> Result<T, ApiError> {
         let gone = || ApiError::not_found(format!("No such container: {id}"));
         let orders = self.table().get(id).map(|h| h.orders.clone()).ok_or_else(gone)?;
@@ -230,7 +230,7 @@ impl Containers {
     /// # Errors
     /// Why it does not run.
     pub async fn start(&self, id: &ContainerId) -> Result<(), ApiError> {
-        self.order(id, Order::Start).await?
+        self.order(id, ContainerCommand::Start).await?
     }
 
     /// Stops it; returns when it has ended. `grace` in place of its own time from the stop signal to SIGKILL.
@@ -238,7 +238,7 @@ impl Containers {
     /// # Errors
     /// There is no such container.
     pub async fn stop(&self, id: &ContainerId, grace: Option<Duration>) -> Result<(), ApiError> {
-        self.order(id, |reply| Order::Stop(grace, reply)).await?
+        self.order(id, |reply| ContainerCommand::Stop(grace, reply)).await?
     }
 
     /// Sends its first process a signal.
@@ -246,7 +246,7 @@ impl Containers {
     /// # Errors
     /// It does not run.
     pub async fn kill(&self, id: &ContainerId, signal: i32) -> Result<(), ApiError> {
-        self.order(id, |reply| Order::Kill(signal, reply)).await?
+        self.order(id, |reply| ContainerCommand::Kill(signal, reply)).await?
     }
 
     /// Removes it with all that it has written; one that runs only if forced.
@@ -254,7 +254,7 @@ impl Containers {
     /// # Errors
     /// It runs, or something is left behind.
     pub async fn remove(&self, id: &ContainerId, force: bool) -> Result<(), ApiError> {
-        self.order(id, |reply| Order::Remove(force, reply)).await?
+        self.order(id, |reply| ContainerCommand::Remove(force, reply)).await?
     }
 
     /// Its exit code and what went wrong, once it has ended for good, and has gone if it goes by itself.
@@ -295,10 +295,10 @@ impl Containers {
     }
 
     /// A membership has begun; those that run are taken up. `settling` is held until their endpoints have been published again.
-    pub async fn enter(&self, fabric: Fabric, settling: mpsc::Sender<()>) {
-        let sweeper = sweep(self.clone(), fabric.clone());
+    pub async fn enter(&self, swarm: SwarmServices, settling: mpsc::Sender<()>) {
+        let sweeper = sweep(self.clone(), swarm.clone());
         *self.settling() = Some(settling);
-        self.0.ground.send_replace(Ground::Here(Arc::new(fabric)));
+        self.0.access.send_replace(SwarmAccess::Member(Arc::new(swarm)));
         tokio::spawn(sweeper);
         self.settled().await;
         *self.settling() = None;
@@ -310,20 +310,20 @@ impl Containers {
 
     /// The membership ends for now: the daemon stops, or moves. Containers and their network go on.
     pub async fn pause(&self) {
-        self.0.ground.send_replace(Ground::Away);
+        self.0.access.send_replace(SwarmAccess::Detached);
         self.settled().await;
     }
 
     /// The swarm is left: containers go on without its networks.
     pub async fn unplug(&self) {
-        self.0.ground.send_replace(Ground::Left);
+        self.0.access.send_replace(SwarmAccess::Left);
         self.settled().await;
     }
 
     /// Waits until each life has taken note of the ground.
     async fn settled(&self) {
         let ids: Vec<ContainerId> = self.table().keys().cloned().collect();
-        let noted = ids.iter().map(|id| self.order(id, Order::Note));
+        let noted = ids.iter().map(|id| self.order(id, ContainerCommand::Note));
         let _ = tokio::time::timeout(PATIENCE, futures::future::join_all(noted)).await;
     }
 
@@ -354,21 +354,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// Gives back places that no container here calls its own: one whose daemon was killed between asking and writing it down.
-async fn sweep(containers: Containers, fabric: Fabric) {
-    let mut ground = containers.0.ground.subscribe();
+async fn sweep(containers: Containers, swarm: SwarmServices) {
+    let mut access = containers.0.access.subscribe();
     let mut suspects: Vec<TaskId> = Vec::new();
     loop {
-        let assigned = fabric.assigned.borrow().clone();
+        let assigned = swarm.assigned.borrow().clone();
         let stray = |t: &&Arc<Task>| !t.status.state.is_terminal() && !containers.claims(t);
         let strays: Vec<TaskId> = assigned.tasks.values().filter(stray).map(|t| t.id.clone()).collect();
         for id in strays.iter().filter(|id| suspects.contains(id)) {
             tracing::info!(task = %id, "a place on networks that no container has is given back");
-            fabric.reports.report(id.clone(), run::void("its container is no more"));
+            swarm.reports.report(id.clone(), run::void("its container is no more"));
         }
         suspects = strays;
         tokio::select! {
             () = tokio::time::sleep(SWEEP) => {}
-            _ = ground.changed() => if !matches!(&*ground.borrow_and_update(), Ground::Here(f) if f.reports.same(&fabric.reports)) { return },
+            _ = access.changed() => if !matches!(&*access.borrow_and_update(), SwarmAccess::Member(f) if f.reports.same(&swarm.reports)) { return },
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Containers, Definition, Fabric, own_network::OwnNetwork};
+use super::{Containers, Definition, SwarmServices, own_network::OwnNetwork};
 use crate::tasks::{Deps, Network, NodeName, supervise};
 
 /// How long the managers may take to hear of an end.
@@ -26,7 +26,7 @@ pub(super) struct Run {
     pub(super) statuses: mpsc::UnboundedReceiver<TaskStatus>,
     pub(super) actor: AbortOnDropHandle<WorkloadId>,
     /// Its place is the managers' to know of.
-    pub(super) fabric: Option<Arc<Fabric>>,
+    pub(super) swarm: Option<Arc<SwarmServices>>,
     pub(super) began: Instant,
     /// When it is killed, once it has been asked to stop.
     pub(super) kill_at: Option<Instant>,
@@ -38,12 +38,12 @@ impl Run {
     pub(super) fn begin(
         containers: &Containers,
         workload: Arc<Workload>,
-        fabric: Option<Arc<Fabric>>,
+        swarm: Option<Arc<SwarmServices>>,
         found: Option<Container>,
     ) -> Self {
         let (wish, wished) = watch::channel(Some(workload.clone()));
         let ((say, statuses), shared) = (mpsc::unbounded_channel(), &containers.0);
-        let (network, gossip, assigned, node): (Arc<dyn Network>, _, _, _) = match &fabric {
+        let (network, gossip, assigned, node): (Arc<dyn Network>, _, _, _) = match &swarm {
             Some(f) => (f.network.clone(), f.gossip.clone(), f.assigned.clone(), f.node.clone()),
             None => {
                 let node = NodeName { id: NodeId::random(), hostname: shared.hostname.clone() };
@@ -55,18 +55,18 @@ impl Run {
         let up = found.is_some();
         let settling = containers.settling().clone().filter(|_| up);
         let actor = AbortOnDropHandle::new(supervise(deps, workload.clone(), wished, found, settling));
-        Self { workload, wish, statuses, actor, fabric, began: Instant::now(), kill_at: None, up }
+        Self { workload, wish, statuses, actor, swarm, began: Instant::now(), kill_at: None, up }
     }
 
     /// The task that holds its addresses, and to whom its end is of interest; none in the machine's own network.
-    pub(super) fn attachment(&self) -> Option<(&Arc<Fabric>, &TaskId)> {
+    pub(super) fn attachment(&self) -> Option<(&Arc<SwarmServices>, &TaskId)> {
         let Owner::User { attachment, .. } = &self.workload.owner else { return None };
-        Some((self.fabric.as_ref()?, &attachment.as_ref()?.task))
+        Some((self.swarm.as_ref()?, &attachment.as_ref()?.task))
     }
 
     /// Until the managers know how it ended, so that its addresses and networks are free: for a moment, should none answer.
     pub(super) fn told(&self) -> impl Future<Output = ()> + Send + use<> {
-        let attachment = self.attachment().map(|(fabric, task)| (fabric.reports.clone(), task.clone()));
+        let attachment = self.attachment().map(|(swarm, task)| (swarm.reports.clone(), task.clone()));
         async move {
             if let Some((reports, id)) = attachment {
                 let _ = timeout(TELLING, reports.delivered(|task| *task == id)).await;
@@ -76,8 +76,8 @@ impl Run {
 
     /// Tells the managers, where the container's place is theirs.
     pub(super) fn forward(&self, status: TaskStatus) {
-        if let Some((fabric, task)) = self.attachment() {
-            fabric.reports.report(task.clone(), status);
+        if let Some((swarm, task)) = self.attachment() {
+            swarm.reports.report(task.clone(), status);
         }
     }
 }

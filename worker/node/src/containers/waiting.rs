@@ -3,7 +3,7 @@
 use proto::{error::ApiError, model::ContainerId};
 use tokio::time::timeout;
 
-use super::{Containers, PATIENCE, Seen, run};
+use super::{ContainerStatus, Containers, PATIENCE, run};
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Containers {
 }
 
 /// How it has ended; of one that was removed while it ran, that it was killed.
-fn code(seen: &Seen) -> i32 {
+fn code(seen: &ContainerStatus) -> i32 {
     match &seen.status {
         _ if !seen.resting => 128 + libc::SIGKILL,
         Some(status) => run::exit_code(status),

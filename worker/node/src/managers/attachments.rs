@@ -31,7 +31,7 @@ pub struct AttachmentRequest {
 
 /// A request on its way.
 #[derive(Debug)]
-pub struct Asked {
+pub struct PendingAttachment {
     /// What is wanted.
     pub request: AttachmentRequest,
     /// To whom the answer goes.
@@ -40,11 +40,11 @@ pub struct Asked {
 
 /// Where containers ask. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Attachments(mpsc::Sender<Asked>);
+pub struct Attachments(mpsc::Sender<PendingAttachment>);
 
 /// Where sessions find what was asked.
 #[derive(Debug)]
-pub struct Inbox(Mutex<mpsc::Receiver<Asked>>);
+pub struct Inbox(Mutex<mpsc::Receiver<PendingAttachment>>);
 
 /// Both ends.
 pub fn channel() -> (Attachments, Inbox) {
@@ -69,7 +69,7 @@ impl Attachments {
             .help("rnctl info shows how this node stands with its managers")
         };
         let asked = async {
-            self.0.send(Asked { request, answer }).await.map_err(|_| unheard())?;
+            self.0.send(PendingAttachment { request, answer }).await.map_err(|_| unheard())?;
             answered.await.map_err(|_| unheard())?
         };
         timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(unheard()))
@@ -78,7 +78,7 @@ impl Attachments {
 
 impl Inbox {
     /// The requests, for one session at a time.
-    pub async fn requests(&self) -> tokio::sync::MutexGuard<'_, mpsc::Receiver<Asked>> {
+    pub async fn requests(&self) -> tokio::sync::MutexGuard<'_, mpsc::Receiver<PendingAttachment>> {
         self.0.lock().await
     }
 }

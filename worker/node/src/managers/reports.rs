@@ -16,7 +16,7 @@ pub struct Reports(Arc<Inner>);
 struct Inner {
     pending: Mutex<BTreeMap<TaskId, TaskStatus>>,
     bell: Notify,
-    /// Rung when something has been taken.
+    /// Notified when a manager has taken a status.
     taken: Notify,
 }
 

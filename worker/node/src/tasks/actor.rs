@@ -15,12 +15,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     TaskNetwork,
-    announce::{self, records},
+    advertise::{self, records},
     files,
-    health::{Finding, Monitor},
-    lifecycle::{self, Action, Announced, Held, Observed, Wish},
+    health::{HealthState, Monitor},
+    lifecycle::{self, Action, Advertised, ContainerPhase, Goal, Observed},
+    start_limit::StartPermit,
     supervisor::Deps,
-    turn::Turn,
 };
 
 /// Pause before something that failed is tried again.
@@ -46,7 +46,7 @@ pub(super) struct Actor {
     pub(super) network: Option<TaskNetwork>,
     /// Whether a sandbox may be there, although this actor has not made or adopted it.
     maybe_network: bool,
-    announced: Announced,
+    advertised: Advertised,
     /// Watches the running container, where there is something to check or to wait for.
     health: Option<Monitor>,
     status: TaskStatus,
@@ -71,7 +71,7 @@ impl Actor {
             container: found.map(|c| c.record),
             state,
             network: None,
-            announced: Announced::Nothing,
+            advertised: Advertised::Nothing,
             health: None,
             deps,
             workload,
@@ -113,18 +113,20 @@ impl Actor {
 
     fn observed(&mut self) -> Observed {
         let held = match self.state.as_mut().map(|s| s.borrow_and_update().clone()) {
-            None => Held::Nothing,
-            Some(ContainerState::Created { .. }) => Held::Created,
-            Some(ContainerState::Running { .. }) => Held::Running,
-            Some(ContainerState::Exited(end)) => Held::Exited { code: end.code, lost: !end.error.is_empty() },
+            None => ContainerPhase::Nothing,
+            Some(ContainerState::Created { .. }) => ContainerPhase::Created,
+            Some(ContainerState::Running { .. }) => ContainerPhase::Running,
+            Some(ContainerState::Exited(end)) => {
+                ContainerPhase::Exited { code: end.code, lost: !end.error.is_empty() }
+            }
         };
         Observed {
-            wish: Wish::of(self.wish.borrow().as_deref()),
+            wish: Goal::of(self.wish.borrow().as_deref()),
             held,
             // A sandbox left by an earlier start is there when it comes to taking it down, and not when it is needed.
             network: self.network.is_some()
                 || (self.maybe_network && (self.status.state.is_terminal() || self.found_over(held))),
-            announced: self.announced,
+            advertised: self.advertised,
             // A user's container is shown to be sick, and left alone.
             health: match &mut self.health {
                 Some(monitor) if self.workload.task().is_some() => monitor.finding.borrow_and_update().health,
@@ -147,8 +149,8 @@ impl Actor {
         self.health.as_ref().map(|m| m.finding.borrow().note.clone()).unwrap_or_default()
     }
 
-    fn found_over(&self, held: Held) -> bool {
-        self.found && matches!(held, Held::Exited { .. })
+    fn found_over(&self, held: ContainerPhase) -> bool {
+        self.found && matches!(held, ContainerPhase::Exited { .. })
     }
 
     /// Waits for a new wish, or a new state of the container.
@@ -245,7 +247,7 @@ impl Actor {
         self.report(TaskState::Preparing, "preparing");
         // However slow a registry is, others are made and started meanwhile.
         let _image = self.image().await?;
-        let Turn::Mine(_turn) = self.turn(TaskState::Preparing).await else {
+        let StartPermit::Mine(_turn) = self.permit(TaskState::Preparing).await else {
             return Err(Failure::Ends(TaskState::Shutdown, String::new()));
         };
         let deps = self.deps.clone();
@@ -270,7 +272,7 @@ impl Actor {
         self.maybe_network = true;
         let network = deps.network.up(&self.workload, &id).await.map_err(|e| rejected(e.to_string()))?;
         // Peers learn the addresses while the container is being made.
-        self.announced = Announced::Starting;
+        self.advertised = Advertised::Starting;
         for record in self.records(EndpointState::Starting) {
             deps.gossip.publish(record).await;
         }
@@ -351,7 +353,7 @@ impl Actor {
         let Some(container) = &self.container else { return Ok(()) };
         let id = container.id.clone();
         // Not wanted any more: what is to be done instead is the next thing to find out.
-        let Turn::Mine(_turn) = self.turn(TaskState::Starting).await else { return Ok(()) };
+        let StartPermit::Mine(_turn) = self.permit(TaskState::Starting).await else { return Ok(()) };
         self.report(TaskState::Starting, "starting");
         let failed =
             |e: RuntimeError| Failure::Ends(TaskState::Failed, format!("starting container failed: {e}"));
@@ -370,11 +372,11 @@ impl Actor {
     }
 
     async fn announce(&mut self) -> Step {
-        let said = announce::publish(&self.deps.gossip, self.records(EndpointState::Ready)).await;
+        let said = advertise::publish(&self.deps.gossip, self.records(EndpointState::Ready)).await;
         if !said.all {
             tracing::warn!(workload = %self.workload.id, missing = ?said.missing, "not in every kernel yet");
         }
-        self.announced = Announced::Ready;
+        self.advertised = Advertised::Ready;
         if let Some(pid) = self.state.as_ref().and_then(|s| s.borrow().pid()) {
             self.status.pid = u32::try_from(pid).unwrap_or(0);
         }
@@ -392,11 +394,11 @@ impl Actor {
     }
 
     async fn drain(&mut self) -> Step {
-        let said = announce::publish(&self.deps.gossip, self.records(EndpointState::Draining)).await;
+        let said = advertise::publish(&self.deps.gossip, self.records(EndpointState::Draining)).await;
         if !said.all {
             tracing::warn!(workload = %self.workload.id, missing = ?said.missing, "drained without everyone's answer");
         }
-        self.announced = Announced::Draining;
+        self.advertised = Advertised::Draining;
         Ok(())
     }
 
@@ -462,7 +464,7 @@ impl Actor {
         for record in self.records(EndpointState::Draining) {
             self.deps.gossip.withdraw(record.network, record.task).await;
         }
-        self.announced = Announced::Nothing;
+        self.advertised = Advertised::Nothing;
         if self.network.take().is_some() || self.maybe_network {
             self.deps.network.down(&self.workload.id).await;
             self.maybe_network = false;
@@ -494,7 +496,7 @@ impl Actor {
 }
 
 /// Why a task has failed, as swarmkit puts it.
-fn reason(end: &ExitStatus, sick: Option<&Finding>) -> String {
+fn reason(end: &ExitStatus, sick: Option<&HealthState>) -> String {
     let cause = match (sick, end.error.as_str()) {
         (Some(finding), _) if finding.output.is_empty() => "unhealthy container".to_owned(),
         (Some(finding), _) => format!("unhealthy container: {}", finding.output),

@@ -21,7 +21,7 @@ const REST: Duration = Duration::from_millis(100);
 
 /// What is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Finding {
+pub(super) struct HealthState {
     pub(super) health: Health,
     /// What the last failed check said.
     pub(super) output: String,
@@ -29,7 +29,7 @@ pub(super) struct Finding {
     pub(super) note: String,
 }
 
-impl Finding {
+impl HealthState {
     /// With nothing to add.
     pub(super) fn of(health: Health) -> Self {
         Self { health, output: String::new(), note: String::new() }
@@ -38,7 +38,7 @@ impl Finding {
 
 /// A container's health as it changes. Checks end when it is dropped.
 pub(super) struct Monitor {
-    pub(super) finding: watch::Receiver<Finding>,
+    pub(super) finding: watch::Receiver<HealthState>,
     pub(super) task: JoinHandle<()>,
 }
 
@@ -53,7 +53,7 @@ impl Monitor {
         known: Option<Health>,
     ) -> Self {
         let health = known.unwrap_or(Health::Starting);
-        let (tx, finding) = watch::channel(Finding::of(health));
+        let (tx, finding) = watch::channel(HealthState::of(health));
         let mut report = HealthReport::new(health);
         runtime.note_health(&id, report.clone());
         let task = tokio::spawn(async move {
@@ -74,7 +74,7 @@ impl Monitor {
                 runtime.note_health(&id, report.clone());
                 tx.send_if_modified(|old| {
                     let news = old.health != health;
-                    *old = Finding { output, ..Finding::of(health) };
+                    *old = HealthState { output, ..HealthState::of(health) };
                     news
                 });
                 pause = tracker.pause(&check, since(started_at));

@@ -8,7 +8,7 @@ use std::{
 
 use network::workload::Workload;
 use proto::model::TaskState;
-use runtime::{Credentials, ImageHold, LayerStep, Progress, Reference, RuntimeError};
+use runtime::{Credentials, ImagePin, LayerStep, Progress, Reference, RuntimeError};
 use tokio::sync::watch;
 
 use super::actor::{Actor, Failure};
@@ -18,13 +18,13 @@ const REPORT: Duration = Duration::from_secs(5);
 
 impl Actor {
     /// Has the image here, and keeps it as long as the answer lives. A pull that nobody wants any more is given up.
-    pub(super) async fn image(&mut self) -> Result<Option<ImageHold>, Failure> {
+    pub(super) async fn image(&mut self) -> Result<Option<ImagePin>, Failure> {
         let (deps, image) = (self.deps.clone(), self.workload.spec.image.clone());
         let credentials = self.workload.spec.pull_auth.clone().filter(|auth| {
             image.parse::<Reference>().is_ok_and(|reference| reference.registry() == auth.server)
         });
         let credentials = credentials.map(|a| Credentials { username: a.username, password: a.password });
-        let seen = Arrived::default();
+        let seen = PullProgress::default();
         let hear = |progress| seen.hear(progress);
         let bringing = deps.runtime.ensure_image(&image, credentials, &hear);
         tokio::pin!(bringing);
@@ -72,9 +72,9 @@ pub(super) async fn unwanted(wish: &mut watch::Receiver<Option<Arc<Workload>>>) 
 
 /// Bytes of the layers that are being pulled: there, and in all.
 #[derive(Default)]
-struct Arrived(Mutex<BTreeMap<String, (u64, u64)>>);
+struct PullProgress(Mutex<BTreeMap<String, (u64, u64)>>);
 
-impl Arrived {
+impl PullProgress {
     fn hear(&self, progress: Progress) {
         if let Progress::Layer { id, step: LayerStep::Downloading { current, total } } = progress {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (current, total));

@@ -7,7 +7,7 @@ use runtime::Health;
 
 /// What the managers, or a user, want of the workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum Goal {
     /// Make it ready, do not start it yet.
     Prepare,
     /// Run it.
@@ -18,25 +18,25 @@ pub enum Wish {
     Forget,
 }
 
-impl Wish {
+impl Goal {
     /// Of a workload; none = it is wanted no longer.
     pub fn of(workload: Option<&Workload>) -> Self {
         match workload {
-            None => Wish::Forget,
-            Some(workload) if workload.desired < TaskState::Running => Wish::Prepare,
-            Some(workload) if workload.desired == TaskState::Running => Wish::Run,
-            Some(_) => Wish::Stop,
+            None => Goal::Forget,
+            Some(workload) if workload.desired < TaskState::Running => Goal::Prepare,
+            Some(workload) if workload.desired == TaskState::Running => Goal::Run,
+            Some(_) => Goal::Stop,
         }
     }
 
     const fn wants_it_up(self) -> bool {
-        matches!(self, Wish::Prepare | Wish::Run)
+        matches!(self, Goal::Prepare | Goal::Run)
     }
 }
 
 /// The container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
+pub enum ContainerPhase {
     /// None.
     Nothing,
     /// Made, not started.
@@ -54,7 +54,7 @@ pub enum Held {
 
 /// What peers have been told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Announced {
+pub enum Advertised {
     /// Nothing, or that it is gone.
     Nothing,
     /// It has addresses.
@@ -69,13 +69,13 @@ pub enum Announced {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observed {
     /// What the managers want.
-    pub wish: Wish,
+    pub wish: Goal,
     /// The container.
-    pub held: Held,
+    pub held: ContainerPhase,
     /// Whether its sandbox is up.
     pub network: bool,
     /// What peers know.
-    pub announced: Announced,
+    pub advertised: Advertised,
     /// How the container is; one whose health is not checked is healthy.
     pub health: Health,
     /// The state last reported.
@@ -117,39 +117,45 @@ pub enum Action {
 pub fn next(o: &Observed) -> Action {
     if o.reported.is_terminal() {
         return match o.held {
-            Held::Created | Held::Running => Action::Stop,
-            Held::Nothing | Held::Exited { .. } if o.network || o.announced != Announced::Nothing => {
+            ContainerPhase::Created | ContainerPhase::Running => Action::Stop,
+            ContainerPhase::Nothing | ContainerPhase::Exited { .. }
+                if o.network || o.advertised != Advertised::Nothing =>
+            {
                 Action::CleanUp
             }
-            Held::Nothing | Held::Exited { .. } if o.wish == Wish::Forget => Action::Delete,
-            Held::Nothing | Held::Exited { .. } => Action::Wait,
+            ContainerPhase::Nothing | ContainerPhase::Exited { .. } if o.wish == Goal::Forget => {
+                Action::Delete
+            }
+            ContainerPhase::Nothing | ContainerPhase::Exited { .. } => Action::Wait,
         };
     }
     match (o.wish.wants_it_up(), o.held) {
-        (true, Held::Nothing) => Action::Prepare,
-        (true, Held::Created | Held::Running) if !o.network => Action::Adopt,
-        (true, Held::Created) => match o.wish {
-            Wish::Run => Action::Start,
+        (true, ContainerPhase::Nothing) => Action::Prepare,
+        (true, ContainerPhase::Created | ContainerPhase::Running) if !o.network => Action::Adopt,
+        (true, ContainerPhase::Created) => match o.wish {
+            Goal::Run => Action::Start,
             _ if o.reported < TaskState::Ready => Action::Ready,
             _ => Action::Wait,
         },
         // A sick one goes as one that is not wanted: no new connections first.
-        (true, Held::Running) if o.health == Health::Unhealthy => match o.announced {
-            Announced::Ready => Action::Drain,
+        (true, ContainerPhase::Running) if o.health == Health::Unhealthy => match o.advertised {
+            Advertised::Ready => Action::Drain,
             _ => Action::Stop,
         },
-        (true, Held::Running) if o.health == Health::Starting => Action::Wait,
-        (true, Held::Running) if o.announced != Announced::Ready => Action::Announce,
-        (true, Held::Running) => Action::Wait,
+        (true, ContainerPhase::Running) if o.health == Health::Starting => Action::Wait,
+        (true, ContainerPhase::Running) if o.advertised != Advertised::Ready => Action::Announce,
+        (true, ContainerPhase::Running) => Action::Wait,
         // Nobody saw this end, so it is no result of the task: after a reboot the node runs it again, manager or not.
-        (true, Held::Exited { lost: true, .. }) if o.found => Action::Discard,
-        (true, Held::Exited { code: 0, lost: false }) if o.health != Health::Unhealthy => {
+        (true, ContainerPhase::Exited { lost: true, .. }) if o.found => Action::Discard,
+        (true, ContainerPhase::Exited { code: 0, lost: false }) if o.health != Health::Unhealthy => {
             Action::Finish(TaskState::Complete)
         }
-        (true, Held::Exited { .. }) => Action::Finish(TaskState::Failed),
-        (false, Held::Running) if o.announced == Announced::Ready => Action::Drain,
-        (false, Held::Running | Held::Created) => Action::Stop,
-        (false, Held::Nothing | Held::Exited { .. }) => Action::Finish(TaskState::Shutdown),
+        (true, ContainerPhase::Exited { .. }) => Action::Finish(TaskState::Failed),
+        (false, ContainerPhase::Running) if o.advertised == Advertised::Ready => Action::Drain,
+        (false, ContainerPhase::Running | ContainerPhase::Created) => Action::Stop,
+        (false, ContainerPhase::Nothing | ContainerPhase::Exited { .. }) => {
+            Action::Finish(TaskState::Shutdown)
+        }
     }
 }
 
@@ -160,12 +166,12 @@ mod tests {
 
     use super::*;
 
-    fn fresh(wish: Wish) -> Observed {
+    fn fresh(wish: Goal) -> Observed {
         Observed {
             wish,
-            held: Held::Nothing,
+            held: ContainerPhase::Nothing,
             network: false,
-            announced: Announced::Nothing,
+            advertised: Advertised::Nothing,
             health: Health::Healthy,
             reported: TaskState::Assigned,
             found: false,
@@ -176,9 +182,9 @@ mod tests {
     fn done(o: Observed, action: Action) -> Observed {
         match action {
             Action::Prepare => Observed {
-                held: Held::Created,
+                held: ContainerPhase::Created,
                 network: true,
-                announced: Announced::Starting,
+                advertised: Advertised::Starting,
                 reported: o.reported.max(TaskState::Ready),
                 found: false,
                 ..o
@@ -186,19 +192,22 @@ mod tests {
             Action::Ready => Observed { reported: TaskState::Ready, ..o },
             Action::Adopt => Observed { network: true, ..o },
             Action::Start => {
-                Observed { held: Held::Running, reported: o.reported.max(TaskState::Starting), ..o }
+                Observed { held: ContainerPhase::Running, reported: o.reported.max(TaskState::Starting), ..o }
             }
-            Action::Announce => Observed { announced: Announced::Ready, reported: TaskState::Running, ..o },
-            Action::Drain => Observed { announced: Announced::Draining, ..o },
-            Action::Stop => Observed { held: Held::Exited { code: 143, lost: false }, ..o },
+            Action::Announce => Observed { advertised: Advertised::Ready, reported: TaskState::Running, ..o },
+            Action::Drain => Observed { advertised: Advertised::Draining, ..o },
+            Action::Stop => Observed { held: ContainerPhase::Exited { code: 143, lost: false }, ..o },
             Action::Finish(state) => {
-                Observed { network: false, announced: Announced::Nothing, reported: state, ..o }
+                Observed { network: false, advertised: Advertised::Nothing, reported: state, ..o }
             }
-            Action::CleanUp => Observed { network: false, announced: Announced::Nothing, ..o },
-            Action::Discard => {
-                Observed { held: Held::Nothing, network: false, announced: Announced::Nothing, ..o }
-            }
-            Action::Delete => Observed { held: Held::Nothing, ..o },
+            Action::CleanUp => Observed { network: false, advertised: Advertised::Nothing, ..o },
+            Action::Discard => Observed {
+                held: ContainerPhase::Nothing,
+                network: false,
+                advertised: Advertised::Nothing,
+                ..o
+            },
+            Action::Delete => Observed { held: ContainerPhase::Nothing, ..o },
             Action::Wait => o,
         }
     }
@@ -223,61 +232,62 @@ mod tests {
     #[test]
     fn the_usual_life() {
         use Action::*;
-        let (actions, running) = run(fresh(Wish::Run));
+        let (actions, running) = run(fresh(Goal::Run));
         assert_eq!(actions, [Prepare, Start, Announce]);
-        let (actions, stopped) = run(Observed { wish: Wish::Stop, ..running });
+        let (actions, stopped) = run(Observed { wish: Goal::Stop, ..running });
         assert_eq!(actions, [Drain, Stop, Finish(TaskState::Shutdown)]);
-        assert_eq!(run(Observed { wish: Wish::Forget, ..stopped }).0, [Delete]);
+        assert_eq!(run(Observed { wish: Goal::Forget, ..stopped }).0, [Delete]);
     }
 
     #[test]
     fn each_case_has_its_action() {
         use Action::*;
-        let exited = |code| Held::Exited { code, lost: false };
+        let exited = |code| ContainerPhase::Exited { code, lost: false };
         let running = Observed {
-            held: Held::Running,
+            held: ContainerPhase::Running,
             network: true,
-            announced: Announced::Ready,
+            advertised: Advertised::Ready,
             reported: TaskState::Running,
-            ..fresh(Wish::Run)
+            ..fresh(Goal::Run)
         };
         let prepared = Observed {
-            held: Held::Created,
+            held: ContainerPhase::Created,
             network: true,
-            announced: Announced::Starting,
+            advertised: Advertised::Starting,
             reported: TaskState::Ready,
-            ..fresh(Wish::Prepare)
+            ..fresh(Goal::Prepare)
         };
-        let over = Observed { held: exited(1), reported: TaskState::Failed, ..fresh(Wish::Run) };
-        let lost = Observed { held: Held::Exited { code: 0, lost: true }, network: false, ..running };
+        let over = Observed { held: exited(1), reported: TaskState::Failed, ..fresh(Goal::Run) };
+        let lost =
+            Observed { held: ContainerPhase::Exited { code: 0, lost: true }, network: false, ..running };
         let cases: &[(&str, Observed, &[Action])] = &[
-            ("ready, but not to be started yet", fresh(Wish::Prepare), &[Prepare]),
-            ("and then started", Observed { wish: Wish::Run, ..prepared }, &[Start, Announce]),
+            ("ready, but not to be started yet", fresh(Goal::Prepare), &[Prepare]),
+            ("and then started", Observed { wish: Goal::Run, ..prepared }, &[Start, Announce]),
             (
                 "never started, not wanted",
-                Observed { wish: Wish::Stop, ..prepared },
+                Observed { wish: Goal::Stop, ..prepared },
                 &[Stop, Finish(TaskState::Shutdown)],
             ),
-            ("not wanted before anything was done", fresh(Wish::Stop), &[Finish(TaskState::Shutdown)]),
-            ("forgotten at once", fresh(Wish::Forget), &[Finish(TaskState::Shutdown), Delete]),
+            ("not wanted before anything was done", fresh(Goal::Stop), &[Finish(TaskState::Shutdown)]),
+            ("forgotten at once", fresh(Goal::Forget), &[Finish(TaskState::Shutdown), Delete]),
             ("ended well", Observed { held: exited(0), ..running }, &[Finish(TaskState::Complete)]),
             ("ended badly", Observed { held: exited(3), ..running }, &[Finish(TaskState::Failed)]),
             (
                 "ended while it was being stopped",
-                Observed { wish: Wish::Stop, held: exited(0), ..running },
+                Observed { wish: Goal::Stop, held: exited(0), ..running },
                 &[Finish(TaskState::Shutdown)],
             ),
             (
                 "found after a restart of the daemon",
-                Observed { network: false, announced: Announced::Nothing, found: true, ..running },
+                Observed { network: false, advertised: Advertised::Nothing, found: true, ..running },
                 &[Adopt, Announce],
             ),
             (
                 "found, created only",
                 Observed {
-                    held: Held::Created,
+                    held: ContainerPhase::Created,
                     network: false,
-                    announced: Announced::Nothing,
+                    advertised: Advertised::Nothing,
                     found: true,
                     ..running
                 },
@@ -286,9 +296,9 @@ mod tests {
             (
                 "found, and stopped in the meantime",
                 Observed {
-                    wish: Wish::Stop,
+                    wish: Goal::Stop,
                     network: false,
-                    announced: Announced::Nothing,
+                    advertised: Advertised::Nothing,
                     found: true,
                     ..running
                 },
@@ -298,10 +308,15 @@ mod tests {
             ("shim lost while we watched", lost, &[Finish(TaskState::Failed)]),
             (
                 "nothing left after a reboot",
-                Observed { held: Held::Nothing, network: false, announced: Announced::Nothing, ..running },
+                Observed {
+                    held: ContainerPhase::Nothing,
+                    network: false,
+                    advertised: Advertised::Nothing,
+                    ..running
+                },
                 &[Prepare, Start, Announce],
             ),
-            ("not healthy yet", Observed { health: Health::Starting, ..fresh(Wish::Run) }, &[Prepare, Start]),
+            ("not healthy yet", Observed { health: Health::Starting, ..fresh(Goal::Run) }, &[Prepare, Start]),
             (
                 "sick",
                 Observed { health: Health::Unhealthy, ..running },
@@ -313,11 +328,11 @@ mod tests {
                 &[Finish(TaskState::Failed)],
             ),
             ("over, kept for its output", over, &[]),
-            ("over and forgotten", Observed { wish: Wish::Forget, ..over }, &[Delete]),
+            ("over and forgotten", Observed { wish: Goal::Forget, ..over }, &[Delete]),
             ("over, sandbox left behind", Observed { network: true, ..over }, &[CleanUp]),
             (
                 "forgotten while running",
-                Observed { wish: Wish::Forget, ..running },
+                Observed { wish: Goal::Forget, ..running },
                 &[Drain, Stop, Finish(TaskState::Shutdown), Delete],
             ),
         ];
@@ -328,18 +343,18 @@ mod tests {
     }
 
     fn any_observed() -> impl Strategy<Value = Observed> {
-        let wish = prop_oneof![Just(Wish::Prepare), Just(Wish::Run), Just(Wish::Stop), Just(Wish::Forget)];
+        let wish = prop_oneof![Just(Goal::Prepare), Just(Goal::Run), Just(Goal::Stop), Just(Goal::Forget)];
         let held = prop_oneof![
-            Just(Held::Nothing),
-            Just(Held::Created),
-            Just(Held::Running),
-            (0..2, any::<bool>()).prop_map(|(code, lost)| Held::Exited { code, lost }),
+            Just(ContainerPhase::Nothing),
+            Just(ContainerPhase::Created),
+            Just(ContainerPhase::Running),
+            (0..2, any::<bool>()).prop_map(|(code, lost)| ContainerPhase::Exited { code, lost }),
         ];
-        let announced = prop_oneof![
-            Just(Announced::Nothing),
-            Just(Announced::Starting),
-            Just(Announced::Ready),
-            Just(Announced::Draining)
+        let advertised = prop_oneof![
+            Just(Advertised::Nothing),
+            Just(Advertised::Starting),
+            Just(Advertised::Ready),
+            Just(Advertised::Draining)
         ];
         let reported = prop_oneof![
             Just(TaskState::Assigned),
@@ -349,12 +364,12 @@ mod tests {
             Just(TaskState::Shutdown)
         ];
         let health = prop_oneof![Just(Health::Starting), Just(Health::Healthy), Just(Health::Unhealthy)];
-        (wish, held, any::<bool>(), announced, health, reported, any::<bool>()).prop_map(
-            |(wish, held, network, announced, health, reported, found)| Observed {
+        (wish, held, any::<bool>(), advertised, health, reported, any::<bool>()).prop_map(
+            |(wish, held, network, advertised, health, reported, found)| Observed {
                 wish,
                 held,
                 network,
-                announced,
+                advertised,
                 health,
                 reported,
                 found,
@@ -376,20 +391,20 @@ mod tests {
                 prop_assert!(after.reported >= o.reported, "{:?} by {:?}", o, action);
                 o = after;
                 if action == Action::Delete {
-                    prop_assert_eq!(o.wish, Wish::Forget);
+                    prop_assert_eq!(o.wish, Goal::Forget);
                     break;
                 }
             }
             if o.reported.is_terminal() {
-                prop_assert!(!o.network && o.announced == Announced::Nothing);
-                prop_assert!(!matches!(o.held, Held::Created | Held::Running));
-            } else if o.wish == Wish::Run {
-                prop_assert_eq!((o.held, o.network), (Held::Running, true));
-                prop_assert!(o.announced == Announced::Ready || o.health == Health::Starting);
+                prop_assert!(!o.network && o.advertised == Advertised::Nothing);
+                prop_assert!(!matches!(o.held, ContainerPhase::Created | ContainerPhase::Running));
+            } else if o.wish == Goal::Run {
+                prop_assert_eq!((o.held, o.network), (ContainerPhase::Running, true));
+                prop_assert!(o.advertised == Advertised::Ready || o.health == Health::Starting);
             } else {
-                prop_assert_eq!(o.wish, Wish::Prepare);
+                prop_assert_eq!(o.wish, Goal::Prepare);
             }
-            prop_assert!(o.wish != Wish::Forget || o.held == Held::Nothing);
+            prop_assert!(o.wish != Goal::Forget || o.held == ContainerPhase::Nothing);
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     actor::Actor,
-    health::{Finding, Monitor, since},
+    health::{HealthState, Monitor, since},
 };
 
 /// Between the first two looks; doubles up to [`LONGEST`].
@@ -103,7 +103,7 @@ fn all_ports(
 /// Looks until what is awaited is there, for as long as `left`, and then takes the task for ready all the same. `limit` is what a
 /// person is told that was.
 fn watch(awaited: Awaited, mut sockets: Box<dyn Sockets>, left: Duration, limit: Duration) -> Monitor {
-    let (tx, finding) = watch::channel(Finding::of(Health::Starting));
+    let (tx, finding) = watch::channel(HealthState::of(Health::Starting));
     let task = tokio::spawn(async move {
         let (began, mut pause) = (Instant::now(), SHORTEST);
         let protocols = awaited.protocols();
@@ -132,14 +132,14 @@ fn watch(awaited: Awaited, mut sockets: Box<dyn Sockets>, left: Duration, limit:
                 let note = format!("waiting for {missing}");
                 tx.send_if_modified(|old| {
                     let news = old.note != note;
-                    *old = Finding { note, ..Finding::of(Health::Starting) };
+                    *old = HealthState { note, ..HealthState::of(Health::Starting) };
                     news
                 });
             }
             sleep(pause.min(left.saturating_sub(waited))).await;
             pause = (pause * 2).min(LONGEST);
         };
-        tx.send_replace(Finding { note, ..Finding::of(Health::Healthy) });
+        tx.send_replace(HealthState { note, ..HealthState::of(Health::Healthy) });
     });
     Monitor { finding, task }
 }
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!((said.health, said.note.as_str()), (Health::Starting, "waiting for port 80/tcp"));
         seen.0.lock().unwrap().1.push(80);
         monitor.finding.changed().await.unwrap();
-        assert_eq!(*monitor.finding.borrow(), Finding::of(Health::Healthy));
+        assert_eq!(*monitor.finding.borrow(), HealthState::of(Health::Healthy));
         let looks = seen.0.lock().unwrap().0;
         assert!((5..20).contains(&looks), "{looks} in a second");
         assert!(monitor.finding.changed().await.is_err(), "nobody looks any more");

@@ -1,22 +1,22 @@
 //! The tasks of this node: one supervisor each, from assignment to the end.
 //!
 //! * [`lifecycle`]: pure: what to do next. `actor`: does it, and reports. [`Supervisor`]: one actor per task.
-//! * [`Turns`]: how many are started at once.
+//! * [`StartLimiter`]: how many are started at once.
 //! * `image`: a task's image, pulled if need be. `health`, [`listening`]: when it is ready. `announce`: a task's endpoints in the
 //!   gossip. [`logs`]: the output of tasks.
 
 mod actor;
-mod announce;
+mod advertise;
 mod files;
 mod health;
 mod image;
 pub mod lifecycle;
 pub mod listening;
 pub mod logs;
+mod start_limit;
 mod supervisor;
 #[cfg(test)]
 mod tests;
-mod turn;
 
 use std::{
     net::IpAddr,
@@ -31,9 +31,9 @@ use tokio::sync::mpsc;
 
 pub use listening::{LISTEN_TIMEOUT, Sockets};
 pub use logs::RuntimeLogs;
+pub use start_limit::StartLimiter;
 pub(crate) use supervisor::{Deps, supervise};
 pub use supervisor::{Supervisor, SupervisorConfig};
-pub use turn::Turns;
 
 use crate::managers::Reports;
 
@@ -111,7 +111,7 @@ pub trait Network: Send + Sync + 'static {
     async fn down(&self, workload: &WorkloadId);
 }
 
-/// This node, as it stands in records and messages.
+/// This node's id and host name.
 #[derive(Debug, Clone)]
 pub struct NodeName {
     /// Its id.

@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Network, NodeName, actor::Actor, turn::Turns};
+use super::{Network, NodeName, actor::Actor, start_limit::StartLimiter};
 use crate::{managers::AgentStatus, managers::Reports, tasks::StatusSink};
 
 /// Less than peers wait by themselves ([`gossip::Timing::settle`]).
@@ -34,7 +34,7 @@ pub struct SupervisorConfig {
     /// How long a task without a health check may take to listen before it counts as ready all the same; zero = no time.
     pub listen_timeout: Duration,
     /// How many tasks are started at once.
-    pub turns: Turns,
+    pub starts: StartLimiter,
     /// Containers.
     pub runtime: Arc<dyn Runtime>,
     /// Sandboxes.
@@ -61,7 +61,7 @@ pub(crate) struct Deps {
     pub(super) gossip: Gossip,
     pub(super) reports: Arc<dyn StatusSink>,
     pub(super) assigned: watch::Receiver<Arc<Assigned>>,
-    pub(super) turns: Turns,
+    pub(super) starts: StartLimiter,
 }
 
 impl Deps {
@@ -75,8 +75,8 @@ impl Deps {
         reports: Arc<dyn StatusSink>,
         assigned: watch::Receiver<Arc<Assigned>>,
     ) -> Self {
-        let (listen_timeout, turns) = (Duration::ZERO, Turns::unlimited());
-        Self { node, search, listen_timeout, runtime, network, gossip, reports, assigned, turns }
+        let (listen_timeout, starts) = (Duration::ZERO, StartLimiter::unlimited());
+        Self { node, search, listen_timeout, runtime, network, gossip, reports, assigned, starts }
     }
 }
 
@@ -110,7 +110,7 @@ impl Supervisor {
             node,
             search,
             listen_timeout,
-            turns,
+            starts,
             runtime,
             network,
             gossip,
@@ -120,7 +120,7 @@ impl Supervisor {
             settling,
         } = config;
         let deps = Deps::new(node, search, runtime, network, gossip, Arc::new(reports), assigned.clone());
-        let deps = Deps { listen_timeout, turns, ..deps };
+        let deps = Deps { listen_timeout, starts, ..deps };
         Self {
             deps: Arc::new(deps),
             assigned,

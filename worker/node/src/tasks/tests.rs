@@ -92,7 +92,7 @@ impl Host {
             node: NodeName { id: id("a"), hostname: "alpha".into() },
             search: Vec::new(),
             listen_timeout: LISTEN,
-            turns: Turns::new(2),
+            starts: StartLimiter::new(2),
             runtime: runtime.clone(),
             network: network.clone(),
             gossip: gossip.clone(),

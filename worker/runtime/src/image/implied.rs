@@ -47,7 +47,7 @@ fn load(dir: &Path, layer: &Path) -> Result<BTreeSet<PathBuf>> {
 }
 
 /// What a layer has under a path.
-enum There {
+enum PathKind {
     /// Nothing, and what is below shows.
     Nothing,
     /// Something, or nothing, that hides what is below.
@@ -57,23 +57,23 @@ enum There {
 }
 
 /// Never through a link: the layer is a stranger's.
-fn look(layer: &Path, path: &Path) -> io::Result<There> {
+fn look(layer: &Path, path: &Path) -> io::Result<PathKind> {
     let (mut here, mut merged) = (layer.to_owned(), true);
     for part in path.strip_prefix("/").unwrap_or(path) {
         here.push(part);
         let there = match here.symlink_metadata() {
             Ok(there) => there,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(if merged { There::Nothing } else { There::End });
+                return Ok(if merged { PathKind::Nothing } else { PathKind::End });
             }
             Err(error) => return Err(error),
         };
         if !there.is_dir() {
-            return Ok(There::End);
+            return Ok(PathKind::End);
         }
         merged &= !rootdir::is_opaque(&here);
     }
-    Ok(There::Directory { merged })
+    Ok(PathKind::Directory { merged })
 }
 
 /// The directories that a container's own layer has to have from the beginning, parents first, each with the directory that it
@@ -88,13 +88,13 @@ pub fn on_top(dir: &Path, layers_dir: &Path, layers: &[PathBuf]) -> Result<Vec<(
             let there = look(&layer, path).map_err(RuntimeError::io("look into", &layer))?;
             let own = layer.join(path.strip_prefix("/").unwrap_or(path));
             match there {
-                There::Nothing => {}
-                There::End => break,
-                There::Directory { .. } if !implied.contains(path) => {
+                PathKind::Nothing => {}
+                PathKind::End => break,
+                PathKind::Directory { .. } if !implied.contains(path) => {
                     let differs = first.is_some();
                     return Ok(Some((own, differs)));
                 }
-                There::Directory { merged } => {
+                PathKind::Directory { merged } => {
                     first.get_or_insert(own);
                     if !merged {
                         break;

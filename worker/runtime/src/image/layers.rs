@@ -18,9 +18,9 @@ use crate::{Result, RuntimeError};
 
 /// What something is being made of: images (ids) and layers (diff ids), and how often each.
 #[derive(Debug, Clone, Default)]
-pub struct Held(Arc<Mutex<BTreeMap<String, usize>>>);
+pub struct PinnedImages(Arc<Mutex<BTreeMap<String, usize>>>);
 
-impl Held {
+impl PinnedImages {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -33,12 +33,12 @@ impl Held {
 
 /// Keeps images and layers from being collected as long as it lives.
 #[derive(Debug)]
-pub struct Hold {
-    held: Held,
+pub struct Pin {
+    held: PinnedImages,
     keys: Vec<String>,
 }
 
-impl Drop for Hold {
+impl Drop for Pin {
     fn drop(&mut self) {
         let mut held = self.held.lock();
         for key in &self.keys {
@@ -52,7 +52,7 @@ impl Drop for Hold {
 
 impl ImageStore {
     /// Holds layers (diff ids) and images (ids), there already or yet to come.
-    pub(super) fn hold(&self, keys: impl IntoIterator<Item = String>) -> Hold {
+    pub(super) fn hold(&self, keys: impl IntoIterator<Item = String>) -> Pin {
         let keys: Vec<String> = keys.into_iter().collect();
         // A collection that is going on is over before anyone looks whether something is there.
         let _index = self.lock();
@@ -61,7 +61,7 @@ impl ImageStore {
             *held.entry(key.clone()).or_default() += 1;
         }
         drop(held);
-        Hold { held: self.held.clone(), keys }
+        Pin { held: self.held.clone(), keys }
     }
 
     /// Whether the layer is here, unpacked.

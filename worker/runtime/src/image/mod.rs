@@ -40,8 +40,8 @@ pub use archive::Loaded;
 pub use config::{ImageConfig, ImageDocument};
 pub use import::ImportOptions;
 use index::Index;
-use layers::Held;
-pub use layers::Hold;
+pub use layers::Pin;
+use layers::PinnedImages;
 pub use proto::parse::Reference;
 pub use remove::{PruneFilter, Removed, Users};
 pub use space::UnpackLimit;
@@ -74,7 +74,7 @@ pub struct ImageStore {
     root: PathBuf,
     limit: UnpackLimit,
     index: Mutex<Index>,
-    held: Held,
+    held: PinnedImages,
 }
 
 impl ImageStore {
@@ -94,7 +94,7 @@ impl ImageStore {
             durable::sweep(&dir).map_err(RuntimeError::io("read", &dir))?;
         }
         let index = Mutex::new(Index::load(&root)?);
-        Ok(Self { root, limit, index, held: Held::default() })
+        Ok(Self { root, limit, index, held: PinnedImages::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Index> {
@@ -127,7 +127,7 @@ impl ImageStore {
     }
 
     /// The same, kept from removal as long as the second part lives.
-    pub fn resolve_and_hold(&self, key: &str) -> Result<(Image, Hold)> {
+    pub fn resolve_and_hold(&self, key: &str) -> Result<(Image, Pin)> {
         let image = self.resolve(key)?;
         let hold = self.hold([image.id.clone()]);
         // It may have gone in between; now that it is held, it cannot any more.

@@ -6,7 +6,7 @@ use tokio::task::spawn_blocking;
 
 use super::{ShimRuntime, panicked};
 use crate::{
-    ContainerState, Credentials, Event, Image, ImageHold, ImageStore, ImportOptions, Loaded, Platform,
+    ContainerState, Credentials, Event, Image, ImagePin, ImageStore, ImportOptions, Loaded, Platform,
     Progress, PruneFilter, Reference, Registries, Removed, Result, RuntimeError, Users,
 };
 
@@ -69,7 +69,7 @@ impl ShimRuntime {
         reference: &str,
         credentials: Option<Credentials>,
         progress: &(dyn Fn(Progress) + Send + Sync),
-    ) -> Result<(Image, ImageHold)> {
+    ) -> Result<(Image, ImagePin)> {
         let missing = match self.images.resolve_and_hold(reference) {
             Ok(found) => return Ok(found),
             Err(error) => error,

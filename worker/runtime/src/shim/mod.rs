@@ -28,7 +28,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     Container, ContainerConfig, ContainerDetail, ContainerRecord, ContainerState, Credentials, Event, Events,
-    ExecConfig, ExecSession, HealthReport, Image, ImageHold, ImageStore, LogLine, LogOptions, Progress,
+    ExecConfig, ExecSession, HealthReport, Image, ImagePin, ImageStore, LogLine, LogOptions, Progress,
     Registries, Removed, Result, Runtime, RuntimeError, bundle, logs, private_dir,
 };
 
@@ -297,7 +297,7 @@ impl Runtime for ShimRuntime {
         reference: &str,
         credentials: Option<Credentials>,
         progress: &(dyn Fn(Progress) + Send + Sync),
-    ) -> Result<(Image, Option<ImageHold>)> {
+    ) -> Result<(Image, Option<ImagePin>)> {
         self.bring_image(reference, credentials, progress).await.map(|(image, hold)| (image, Some(hold)))
     }
 

@@ -29,7 +29,7 @@ const MAX_NAME: usize = 1024;
 /// Links lead to a file, not in circles.
 const MAX_LINKS: usize = 8;
 
-enum Kept {
+enum SpooledEntry {
     File {
         number: usize,
         digest: String,
@@ -42,7 +42,7 @@ enum Kept {
 /// The files.
 pub struct Spool {
     dir: TempDir,
-    files: BTreeMap<String, Kept>,
+    files: BTreeMap<String, SpooledEntry>,
 }
 
 impl Spool {
@@ -73,7 +73,7 @@ impl Spool {
                         _ => Path::new(&name).parent().unwrap_or(Path::new("")),
                     };
                     let target = normal(&entry.link, from)?;
-                    self.files.insert(name, Kept::Link(target));
+                    self.files.insert(name, SpooledEntry::Link(target));
                 }
                 Kind::File => {
                     // With its holes filled in.
@@ -81,7 +81,7 @@ impl Spool {
                     let mut file = File::create(self.path(number))?;
                     let mut content = Digesting::new(tar.content());
                     let size = io::copy(&mut content, &mut file)?;
-                    self.files.insert(name, Kept::File { number, digest: content.finish(), size });
+                    self.files.insert(name, SpooledEntry::File { number, digest: content.finish(), size });
                     number += 1;
                 }
                 _ => {}
@@ -99,8 +99,8 @@ impl Spool {
         let mut wanted = name;
         for _ in 0..MAX_LINKS {
             match self.files.get(wanted) {
-                Some(Kept::File { number, digest, size }) => return Ok((*number, digest, *size)),
-                Some(Kept::Link(target)) => wanted = target,
+                Some(SpooledEntry::File { number, digest, size }) => return Ok((*number, digest, *size)),
+                Some(SpooledEntry::Link(target)) => wanted = target,
                 None => break,
             }
         }

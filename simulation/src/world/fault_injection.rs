@@ -7,7 +7,7 @@ use manager::store::Leadership;
 use rand::Rng;
 
 use super::World;
-use crate::faults::{Climate, Fault};
+use crate::faults::{Fault, FaultLevel};
 
 /// What ends a fault.
 pub(super) enum End {
@@ -27,12 +27,12 @@ impl World {
     pub(super) fn misfortune(&mut self) -> u64 {
         let (managers, hosts) = (self.managers, self.hosts.len());
         match self.climate {
-            Climate::Rough => {
+            FaultLevel::Rough => {
                 let (fault, lasts) = Fault::draw(&mut self.rng, managers, hosts);
                 self.strike(&fault, lasts);
                 self.rng.random_range(100_000..1_600_000)
             }
-            Climate::Mild => {
+            FaultLevel::Mild => {
                 let leader = self.leader();
                 let (fault, lasts) = Fault::draw_mild(&mut self.rng, leader, managers, hosts);
                 self.strike(&fault, lasts);

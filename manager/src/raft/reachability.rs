@@ -1,5 +1,5 @@
 //! What becomes of the messages to each peer: failures are counted, and an operator hears of a peer when it becomes
-//! unreachable and when it is back. One message that fails is no news.
+//! unreachable and when it is back. A single failed message is not logged.
 
 use std::{
     collections::BTreeMap,
@@ -40,10 +40,10 @@ impl Failure {
 
 /// See the module. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Reach(Arc<Mutex<BTreeMap<NodeId, Line>>>);
+pub(crate) struct PeerReachability(Arc<Mutex<BTreeMap<NodeId, PeerFailures>>>);
 
 #[derive(Debug, Default)]
-struct Line {
+struct PeerFailures {
     counts: BTreeMap<Failure, u64>,
     /// First and last failure since the last answer.
     failing: Option<(Instant, Instant)>,
@@ -52,13 +52,13 @@ struct Line {
 
 /// What an operator should know.
 #[derive(Debug, PartialEq, Eq)]
-enum News {
+enum ReachabilityChange {
     Unreachable,
     Back,
 }
 
-impl Line {
-    fn failed(&mut self, failure: Failure, now: Instant) -> Option<News> {
+impl PeerFailures {
+    fn failed(&mut self, failure: Failure, now: Instant) -> Option<ReachabilityChange> {
         *self.counts.entry(failure).or_default() += 1;
         let since = match self.failing {
             Some((since, last)) if now.duration_since(last) < PAUSE => since,
@@ -67,18 +67,18 @@ impl Line {
         self.failing = Some((since, now));
         (!self.unreachable && now.duration_since(since) >= UNREACHABLE).then(|| {
             self.unreachable = true;
-            News::Unreachable
+            ReachabilityChange::Unreachable
         })
     }
 
-    fn answered(&mut self) -> Option<News> {
+    fn answered(&mut self) -> Option<ReachabilityChange> {
         self.failing = None;
-        std::mem::take(&mut self.unreachable).then_some(News::Back)
+        std::mem::take(&mut self.unreachable).then_some(ReachabilityChange::Back)
     }
 }
 
-impl Reach {
-    fn lines(&self) -> MutexGuard<'_, BTreeMap<NodeId, Line>> {
+impl PeerReachability {
+    fn lines(&self) -> MutexGuard<'_, BTreeMap<NodeId, PeerFailures>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -101,7 +101,7 @@ impl Reach {
     /// How many messages to each peer have failed, and how.
     pub(crate) fn counts(&self) -> Vec<(NodeId, Failure, u64)> {
         let lines = self.lines();
-        let of = |(peer, line): (&NodeId, &Line)| {
+        let of = |(peer, line): (&NodeId, &PeerFailures)| {
             let counts: Vec<_> = line.counts.iter().map(|(kind, n)| (peer.clone(), *kind, *n)).collect();
             counts
         };
@@ -115,12 +115,12 @@ mod tests {
 
     #[test]
     fn an_operator_hears_of_a_peer_twice_however_many_messages_fail() {
-        let (mut line, start) = (Line::default(), Instant::now());
-        let news: Vec<News> = (0..600_u32)
+        let (mut line, start) = (PeerFailures::default(), Instant::now());
+        let news: Vec<ReachabilityChange> = (0..600_u32)
             .filter_map(|n| line.failed(Failure::Timeout, start + Duration::from_millis(150) * n))
             .collect();
-        assert_eq!(news, [News::Unreachable]);
-        assert_eq!(line.answered(), Some(News::Back));
+        assert_eq!(news, [ReachabilityChange::Unreachable]);
+        assert_eq!(line.answered(), Some(ReachabilityChange::Back));
         assert_eq!(line.answered(), None);
         assert_eq!(line.counts[&Failure::Timeout], 600);
         let later = start + Duration::from_secs(3600);

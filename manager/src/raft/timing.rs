@@ -19,21 +19,21 @@ const MEMORY: Duration = Duration::from_secs(15);
 
 /// See the module. Clones are the same.
 #[derive(Debug, Clone)]
-pub(crate) struct Pace {
+pub(crate) struct RaftTiming {
     heartbeat: Duration,
     base: Duration,
-    worst: Arc<Mutex<Worst>>,
+    worst: Arc<Mutex<WorstDelay>>,
 }
 
 /// The worst of the last one to two spans of [`MEMORY`].
 #[derive(Debug)]
-struct Worst {
+struct WorstDelay {
     since: Instant,
     now: Duration,
     before: Duration,
 }
 
-impl Worst {
+impl WorstDelay {
     fn turn(&mut self, now: Instant) {
         let age = now.duration_since(self.since);
         if age >= MEMORY {
@@ -53,14 +53,14 @@ impl Worst {
     }
 }
 
-impl Pace {
+impl RaftTiming {
     /// With the cluster's settings, for when nothing is late.
     pub(crate) fn new(heartbeat: Duration, election: Duration) -> Self {
-        let worst = Worst { since: Instant::now(), now: Duration::ZERO, before: Duration::ZERO };
+        let worst = WorstDelay { since: Instant::now(), now: Duration::ZERO, before: Duration::ZERO };
         Self { heartbeat, base: election, worst: Arc::new(Mutex::new(worst)) }
     }
 
-    fn worst(&self) -> MutexGuard<'_, Worst> {
+    fn worst(&self) -> MutexGuard<'_, WorstDelay> {
         self.worst.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -96,7 +96,7 @@ impl Pace {
         (self.base + worst * MARGIN).min(self.limit())
     }
 
-    /// For how long after its last word a leader is believed to be there: nobody else is voted for.
+    /// After its last message, a leader counts as present for so long; until then this manager votes for no other.
     pub(crate) fn lease(&self) -> Duration {
         self.election().mul_f32(0.75)
     }
@@ -122,28 +122,28 @@ mod tests {
 
     #[test]
     fn silence_is_borne_longer_where_things_are_late_and_within_limits() {
-        let pace = Pace::new(150 * MS, 900 * MS);
+        let pace = RaftTiming::new(150 * MS, 900 * MS);
         assert_eq!(pace.election(), 900 * MS, "at rest");
         pace.late(200 * MS);
         pace.late(100 * MS);
         assert_eq!(pace.election(), 1500 * MS, "three times the worst");
         pace.late(2000 * MS);
         assert_eq!(pace.election(), LIMIT);
-        let slow = Pace::new(1000 * MS, 10_000 * MS);
+        let slow = RaftTiming::new(1000 * MS, 10_000 * MS);
         slow.late(900 * MS);
         assert_eq!(slow.election(), 10_000 * MS, "what was asked for is no limit's business");
     }
 
     #[test]
     fn an_outage_is_no_lateness() {
-        let pace = Pace::new(150 * MS, 900 * MS);
+        let pace = RaftTiming::new(150 * MS, 900 * MS);
         pace.late(10_000 * MS);
         assert_eq!(pace.election(), 900 * MS);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_done_between_two_waits_is_no_lateness() {
-        let pace = Pace::new(150 * MS, 900 * MS);
+        let pace = RaftTiming::new(150 * MS, 900 * MS);
         pace.wait(75 * MS).await;
         tokio::time::advance(400 * MS).await;
         pace.wait(75 * MS).await;
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn what_was_late_is_forgotten() {
         let start = Instant::now();
-        let mut worst = Worst { since: start, now: Duration::ZERO, before: Duration::ZERO };
+        let mut worst = WorstDelay { since: start, now: Duration::ZERO, before: Duration::ZERO };
         worst.note(300 * MS, start);
         assert_eq!(worst.get(start + MEMORY), 300 * MS);
         worst.note(20 * MS, start + MEMORY + 500 * MS);

@@ -37,7 +37,7 @@ fn turns(hosts: &[Host]) -> Result<Vec<Turn>> {
 
 /// What became of the leadership since a moment.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Reigns {
+pub struct Leaderships {
     /// Who began to lead, one after the other.
     pub began: Vec<String>,
     /// The longest time during which nobody led, as far as it has ended.
@@ -54,9 +54,9 @@ pub fn mark(hosts: &[Host]) -> Result<Since> {
 }
 
 /// What became of the leadership since then.
-pub fn since(hosts: &[Host], mark: Since) -> Result<Reigns> {
+pub fn since(hosts: &[Host], mark: Since) -> Result<Leaderships> {
     let turns = turns(hosts)?;
-    let mut reigns = Reigns::default();
+    let mut reigns = Leaderships::default();
     let (mut leading, mut lost) = (Vec::new(), None);
     for (n, turn) in turns.iter().enumerate() {
         leading.retain(|h| *h != turn.host);

@@ -13,30 +13,30 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The leader's own attention: it means to look at its clock at certain times, and sees by how much it comes too late.
 #[derive(Debug, Default)]
-pub struct Attention {
+pub struct PauseDetector {
     due: Option<Instant>,
 }
 
-/// What a look at the clock tells.
+/// Whether the leader was paused since it last looked at its clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum PauseCheck {
     /// The leader has listened but for this long, which nobody's silence counts in.
     Listened(Duration),
     /// It did not run for so long that nobody can be held to what came before.
     Away(Duration),
 }
 
-impl Attention {
+impl PauseDetector {
     /// Until the next look, with heartbeats every `beat`.
     pub fn pause(beat: Duration) -> Duration {
         LOOK.min(beat / 4).max(Duration::from_millis(1))
     }
 
     /// Looks at the clock.
-    pub fn look(&mut self, now: Instant, beat: Duration) -> Look {
+    pub fn look(&mut self, now: Instant, beat: Duration) -> PauseCheck {
         let late = self.due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
         self.due = Some(now + Self::pause(beat));
-        if late >= beat { Look::Away(late) } else { Look::Listened(late) }
+        if late >= beat { PauseCheck::Away(late) } else { PauseCheck::Listened(late) }
     }
 }
 
@@ -53,11 +53,11 @@ pub fn together(deadlines: &BTreeMap<NodeId, Instant>, now: Instant, beat: Durat
     (silent.len() > 1 && silent.len() * 2 > deadlines.len()).then_some(silent)
 }
 
-/// What is said of nodes whose time began anew, for a time so that people find it.
+/// Status messages of nodes whose deadline was reset, kept for a while so that users see why.
 #[derive(Debug, Default)]
-pub struct Remarks(BTreeMap<NodeId, (String, Instant)>);
+pub struct ResetReasons(BTreeMap<NodeId, (String, Instant)>);
 
-impl Remarks {
+impl ResetReasons {
     /// Says `what` of `node` until `until`.
     pub fn make(&mut self, node: &NodeId, what: &str, until: Instant) {
         self.0.insert(node.clone(), (what.to_owned(), until));
@@ -105,18 +105,22 @@ mod tests {
 
     #[test]
     fn a_leader_that_was_stopped_knows_it_by_its_own_clock() {
-        let (mut attention, start) = (Attention::default(), Instant::now());
+        let (mut attention, start) = (PauseDetector::default(), Instant::now());
         let at = |ms: u64| start + Duration::from_millis(ms);
-        assert_eq!(attention.look(at(0), BEAT), Look::Listened(Duration::ZERO), "nothing to be late for");
-        assert_eq!(attention.look(at(400), BEAT), Look::Listened(Duration::ZERO), "before its time");
-        assert_eq!(attention.look(at(1400), BEAT), Look::Listened(Duration::ZERO));
+        assert_eq!(
+            attention.look(at(0), BEAT),
+            PauseCheck::Listened(Duration::ZERO),
+            "nothing to be late for"
+        );
+        assert_eq!(attention.look(at(400), BEAT), PauseCheck::Listened(Duration::ZERO), "before its time");
+        assert_eq!(attention.look(at(1400), BEAT), PauseCheck::Listened(Duration::ZERO));
         assert_eq!(
             attention.look(at(2700), BEAT),
-            Look::Listened(Duration::from_millis(300)),
+            PauseCheck::Listened(Duration::from_millis(300)),
             "starved a little"
         );
-        assert_eq!(attention.look(at(24_700), BEAT), Look::Away(Duration::from_secs(21)));
-        assert_eq!(attention.look(at(25_700), BEAT), Look::Listened(Duration::ZERO), "said once");
+        assert_eq!(attention.look(at(24_700), BEAT), PauseCheck::Away(Duration::from_secs(21)));
+        assert_eq!(attention.look(at(25_700), BEAT), PauseCheck::Listened(Duration::ZERO), "said once");
     }
 
     #[test]

@@ -109,13 +109,13 @@ struct Shared {
 }
 
 /// Clients at work.
-pub struct Storm {
+pub struct HttpLoad {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<Result<Report>>>,
     start: Instant,
 }
 
-impl Storm {
+impl HttpLoad {
     /// Lets them loose.
     pub fn start(clients: Vec<Clients>) -> Self {
         let (shared, start) = (Arc::new(Shared::default()), Instant::now());

@@ -25,13 +25,13 @@ use tracing::{
 const MOST: u64 = 64 << 10;
 
 /// The log of errors of this process and of those that it forks.
-pub struct Causes(File);
+pub struct ErrorLog(File);
 
-impl Causes {
+impl ErrorLog {
     /// Keeps what is logged from now on. None if that is not possible: errors then say less.
     pub fn keep() -> Option<Self> {
         let file = File::from(memfd_create("causes", MFdFlags::MFD_CLOEXEC).ok()?);
-        tracing::subscriber::set_global_default(Keeper(file.try_clone().ok()?)).ok()?;
+        tracing::subscriber::set_global_default(ErrorLogSubscriber(file.try_clone().ok()?)).ok()?;
         Some(Self(file))
     }
 
@@ -49,7 +49,7 @@ impl Causes {
 }
 
 /// What to say of an error: with the step and the reason that its own text leaves out.
-pub fn readable(error: &(dyn Error + 'static), causes: Option<Causes>) -> String {
+pub fn readable(error: &(dyn Error + 'static), causes: Option<ErrorLog>) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -74,9 +74,9 @@ pub fn readable(error: &(dyn Error + 'static), causes: Option<Causes>) -> String
 }
 
 /// Writes each error as a line: its message, then its fields, set apart by tabs.
-struct Keeper(File);
+struct ErrorLogSubscriber(File);
 
-impl Subscriber for Keeper {
+impl Subscriber for ErrorLogSubscriber {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.is_event() && *metadata.level() == Level::ERROR
     }
@@ -201,14 +201,14 @@ mod tests {
         for pad in ["", "x", "xx"] {
             let mut file = File::from(memfd_create("causes", MFdFlags::MFD_CLOEXEC).expect("a memfd"));
             write!(file, "failed to mount\terr=Nix(EPERM)\n{pad}{}", "€".repeat(30_000)).expect("memory");
-            let told = Causes(file).first();
+            let told = ErrorLog(file).first();
             assert_eq!(told.as_deref(), Some("failed to mount: Operation not permitted"), "{pad}");
         }
     }
 
     #[test]
     fn what_is_logged_before_an_error_explains_it() {
-        let mut causes = Causes::keep().expect("a memfd");
+        let mut causes = ErrorLog::keep().expect("a memfd");
         tracing::error!(err = ?Errno::EPERM, path = ?"/x", "failed to mount");
         tracing::error!(err = ?"Mount(EPERM)", "failed to prepare rootfs");
         assert_eq!(causes.first().as_deref(), Some("failed to mount \"/x\": Operation not permitted"));

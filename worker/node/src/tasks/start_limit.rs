@@ -19,12 +19,12 @@ const SAY: Duration = Duration::from_secs(1);
 
 /// The turns of a node. Clones are the same.
 #[derive(Debug, Clone)]
-pub struct Turns {
+pub struct StartLimiter {
     free: Arc<Semaphore>,
     at_once: usize,
 }
 
-impl Turns {
+impl StartLimiter {
     /// So many at once, at least one.
     pub fn new(at_once: usize) -> Self {
         let at_once = at_once.clamp(1, Semaphore::MAX_PERMITS);
@@ -43,7 +43,7 @@ impl Turns {
 }
 
 /// What came of waiting.
-pub(super) enum Turn {
+pub(super) enum StartPermit {
     /// Until it is dropped.
     Mine(OwnedSemaphorePermit),
     /// The task is not wanted any more.
@@ -52,29 +52,29 @@ pub(super) enum Turn {
 
 impl Actor {
     /// Waits until this task may be made or started.
-    pub(super) async fn turn(&mut self, state: TaskState) -> Turn {
-        let turns = self.deps.turns.clone();
-        let taken = turns.free.clone().acquire_owned();
+    pub(super) async fn permit(&mut self, state: TaskState) -> StartPermit {
+        let starts = self.deps.starts.clone();
+        let taken = starts.free.clone().acquire_owned();
         tokio::pin!(taken);
         let mut said = false;
         loop {
             tokio::select! {
                 biased;
                 taken = &mut taken => return match taken {
-                    Ok(permit) => Turn::Mine(permit),
+                    Ok(permit) => StartPermit::Mine(permit),
                     // Never closed; whoever waited for ever would be no better off.
-                    Err(_) => Turn::Unwanted,
+                    Err(_) => StartPermit::Unwanted,
                 },
                 unwanted = unwanted(&mut self.wish) => {
                     if !unwanted {
                         // The supervisor has ended; this task is aborted with it.
                         std::future::pending::<()>().await;
                     }
-                    return Turn::Unwanted;
+                    return StartPermit::Unwanted;
                 }
                 () = sleep(SAY), if !said => {
                     said = true;
-                    let message = format!("waiting for its turn: this node starts {} tasks at once", turns.at_once);
+                    let message = format!("waiting for its turn: this node starts {} tasks at once", starts.at_once);
                     self.report(state, &message);
                 }
             }

@@ -1,4 +1,4 @@
-//! This node's seat among the managers: taken while it is one.
+//! The manager of this node: started while its certificate says manager.
 
 use std::{
     path::PathBuf,
@@ -7,10 +7,10 @@ use std::{
 
 use certs::{SharedIdentity, UnlockKey};
 use manager::{
-    api::{forward::Gate, validate::cluster::Limits},
+    api::{forward::LeaderProxy, validate::cluster::Limits},
     loops::LoopSettings,
-    raft::Hints,
-    run::{Ground, Manager, ManagerConfig, Start},
+    raft::AddressLookup,
+    run::{Environment, Manager, ManagerConfig, Start},
     store::{Store, rewrap},
 };
 use proto::error::ApiError;
@@ -21,7 +21,7 @@ use crate::local;
 
 /// See the module. Clones are the same seat.
 #[derive(Clone)]
-pub struct Seat(Arc<Inner>);
+pub struct LocalManager(Arc<Inner>);
 
 struct Inner {
     dir: PathBuf,
@@ -29,36 +29,36 @@ struct Inner {
     membership: Membership,
     loops: LoopSettings,
     limits: Limits,
-    hints: Hints,
+    hints: AddressLookup,
     /// What unwraps the state's key.
     unlock: Mutex<Option<UnlockKey>>,
     /// Where what changes in the manager's store is told.
     events: Arc<Events>,
-    place: Mutex<Place>,
+    state: Mutex<ManagerState>,
     /// Held by who takes the seat or leaves it, so that only one does.
-    moving: tokio::sync::Mutex<()>,
+    changing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
-enum Place {
+enum ManagerState {
     #[default]
-    Empty,
-    Taken(Manager),
+    Stopped,
+    Running(Manager),
     Failed(ApiError),
 }
 
-impl Seat {
+impl LocalManager {
     /// An empty one; the manager's state lies, or will lie, in `dir`.
     pub fn new(
         dir: PathBuf,
         identity: SharedIdentity,
         membership: Membership,
         (loops, limits): (LoopSettings, Limits),
-        hints: Hints,
+        hints: AddressLookup,
         unlock: Option<UnlockKey>,
         events: Arc<Events>,
     ) -> Self {
-        let (place, moving, unlock) = (Mutex::default(), tokio::sync::Mutex::default(), Mutex::new(unlock));
+        let (state, changing, unlock) = (Mutex::default(), tokio::sync::Mutex::default(), Mutex::new(unlock));
         Self(Arc::new(Inner {
             dir,
             identity,
@@ -68,37 +68,37 @@ impl Seat {
             hints,
             unlock,
             events,
-            place,
-            moving,
+            state,
+            changing,
         }))
     }
 
-    fn place(&self) -> MutexGuard<'_, Place> {
-        self.0.place.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, ManagerState> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn taken<T>(&self, of: impl FnOnce(&Manager) -> T) -> Option<T> {
-        match &*self.place() {
-            Place::Taken(manager) => Some(of(manager)),
-            Place::Empty | Place::Failed(_) => None,
+    fn with_manager<T>(&self, of: impl FnOnce(&Manager) -> T) -> Option<T> {
+        match &*self.state() {
+            ManagerState::Running(manager) => Some(of(manager)),
+            ManagerState::Stopped | ManagerState::Failed(_) => None,
         }
     }
 
     /// The manager's API, while there is one.
-    pub fn gate(&self) -> Option<Gate> {
-        self.taken(Manager::local)
+    pub fn api(&self) -> Option<LeaderProxy> {
+        self.with_manager(Manager::local)
     }
 
     /// The manager's store, while there is one.
     pub fn store(&self) -> Option<Store> {
-        self.taken(|m| m.store().clone())
+        self.with_manager(|m| m.store().clone())
     }
 
     /// Why the seat could not be taken.
     pub fn error(&self) -> Option<ApiError> {
-        match &*self.place() {
-            Place::Failed(error) => Some(error.clone()),
-            Place::Empty | Place::Taken(_) => None,
+        match &*self.state() {
+            ManagerState::Failed(error) => Some(error.clone()),
+            ManagerState::Stopped | ManagerState::Running(_) => None,
         }
     }
 
@@ -111,35 +111,35 @@ impl Seat {
     ///
     /// # Errors
     /// The manager does not start; [`Self::error`] says so too, until the next attempt.
-    pub async fn take(&self, start: Start) -> Result<(), ApiError> {
-        let _moving = self.0.moving.lock().await;
-        if self.gate().is_some() { Ok(()) } else { self.sit(start).await }
+    pub async fn start(&self, start: Start) -> Result<(), ApiError> {
+        let _changing = self.0.changing.lock().await;
+        if self.api().is_some() { Ok(()) } else { self.run(start).await }
     }
 
     /// Leaves the seat and takes it again in another way.
     ///
     /// # Errors
     /// As [`Self::take`].
-    pub async fn retake(&self, start: Start) -> Result<(), ApiError> {
-        let _moving = self.0.moving.lock().await;
-        self.rise().await;
-        self.sit(start).await
+    pub async fn restart(&self, start: Start) -> Result<(), ApiError> {
+        let _changing = self.0.changing.lock().await;
+        self.shut_down().await;
+        self.run(start).await
     }
 
     /// Leaves the seat; the state stays on the disk.
-    pub async fn leave(&self) {
-        let _moving = self.0.moving.lock().await;
-        self.rise().await;
+    pub async fn stop(&self) {
+        let _changing = self.0.changing.lock().await;
+        self.shut_down().await;
     }
 
     /// Tells the other managers not to count on this one any more, and leaves the seat.
     ///
     /// # Errors
     /// They do not agree; the seat is left all the same.
-    pub async fn resign(&self) -> Result<(), ApiError> {
-        let _moving = self.0.moving.lock().await;
-        let manager = std::mem::take(&mut *self.place());
-        let Place::Taken(manager) = manager else { return Ok(()) };
+    pub async fn leave_raft(&self) -> Result<(), ApiError> {
+        let _changing = self.0.changing.lock().await;
+        let manager = std::mem::take(&mut *self.state());
+        let ManagerState::Running(manager) = manager else { return Ok(()) };
         let told = manager.leave(&self.0.identity).await;
         manager.shutdown().await;
         told
@@ -149,26 +149,26 @@ impl Seat {
     ///
     /// # Errors
     /// The state cannot be deleted.
-    pub async fn vacate(&self) -> Result<(), ApiError> {
-        let _moving = self.0.moving.lock().await;
-        self.rise().await;
+    pub async fn remove_state(&self) -> Result<(), ApiError> {
+        let _changing = self.0.changing.lock().await;
+        self.shut_down().await;
         self.forget()
     }
 
     /// The key that the swarm locks its managers with; `None` in the outer place while this is no manager that knows.
-    pub fn wanted_lock(&self) -> Option<Option<UnlockKey>> {
+    pub fn wanted_unlock_key(&self) -> Option<Option<UnlockKey>> {
         let state = self.store()?.read();
         let key = &state.cluster.as_ref()?.unlock_key.0;
         if key.is_empty() { Some(None) } else { key.parse().ok().map(Some) }
     }
 
     /// Whether the manager's state is locked with `key`, and with nothing else.
-    pub fn is_locked_with(&self, key: Option<&UnlockKey>) -> bool {
+    pub fn is_wrapped_with(&self, key: Option<&UnlockKey>) -> bool {
         self.lock().as_ref() == key
     }
 
     /// The state that a seat yet to be taken makes is locked with `key` from its first byte.
-    pub fn begin_locked(&self, key: Option<UnlockKey>) {
+    pub fn set_unlock_key(&self, key: Option<UnlockKey>) {
         *self.lock() = key;
     }
 
@@ -176,16 +176,16 @@ impl Seat {
     ///
     /// # Errors
     /// The file cannot be read or written.
-    pub fn open_to(&self, new: Option<&UnlockKey>) -> Result<(), ApiError> {
+    pub fn add_unlock_key(&self, new: Option<&UnlockKey>) -> Result<(), ApiError> {
         let lock = self.lock();
         rewrap(&self.0.dir, lock.as_ref(), &[lock.as_ref(), new])
     }
 
-    /// Wraps the manager's state so that `new` alone opens it, after [`Self::open_to`].
+    /// Wraps the manager's state so that `new` alone opens it, after [`Self::add_unlock_key`].
     ///
     /// # Errors
     /// The file cannot be read or written.
-    pub fn lock_with(&self, new: Option<UnlockKey>) -> Result<(), ApiError> {
+    pub fn set_only_unlock_key(&self, new: Option<UnlockKey>) -> Result<(), ApiError> {
         let mut lock = self.lock();
         rewrap(&self.0.dir, new.as_ref(), &[new.as_ref()])?;
         *lock = new;
@@ -196,7 +196,7 @@ impl Seat {
         self.0.unlock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn sit(&self, start: Start) -> Result<(), ApiError> {
+    async fn run(&self, start: Start) -> Result<(), ApiError> {
         let inner = &self.0;
         let config = ManagerConfig {
             dir: inner.dir.clone(),
@@ -207,26 +207,26 @@ impl Seat {
             unlock: self.lock().clone(),
             limits: inner.limits,
             hints: inner.hints.clone(),
-            ground: Ground::default(),
+            environment: Environment::default(),
         };
         match Manager::start(config, start).await {
             Ok(manager) => {
                 // Ends with the manager, and holds nothing of its database.
                 tokio::spawn(local::events::follow(manager.store().changes(), inner.events.clone()));
-                *self.place() = Place::Taken(manager);
+                *self.state() = ManagerState::Running(manager);
                 Ok(())
             }
             Err(error) => {
                 let error = ApiError::from(error);
-                *self.place() = Place::Failed(error.clone());
+                *self.state() = ManagerState::Failed(error.clone());
                 Err(error)
             }
         }
     }
 
-    async fn rise(&self) {
-        let place = std::mem::take(&mut *self.place());
-        if let Place::Taken(manager) = place {
+    async fn shut_down(&self) {
+        let state = std::mem::take(&mut *self.state());
+        if let ManagerState::Running(manager) = state {
             manager.shutdown().await;
         }
     }

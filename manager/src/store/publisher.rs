@@ -8,17 +8,17 @@ use tokio::sync::{broadcast, watch};
 
 use super::{change::Change, state::State};
 
-/// Entries that a slow reader of [`Published::changes`] may lag behind before it has to start over from a whole state.
+/// Entries that a slow reader of [`StatePublisher::changes`] may lag behind before it has to start over from a whole state.
 const CHANGES_KEPT: usize = 1024;
 
 /// See the module.
-pub(crate) struct Published {
+pub(crate) struct StatePublisher {
     state: ArcSwap<State>,
     revision: watch::Sender<Revision>,
     changes: broadcast::Sender<Arc<Vec<Change>>>,
 }
 
-impl Published {
+impl StatePublisher {
     pub(crate) fn new(state: State) -> Self {
         Self {
             revision: watch::Sender::new(state.revision),

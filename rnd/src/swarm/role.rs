@@ -18,7 +18,7 @@ use proto::{
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::{Places, seat::Seat};
+use super::{ManagerAddresses, local_manager::LocalManager};
 
 /// Between two looks, when nothing is heard.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -31,15 +31,15 @@ const ASTRAY: Duration = Duration::from_secs(8);
 const ROTATION_SPREAD: Duration = Duration::from_secs(3);
 
 /// See the module.
-pub struct Keeper {
+pub struct RoleReconciler {
     /// The seat.
-    pub seat: Seat,
+    pub local_manager: LocalManager,
     /// The identity in use.
     pub identity: SharedIdentity,
     /// Where it is kept.
     pub files: CertificateDir,
     /// Where managers may be.
-    pub places: Places,
+    pub manager_addresses: ManagerAddresses,
     /// Where the agent stands.
     pub status: watch::Receiver<AgentStatus>,
     /// What the managers say.
@@ -48,7 +48,7 @@ pub struct Keeper {
 
 /// What is remembered between looks.
 #[derive(Default)]
-struct Memory {
+struct ReconcileState {
     /// The identity that lies on the disk.
     kept: Option<Arc<Identity>>,
     /// When the certificate in use is to be renewed.
@@ -63,10 +63,10 @@ struct Memory {
     astray: Option<Instant>,
 }
 
-impl Keeper {
+impl RoleReconciler {
     /// Goes on until `stop`, between two steps.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut memory = Memory::default();
+        let mut memory = ReconcileState::default();
         let mut identity = self.identity.subscribe();
         let mut tick = tokio::time::interval(PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -94,10 +94,10 @@ impl Keeper {
     }
 
     /// Keeps on the disk what is in use: the certificate and what it trusts, locked as the swarm wants it.
-    fn keep(&mut self, memory: &mut Memory) {
+    fn keep(&mut self, memory: &mut ReconcileState) {
         let me = self.identity.current();
         let manager = me.role() == Role::Manager;
-        let lock = match manager.then(|| self.seat.wanted_lock()).flatten() {
+        let lock = match manager.then(|| self.local_manager.wanted_unlock_key()).flatten() {
             Some(wanted) => wanted,
             None if manager => self.files.unlock().cloned(),
             None => None,
@@ -107,7 +107,7 @@ impl Keeper {
         let kept = memory.kept.as_ref().is_none_or(|kept| Arc::ptr_eq(kept, &me));
         if relocked
             && manager
-            && let Err(error) = self.seat.open_to(lock.as_ref())
+            && let Err(error) = self.local_manager.add_unlock_key(lock.as_ref())
         {
             tracing::error!(%error, "the manager's state could not be locked anew");
             return;
@@ -119,8 +119,8 @@ impl Keeper {
             return;
         }
         (self.files, memory.kept) = (files, Some(me));
-        if manager && !self.seat.is_locked_with(lock.as_ref()) {
-            match self.seat.lock_with(lock) {
+        if manager && !self.local_manager.is_wrapped_with(lock.as_ref()) {
+            match self.local_manager.set_only_unlock_key(lock) {
                 Ok(()) => tracing::info!("the manager's state is locked as the swarm wants it"),
                 Err(error) => tracing::error!(%error, "the manager's state could not be locked anew"),
             }
@@ -129,34 +129,36 @@ impl Keeper {
 
     /// Locks the disk as the swarm wants it before there is a manager's state on it.
     async fn lock_first(&mut self, me: &Identity) -> Result<(), ApiError> {
-        let key = unlock_key(&self.places.managers(), &self.identity).await?;
+        let key = unlock_key(&self.manager_addresses.managers(), &self.identity).await?;
         let files = self.files.clone().with_unlock(key.clone());
         files.save(me).map_err(|e| ApiError::internal(format!("the certificate could not be kept: {e}")))?;
         self.files = files;
-        self.seat.begin_locked(key);
+        self.local_manager.set_unlock_key(key);
         Ok(())
     }
 
-    async fn settle_seat(&mut self, memory: &mut Memory) {
+    async fn settle_seat(&mut self, memory: &mut ReconcileState) {
         let me = self.identity.current();
         // Not the store itself: its database must not be held while the seat is left.
-        let seated = self.seat.store().map(|store| (store.raft_id(), store.is_superseded()));
+        let seated = self.local_manager.store().map(|store| (store.raft_id(), store.is_superseded()));
         let result = match (me.role(), seated) {
-            (Role::Worker, None) if self.seat.has_state() => self.seat.vacate().await,
+            (Role::Worker, None) if self.local_manager.has_state() => self.local_manager.remove_state().await,
             (Role::Worker, None) => return,
             (Role::Worker, Some(_)) => {
                 tracing::info!("this node is a manager no longer");
-                self.seat.vacate().await
+                self.local_manager.remove_state().await
             }
             (Role::Manager, None) => {
                 if memory.seat_pause.is_some_and(|until| Instant::now() < until) {
                     return;
                 }
-                let taken = if self.seat.has_state() {
-                    self.seat.take(Start::Again).await
+                let taken = if self.local_manager.has_state() {
+                    self.local_manager.start(Start::Again).await
                 } else {
                     match self.lock_first(&me).await {
-                        Ok(()) => self.seat.take(Start::Joining(self.places.managers())).await,
+                        Ok(()) => {
+                            self.local_manager.start(Start::Joining(self.manager_addresses.managers())).await
+                        }
                         Err(error) => Err(error),
                     }
                 };
@@ -186,7 +188,7 @@ impl Keeper {
                         return;
                     }
                 }
-                self.seat.retake(Start::Joining(self.places.managers())).await
+                self.local_manager.restart(Start::Joining(self.manager_addresses.managers())).await
             }
         };
         memory.seat_pause = None;
@@ -196,7 +198,7 @@ impl Keeper {
         }
     }
 
-    async fn settle_certificate(&self, memory: &mut Memory) {
+    async fn settle_certificate(&self, memory: &mut ReconcileState) {
         let me = self.identity.current();
         let now = SystemTime::now();
         let due = match &memory.due {
@@ -243,20 +245,22 @@ impl Keeper {
     }
 
     fn helps_itself(&self, me: &Identity) -> bool {
-        me.role() == Role::Manager && me.peer().is_expired(SystemTime::now()) && self.seat.store().is_some()
+        me.role() == Role::Manager
+            && me.peer().is_expired(SystemTime::now())
+            && self.local_manager.store().is_some()
     }
 
     async fn renew(&self, me: &Identity) -> Result<Identity, ApiError> {
         // With an expired certificate no peer takes a manager for one, and where all have expired there is nobody to ask. A manager
         // holds the cluster's key: it helps itself.
         if self.helps_itself(me)
-            && let Some(store) = self.seat.store()
+            && let Some(store) = self.local_manager.store()
         {
             return ca::renew_own(&store.read(), me);
         }
         let mut last = ApiError::unavailable("no manager is known");
         let current = self.status.borrow().manager;
-        for manager in current.into_iter().chain(self.places.managers()) {
+        for manager in current.into_iter().chain(self.manager_addresses.managers()) {
             match ask(manager, &self.identity).await {
                 Ok(renewed) => return Ok(renewed),
                 Err(error) => last = error,

@@ -1,4 +1,4 @@
-//! The last word of a node that leaves: said within whatever session there is, so that its tasks are replaced at once and not when
+//! Tells the managers that this node leaves: said within whatever session there is, so that its tasks are replaced at once and not when
 //! it has been silent for long enough.
 
 use std::{convert::Infallible, future::pending, time::Duration};
@@ -12,22 +12,22 @@ use tonic::{Status, transport::Channel};
 
 /// Who says it.
 #[derive(Debug, Clone)]
-pub struct Farewell(mpsc::Sender<oneshot::Sender<()>>);
+pub struct LeaveNotice(mpsc::Sender<oneshot::Sender<()>>);
 
 /// Where sessions find that it is to be said.
 #[derive(Debug)]
 pub(super) struct Inbox(Mutex<mpsc::Receiver<oneshot::Sender<()>>>);
 
 /// Both ends.
-pub(super) fn channel() -> (Farewell, Inbox) {
+pub(super) fn channel() -> (LeaveNotice, Inbox) {
     let (sender, receiver) = mpsc::channel(1);
-    (Farewell(sender), Inbox(Mutex::new(receiver)))
+    (LeaveNotice(sender), Inbox(Mutex::new(receiver)))
 }
 
-impl Farewell {
+impl LeaveNotice {
     /// Says it; returns once a manager has heard it, or the session that was to carry it has ended. Waits for a session as long as
     /// there is none. The agent has to end after it, or it registers again.
-    pub async fn say(&self) {
+    pub async fn send(&self) {
         let (answer, heard) = oneshot::channel();
         if self.0.send(answer).await.is_ok() {
             // An error: the session was ended, as the managers do with one that they have heard it in.

@@ -1,4 +1,4 @@
-//! What this node tells the others: its own facts and changes, and answers.
+//! Sending: this node's own facts, changes and acknowledgements: its own facts and changes, and answers.
 
 use std::{
     collections::BTreeSet,
@@ -31,7 +31,7 @@ impl Engine {
     }
 
     pub(super) async fn withdraw(&mut self, network: NetworkId, task: TaskId) -> ChangeHandle {
-        if !self.book.own(&network).iter().any(|r| r.task == task) {
+        if !self.peers.own(&network).iter().any(|r| r.task == task) {
             return ChangeHandle::nothing();
         }
         self.seq += 1;
@@ -54,9 +54,9 @@ impl Engine {
                 state.set(SEQ_KEY, seq);
             })
             .await;
-        self.book.change(&self.config.node.clone(), network, &change.task, seq, change.record.clone());
-        let mut to: Vec<NodeId> = self.book.members(network).map(|f| f.node.clone()).collect();
-        let silent = self.book.silent(network).map(|f| f.node.clone());
+        self.peers.change(&self.config.node.clone(), network, &change.task, seq, change.record.clone());
+        let mut to: Vec<NodeId> = self.peers.members(network).map(|f| f.node.clone()).collect();
+        let silent = self.peers.silent(network).map(|f| f.node.clone());
         let (back, silent): (Vec<NodeId>, Vec<NodeId>) = silent.partition(|n| self.liveness.is_returning(n));
         // They may send connections here again before their answer to this node's question is here.
         to.extend(back);
@@ -72,7 +72,7 @@ impl Engine {
         let id = self.outbox.number();
         let missing = self.post(id, Some(network.clone()), vec![change], to);
         // This node's own kernel counts like everyone else's.
-        if self.inbox.owe(network, &self.config.node, id, self.book.changed_at(network)) {
+        if self.inbox.owe(network, &self.config.node, id, self.peers.changed_at(network)) {
             self.outbox.acked(&self.config.node, id);
         }
         ChangeHandle::new(missing)
@@ -92,10 +92,10 @@ impl Engine {
     /// Tells all nodes about this one, after it has changed.
     pub(super) async fn tell_fact(&mut self) -> ChangeHandle {
         self.fact.version += 1;
-        self.book.fact(self.fact.clone());
+        self.peers.fact(self.fact.clone());
         let text = record::encode(&self.fact);
         self.cluster.handle.with_chitchat(|c| c.self_node_state().set(FACT_KEY, &text)).await;
-        let to: Vec<_> = self.book.others().filter(|f| f.alive).map(|f| f.node.clone()).collect();
+        let to: Vec<_> = self.peers.others().filter(|f| f.alive).map(|f| f.node.clone()).collect();
         let id = self.outbox.number();
         ChangeHandle::new(self.post(id, None, Vec::new(), to))
     }
@@ -125,8 +125,8 @@ impl Engine {
             if node == self.config.node {
                 continue;
             }
-            if let Some(to) = self.book.fact_of(&node).map(|f| f.gossip_addr) {
-                self.mux.send(to, &Channel::Direct, &message).await;
+            if let Some(to) = self.peers.fact_of(&node).map(|f| f.gossip_addr) {
+                self.mux.send(to, &Channel::DirectMessage, &message).await;
             }
         }
     }
@@ -136,9 +136,9 @@ impl Engine {
             self.outbox.acked(node, id);
             return;
         }
-        if let Some(to) = from.or_else(|| self.book.fact_of(node).map(|f| f.gossip_addr)) {
+        if let Some(to) = from.or_else(|| self.peers.fact_of(node).map(|f| f.gossip_addr)) {
             let ack = record::encode(&Message::Ack { id });
-            self.mux.send(to, &Channel::Direct, ack.as_bytes()).await;
+            self.mux.send(to, &Channel::DirectMessage, ack.as_bytes()).await;
         }
     }
 }

@@ -23,13 +23,13 @@ pub(super) fn address(v6: bool, number: u128) -> IpAddr {
 
 /// A contiguous run of addresses of one family, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Span {
+pub(super) struct AddressRange {
     pub v6: bool,
     pub first: u128,
     pub last: u128,
 }
 
-impl Span {
+impl AddressRange {
     pub fn of(net: &IpNet) -> Self {
         Self { v6: is_v6(net), first: number(net.network()), last: number(net.broadcast()) }
     }

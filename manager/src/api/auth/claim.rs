@@ -15,7 +15,7 @@ use super::Origin;
 use crate::store::state::State;
 
 /// Whether raft counts on a node.
-pub type Counted<'a> = &'a dyn Fn(&NodeId) -> bool;
+pub type IsRaftMember<'a> = &'a dyn Fn(&NodeId) -> bool;
 
 /// Which state this is, for certificates that are issued by it and judged by it.
 pub fn version(state: &State) -> StateVersion {
@@ -24,7 +24,7 @@ pub fn version(state: &State) -> StateVersion {
 
 /// What a certificate says of who shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Claim {
+pub(super) struct CertificateClaim {
     pub(super) node: NodeId,
     pub(super) role: Role,
     pub(super) version: StateVersion,
@@ -32,7 +32,7 @@ pub(super) struct Claim {
     pub(super) cluster: Option<ClusterId>,
 }
 
-impl Claim {
+impl CertificateClaim {
     pub(super) fn of(peer: &Peer) -> Self {
         Self {
             node: peer.node_id.clone(),
@@ -46,7 +46,7 @@ impl Claim {
     ///
     /// # Errors
     /// It is of another cluster, was removed, or is no node of this one.
-    pub(super) fn judged(&self, state: &State, counted: Counted<'_>) -> Result<Origin, ApiError> {
+    pub(super) fn judged(&self, state: &State, counted: IsRaftMember<'_>) -> Result<Origin, ApiError> {
         let Self { node: id, version: theirs, .. } = self;
         let member = |role| Ok(Origin::Node { id: id.clone(), role, version: *theirs });
         // A manager that has just joined has no state yet: then the certificate's signature, checked by TLS, is what counts.

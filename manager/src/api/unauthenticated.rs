@@ -8,7 +8,7 @@ use std::{
 
 use certs::{
     ConnInfo,
-    transport::admission::{Place, Places, Rate, Source},
+    transport::admission::{ConnectionSlot, ConnectionSlots, Rate, Source},
 };
 use http::Request;
 use http_body_util::{BodyExt, Full, Limited};
@@ -27,33 +27,33 @@ const ARRIVAL: Duration = Duration::from_secs(10);
 
 /// See the module. Clones are the same.
 #[derive(Clone)]
-pub(super) struct Strangers {
-    places: Places,
+pub(super) struct UnauthenticatedLimits {
+    slots: ConnectionSlots,
     rate: Arc<Mutex<Rate>>,
 }
 
-impl Default for Strangers {
+impl Default for UnauthenticatedLimits {
     fn default() -> Self {
         let rate = Arc::new(Mutex::new(Rate::new(RATE.0, RATE.1)));
-        Self { places: Places::new(UNDER_WAY.0, UNDER_WAY.1), rate }
+        Self { slots: ConnectionSlots::new(UNDER_WAY.0, UNDER_WAY.1), rate }
     }
 }
 
-impl Strangers {
+impl UnauthenticatedLimits {
     /// A place for a request on this connection. Who exceeds the rate is hung up on: refusing costs something too.
-    pub(super) fn admit(&self, conn: &ConnInfo) -> Result<Place, ApiError> {
+    pub(super) fn admit(&self, conn: &ConnInfo) -> Result<ConnectionSlot, ApiError> {
         let source = Source::of(conn.remote.ip());
         let allowed = {
             let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
             rate.allows(source, Instant::now())
         };
-        let place = if allowed {
-            self.places.try_take(source)
+        let slot = if allowed {
+            self.slots.try_take(source)
         } else {
             conn.hang_up.now();
             None
         };
-        place.ok_or_else(|| {
+        slot.ok_or_else(|| {
             ApiError::exhausted(format!(
                 "too many requests without a certificate, from {} or in all",
                 conn.remote.ip()

@@ -42,17 +42,17 @@ fn record(node: &str, task: &str, seq: Seq) -> EndpointRecord {
     }
 }
 
-fn book() -> Book {
-    let mut book = Book::new("me".parse().unwrap());
+fn book() -> PeerTable {
+    let mut book = PeerTable::new("me".parse().unwrap());
     book.join(&net());
     book
 }
 
-fn put(book: &mut Book, node: &str, task: &str, seq: Seq) -> bool {
+fn put(book: &mut PeerTable, node: &str, task: &str, seq: Seq) -> bool {
     book.change(&node.parse().unwrap(), &net(), &task.parse().unwrap(), seq, Some(record(node, task, seq)))
 }
 
-fn tasks(book: &Book) -> Vec<String> {
+fn tasks(book: &PeerTable) -> Vec<String> {
     book.view().endpoints.keys().map(|(_, t)| t.to_string()).collect()
 }
 
@@ -102,7 +102,7 @@ fn the_managers_list_stands_in_where_the_owner_is_silent() {
 
 #[test]
 fn what_the_managers_list_does_not_outlive_the_owners_word() {
-    let listed = |book: &mut Book| {
+    let listed = |book: &mut PeerTable| {
         let listed = ["t1", "t2"].map(|t| ListedEndpoint { record: record("a", t, 0), vtep: None }).to_vec();
         book.listed(&net(), listed);
         assert_eq!(tasks(book), ["t1", "t2"]);
@@ -163,7 +163,7 @@ proptest! {
             if *present { truth.insert(task(*n), seq); } else { truth.remove(&task(*n)); }
         }
         let mut book = book();
-        let arrive = |book: &mut Book, index: prop::sample::Index| {
+        let arrive = |book: &mut PeerTable, index: prop::sample::Index| {
             let i = index.index(log.len());
             let (n, present) = log[i];
             let seq = first_seq(1) + 1 + i as u64;

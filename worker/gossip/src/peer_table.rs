@@ -20,7 +20,7 @@ use super::{
 
 /// The last word on one endpoint; none = withdrawn.
 #[derive(Debug)]
-struct Slot {
+struct VersionedRecord {
     seq: Seq,
     record: Option<Arc<EndpointRecord>>,
 }
@@ -31,35 +31,35 @@ struct Peer {
     alive: bool,
     /// Changes up to this number are void: they are of an earlier start that the node has since superseded.
     floor: Seq,
-    shelves: BTreeMap<NetworkId, Shelf>,
+    networks: BTreeMap<NetworkId, NetworkRecords>,
 }
 
 /// A node's records on one network.
 #[derive(Debug, Default)]
-struct Shelf {
+struct NetworkRecords {
     /// The state up to this change is complete here: what it lacks is withdrawn, and earlier changes are stale.
     synced: Seq,
-    slots: BTreeMap<TaskId, Slot>,
+    slots: BTreeMap<TaskId, VersionedRecord>,
 }
 
 /// All records.
 #[derive(Debug)]
-pub(super) struct Book {
+pub(super) struct PeerTable {
     me: NodeId,
     peers: BTreeMap<NodeId, Peer>,
     joined: BTreeSet<NetworkId>,
     /// What the managers say.
-    listed: BTreeMap<NetworkId, BTreeMap<TaskId, Listed>>,
+    listed: BTreeMap<NetworkId, BTreeMap<TaskId, ManagerListed>>,
     revision: u64,
     changed_at: BTreeMap<NetworkId, u64>,
 }
 
 /// An endpoint as the managers list it: the record, and where its node takes VXLAN.
-type Listed = (Arc<EndpointRecord>, Option<IpAddr>);
+type ManagerListed = (Arc<EndpointRecord>, Option<IpAddr>);
 
 /// What a fact changed.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct FactNews {
+pub(super) struct FactChanges {
     /// The fact is newer than what was known.
     pub(super) newer: bool,
     /// The node, or this start of it, was not known before.
@@ -68,7 +68,7 @@ pub(super) struct FactNews {
     pub(super) joined: Vec<NetworkId>,
 }
 
-impl Book {
+impl PeerTable {
     pub(super) fn new(me: NodeId) -> Self {
         Self {
             me,
@@ -96,12 +96,12 @@ impl Book {
     }
 
     /// A node's word about itself.
-    pub(super) fn fact(&mut self, mut fact: NodeFact) -> FactNews {
+    pub(super) fn fact(&mut self, mut fact: NodeFact) -> FactChanges {
         let node = fact.node.clone();
         let peer = self.peers.entry(node.clone()).or_default();
         let known = peer.fact.as_deref().map(|f| (f.generation, f.version));
         if known.is_some_and(|known| known >= (fact.generation, fact.version)) {
-            return FactNews::default();
+            return FactChanges::default();
         }
         let new_start = known.is_none_or(|(generation, _)| generation < fact.generation);
         let before =
@@ -115,25 +115,25 @@ impl Book {
         let (settled, left, generation) = (fact.settled, fact.left, fact.generation);
         // Records of a network that the node has left go with it; a start that has not settled may yet take it up again.
         let gone: Vec<_> = if left {
-            peer.shelves.keys().cloned().collect()
+            peer.networks.keys().cloned().collect()
         } else if settled {
-            peer.shelves.keys().filter(|n| !fact.networks.contains(*n)).cloned().collect()
+            peer.networks.keys().filter(|n| !fact.networks.contains(*n)).cloned().collect()
         } else {
             Vec::new()
         };
         peer.fact = Some(Arc::new(fact));
         for network in gone {
-            self.drop_shelf(&node, &network);
+            self.drop_network(&node, &network);
         }
         self.revision += 1;
         if settled {
-            self.raise_floor(&node, generation);
+            self.raise_min_seq(&node, generation);
         }
-        FactNews { newer: true, new_start, joined }
+        FactChanges { newer: true, new_start, joined }
     }
 
     /// What earlier starts of the node said is void from now on.
-    pub(super) fn raise_floor(&mut self, node: &NodeId, generation: Generation) {
+    pub(super) fn raise_min_seq(&mut self, node: &NodeId, generation: Generation) {
         let Some(peer) = self.peers.get_mut(node) else { return };
         let floor = first_seq(generation);
         if peer.floor >= floor {
@@ -141,10 +141,10 @@ impl Book {
         }
         peer.floor = floor;
         let mut changed = Vec::new();
-        for (network, shelf) in &mut peer.shelves {
-            let before = shelf.slots.len();
-            shelf.slots.retain(|_, slot| slot.seq > floor);
-            if shelf.slots.len() != before {
+        for (network, records) in &mut peer.networks {
+            let before = records.slots.len();
+            records.slots.retain(|_, slot| slot.seq > floor);
+            if records.slots.len() != before {
                 changed.push(network.clone());
             }
         }
@@ -172,11 +172,11 @@ impl Book {
         if seq <= peer.floor || !sane || peer.fact.as_ref().is_some_and(|f| f.left) {
             return false;
         }
-        let shelf = peer.shelves.entry(network.clone()).or_default();
-        let news = seq > shelf.synced && shelf.slots.get(task).is_none_or(|slot| slot.seq < seq);
+        let records = peer.networks.entry(network.clone()).or_default();
+        let news = seq > records.synced && records.slots.get(task).is_none_or(|slot| slot.seq < seq);
         if news {
             let record = record.map(|r| Arc::new(EndpointRecord { seq, ..r }));
-            shelf.slots.insert(task.clone(), Slot { seq, record });
+            records.slots.insert(task.clone(), VersionedRecord { seq, record });
         }
         if self.unlist(owner, network, |listed| listed == task) || news {
             self.touch(network);
@@ -210,17 +210,17 @@ impl Book {
             return;
         }
         let peer = self.peers.entry(owner.clone()).or_default();
-        let shelf = peer.shelves.entry(network.clone()).or_default();
+        let records = peer.networks.entry(network.clone()).or_default();
         // Absent from a state that covers its number: withdrawn. Tombstones that gossip has caught up with go too.
         let covered = first_seq(generation) + 1..=upto;
         let mut dropped_record = false;
-        shelf.slots.retain(|task, slot| {
+        records.slots.retain(|task, slot| {
             let keep = !covered.contains(&slot.seq) || (slot.record.is_some() && present.contains(task));
             dropped_record |= !keep && slot.record.is_some();
             keep
         });
         if upto > first_seq(generation) {
-            shelf.synced = shelf.synced.max(upto);
+            records.synced = records.synced.max(upto);
         }
         // A start that has not settled may yet take up what the managers list.
         let whole = peer.fact.as_ref().is_some_and(|f| f.settled && f.generation == generation);
@@ -253,7 +253,7 @@ impl Book {
             if let Some(fact) = &mut peer.fact {
                 Arc::make_mut(fact).alive = alive;
             }
-            let networks: Vec<_> = peer.shelves.keys().cloned().collect();
+            let networks: Vec<_> = peer.networks.keys().cloned().collect();
             self.revision += 1;
             for network in &networks {
                 self.touch(network);
@@ -265,7 +265,7 @@ impl Book {
     pub(super) fn forget(&mut self, node: &NodeId) {
         if let Some(peer) = self.peers.remove(node) {
             self.revision += 1;
-            for network in peer.shelves.keys() {
+            for network in peer.networks.keys() {
                 self.touch(network);
             }
         }
@@ -280,15 +280,15 @@ impl Book {
     pub(super) fn leave(&mut self, network: &NetworkId) {
         if self.joined.remove(network) {
             for peer in self.peers.values_mut() {
-                peer.shelves.remove(network);
+                peer.networks.remove(network);
             }
             self.listed.remove(network);
             self.touch(network);
         }
     }
 
-    fn drop_shelf(&mut self, node: &NodeId, network: &NetworkId) {
-        if self.peers.get_mut(node).is_some_and(|p| p.shelves.remove(network).is_some()) {
+    fn drop_network(&mut self, node: &NodeId, network: &NetworkId) {
+        if self.peers.get_mut(node).is_some_and(|p| p.networks.remove(network).is_some()) {
             self.touch(network);
         }
     }
@@ -315,8 +315,8 @@ impl Book {
 
     /// This node's own records of a network.
     pub(super) fn own(&self, network: &NetworkId) -> Vec<Arc<EndpointRecord>> {
-        let shelf = self.peers.get(&self.me).and_then(|p| p.shelves.get(network));
-        shelf.into_iter().flat_map(|s| s.slots.values().filter_map(|slot| slot.record.clone())).collect()
+        let records = self.peers.get(&self.me).and_then(|p| p.networks.get(network));
+        records.into_iter().flat_map(|s| s.slots.values().filter_map(|slot| slot.record.clone())).collect()
     }
 
     /// The whole as one value.
@@ -338,8 +338,8 @@ impl Book {
             }
         }
         for peer in self.peers.values() {
-            for (network, shelf) in &peer.shelves {
-                for (task, slot) in &shelf.slots {
+            for (network, records) in &peer.networks {
+                for (task, slot) in &records.slots {
                     let key = (network.clone(), task.clone());
                     match &slot.record {
                         Some(record) => view.endpoints.insert(key, record.clone()),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use gossip::PeerView;
-use manager::raft::Hints;
+use manager::raft::AddressLookup;
 use proto::{model::NodeId, pb};
 use tokio::sync::watch;
 
@@ -15,14 +15,14 @@ type View = watch::Receiver<Arc<PeerView>>;
 
 /// See the module. Clones are the same.
 #[derive(Clone)]
-pub struct Places {
+pub struct ManagerAddresses {
     /// The managers named when the node joined.
     named: Vec<SocketAddr>,
     /// Known once the worker runs.
     heard: Arc<OnceLock<(Session, View)>>,
 }
 
-impl Places {
+impl ManagerAddresses {
     /// With the managers that were named.
     pub fn new(named: Vec<SocketAddr>) -> Self {
         Self { named, heard: Arc::default() }
@@ -41,9 +41,9 @@ impl Places {
     }
 
     /// The same for raft.
-    pub fn hints(&self) -> Hints {
-        let places = self.clone();
-        Arc::new(move |node| places.of(node))
+    pub fn hints(&self) -> AddressLookup {
+        let manager_addresses = self.clone();
+        Arc::new(move |node| manager_addresses.of(node))
     }
 
     /// All addresses that a manager may have, the likeliest first.

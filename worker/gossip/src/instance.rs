@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::{GossipConfig, GossipError, sealed::Channel, transport::Mux};
 
 /// One chitchat instance, and how much of it has been read.
-pub(super) struct Chat {
+pub(super) struct ChitchatInstance {
     pub(super) handle: ChitchatHandle,
     /// Per node: newest change and last collected deletion that have been read, and the last heartbeat.
     pub(super) read: HashMap<ChitchatId, (u64, u64, u64)>,
@@ -20,7 +20,7 @@ pub(super) struct Chat {
     _listener: ListenerHandle,
 }
 
-impl Chat {
+impl ChitchatInstance {
     /// Of every other node's newest start whose state or heartbeat has moved: whether the heartbeat has, and what `read`
     /// makes of the state if that has.
     pub(super) async fn news<T>(
@@ -57,14 +57,14 @@ impl Chat {
     }
 }
 
-pub(super) async fn open_chat(
+pub(super) async fn open_instance(
     config: &GossipConfig,
     mux: &Arc<Mux>,
     bell: &Arc<Notify>,
     network: Option<&NetworkId>,
     seeds: Vec<SocketAddr>,
     first: Vec<(String, String)>,
-) -> Result<Chat, GossipError> {
+) -> Result<ChitchatInstance, GossipError> {
     let (cluster_id, channel) = match network {
         None => (config.cluster.to_string(), Channel::Cluster),
         Some(network) => (network.to_string(), Channel::Network(network.to_string())),
@@ -100,5 +100,5 @@ pub(super) async fn open_chat(
             })
         })
         .await;
-    Ok(Chat { handle, read: HashMap::new(), _listener: listener })
+    Ok(ChitchatInstance { handle, read: HashMap::new(), _listener: listener })
 }

@@ -17,23 +17,23 @@ use super::Member;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the daemon heard of a node's address from others than the managers.
-pub type Hints = Arc<dyn Fn(&NodeId) -> Option<IpAddr> + Send + Sync>;
+pub type AddressLookup = Arc<dyn Fn(&NodeId) -> Option<IpAddr> + Send + Sync>;
 
 /// Knows nothing.
-pub fn no_hints() -> Hints {
+pub fn no_hints() -> AddressLookup {
     Arc::new(|_| None)
 }
 
 /// See the module. Clones are the same.
 #[derive(Clone)]
-pub(crate) struct Whereabouts {
-    hints: Hints,
-    lines: Arc<Mutex<HashMap<u64, Line>>>,
+pub(crate) struct PeerAddresses {
+    hints: AddressLookup,
+    lines: Arc<Mutex<HashMap<u64, AddressHints>>>,
 }
 
 /// What is known of one member.
 #[derive(Debug, Default)]
-struct Line {
+struct AddressHints {
     /// The address in use.
     current: Option<SocketAddr>,
     /// From the member's own messages.
@@ -42,18 +42,18 @@ struct Line {
     failing: Option<Instant>,
 }
 
-impl fmt::Debug for Whereabouts {
+impl fmt::Debug for PeerAddresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.lines().fmt(f)
     }
 }
 
-impl Whereabouts {
-    pub(crate) fn new(hints: Hints) -> Self {
+impl PeerAddresses {
+    pub(crate) fn new(hints: AddressLookup) -> Self {
         Self { hints, lines: Arc::default() }
     }
 
-    fn lines(&self) -> MutexGuard<'_, HashMap<u64, Line>> {
+    fn lines(&self) -> MutexGuard<'_, HashMap<u64, AddressHints>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -92,7 +92,7 @@ impl Whereabouts {
     }
 }
 
-impl Line {
+impl AddressHints {
     fn choose(&mut self, candidates: &[SocketAddr], first: SocketAddr, now: Instant) -> SocketAddr {
         let at = self.current.and_then(|c| candidates.iter().position(|a| *a == c));
         let (Some(current), Some(at)) = (self.current, at) else {
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_silent_address_gives_way_to_the_next_and_comes_round_again() {
-        let (mut line, start) = (Line::default(), Instant::now());
+        let (mut line, start) = (AddressHints::default(), Instant::now());
         let all = [addr(1), addr(2), addr(3)];
         assert_eq!(line.choose(&all, addr(1), start), addr(1));
         line.failing = Some(start);
@@ -135,7 +135,7 @@ mod tests {
     fn what_a_member_says_is_believed_while_it_is_not_reached() {
         let node = NodeId::random();
         let member = Member { node_id: Some(node.clone()), addr: Some(addr(1)) };
-        let places = Whereabouts::new(no_hints());
+        let places = PeerAddresses::new(no_hints());
         assert_eq!(places.of(7, &member), Some(addr(1)));
         places.said(7, addr(2));
         assert_eq!(places.of(7, &member), Some(addr(1)), "it answers where it is");
@@ -143,7 +143,7 @@ mod tests {
         places.said(7, addr(3));
         assert_eq!(places.of(7, &member), Some(addr(3)));
         let hint = IpAddr::from([192, 0, 2, 9]);
-        let places = Whereabouts::new(Arc::new(move |id| (*id == node).then_some(hint)));
+        let places = PeerAddresses::new(Arc::new(move |id| (*id == node).then_some(hint)));
         assert_eq!(places.of(7, &member), Some(addr(1)));
         places.lines().get_mut(&7).unwrap().failing = Some(Instant::now() - PATIENCE * 2);
         assert_eq!(places.of(7, &member), Some(addr(9)));

@@ -1,4 +1,4 @@
-//! Where this node stands with swarms, and how that changes: one change at a time, each in a task of its own that goes on to its end
+//! This node's membership: in no swarm, a member, failed, or changing. Changes run one at a time, each in a task of its own that goes on to its end
 //! whether or not the one who asked for it is still there. Meanwhile everybody else is answered.
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -12,7 +12,7 @@ use tokio::{
 use crate::swarm::Member;
 
 /// Where this node stands.
-pub enum Standing {
+pub enum SwarmState {
     /// In no swarm.
     Inactive,
     /// A member.
@@ -72,20 +72,20 @@ impl Change {
 }
 
 /// See the module. The lock is held for moments only.
-pub struct Standings {
-    now: RwLock<Standing>,
+pub struct SwarmStateCell {
+    now: RwLock<SwarmState>,
     /// Counts changes that have come to their end.
     ended: watch::Sender<u64>,
 }
 
-impl Standings {
-    /// Begins with `standing`.
-    pub fn new(standing: Standing) -> Self {
-        Self { now: RwLock::new(standing), ended: watch::Sender::new(0) }
+impl SwarmStateCell {
+    /// Begins with `swarm_state`.
+    pub fn new(swarm_state: SwarmState) -> Self {
+        Self { now: RwLock::new(swarm_state), ended: watch::Sender::new(0) }
     }
 
     /// Looks at it. Not to be held while anything is waited for.
-    pub async fn read(&self) -> tokio::sync::RwLockReadGuard<'_, Standing> {
+    pub async fn read(&self) -> tokio::sync::RwLockReadGuard<'_, SwarmState> {
         self.now.read().await
     }
 
@@ -97,20 +97,20 @@ impl Standings {
     pub async fn change<T, F>(
         self: &Arc<Self>,
         change: Change,
-        may: impl FnOnce(&Standing) -> Result<(), ApiError>,
-        work: impl FnOnce(Standing) -> F,
+        may: impl FnOnce(&SwarmState) -> Result<(), ApiError>,
+        work: impl FnOnce(SwarmState) -> F,
     ) -> Result<T, ApiError>
     where
         T: Send + 'static,
-        F: Future<Output = (Standing, Result<T, ApiError>)> + Send + 'static,
+        F: Future<Output = (SwarmState, Result<T, ApiError>)> + Send + 'static,
     {
         let before = {
             let mut now = self.now.write().await;
-            if let Standing::Changing(other) = &*now {
+            if let SwarmState::Changing(other) = &*now {
                 return Err(other.refusal());
             }
             may(&now)?;
-            std::mem::replace(&mut *now, Standing::Changing(change))
+            std::mem::replace(&mut *now, SwarmState::Changing(change))
         };
         // No pause between the note and the work that takes it away again.
         let (standings, work) = (self.clone(), tokio::spawn(work(before)));
@@ -118,7 +118,7 @@ impl Standings {
             let (after, result) = work.await.unwrap_or_else(|panic| {
                 let error = ApiError::internal(format!("{change}, and that failed: {panic}"))
                     .help("restart the daemon: it goes by what is on its disk");
-                (Standing::Failed(error.clone()), Err(error))
+                (SwarmState::Failed(error.clone()), Err(error))
             });
             *standings.now.write().await = after;
             standings.ended.send_modify(|n| *n += 1);
@@ -134,7 +134,7 @@ impl Standings {
             loop {
                 ended.mark_unchanged();
                 match &*self.now.read().await {
-                    Standing::Changing(change) if of(*change) => {}
+                    SwarmState::Changing(change) if of(*change) => {}
                     _ => return,
                 }
                 // The sender is this value's own.
@@ -145,11 +145,11 @@ impl Standings {
     }
 
     /// Takes what stands, for good: nothing changes any more. A change under way comes to its end first, if it does within `limit`.
-    pub async fn close(&self, limit: Duration) -> Standing {
+    pub async fn close(&self, limit: Duration) -> SwarmState {
         if !self.settled(|_| true, limit).await {
             tracing::warn!("stopping in the middle of a change of this node's membership");
         }
-        std::mem::replace(&mut *self.now.write().await, Standing::Changing(Change::Stopping))
+        std::mem::replace(&mut *self.now.write().await, SwarmState::Changing(Change::Stopping))
     }
 }
 
@@ -161,39 +161,39 @@ mod tests {
 
     use super::*;
 
-    fn free(_: &Standing) -> Result<(), ApiError> {
+    fn free(_: &SwarmState) -> Result<(), ApiError> {
         Ok(())
     }
 
     #[tokio::test]
     async fn a_change_ends_though_nobody_waits_and_others_are_refused_meanwhile() {
-        let standings = Arc::new(Standings::new(Standing::Inactive));
+        let standings = Arc::new(SwarmStateCell::new(SwarmState::Inactive));
         let (go, gone) = oneshot::channel::<()>();
         let asked = standings.change(Change::Joining, free, |_| async {
             let _ = gone.await;
-            (Standing::Failed(ApiError::internal("done")), Ok(()))
+            (SwarmState::Failed(ApiError::internal("done")), Ok(()))
         });
         // The client goes away at once.
         assert!(timeout(Duration::from_millis(1), asked).await.is_err());
-        assert!(matches!(*standings.read().await, Standing::Changing(Change::Joining)));
+        assert!(matches!(*standings.read().await, SwarmState::Changing(Change::Joining)));
         let second = standings.change(Change::Initialising, free, |s| async { (s, Ok(())) }).await;
         assert!(second.unwrap_err().message.contains("just joining"));
         assert!(!standings.settled(|_| true, Duration::ZERO).await);
         go.send(()).unwrap();
         assert!(standings.settled(|_| true, Duration::from_secs(10)).await);
-        assert!(matches!(&*standings.read().await, Standing::Failed(e) if e.message == "done"));
+        assert!(matches!(&*standings.read().await, SwarmState::Failed(e) if e.message == "done"));
     }
 
     #[tokio::test]
     async fn what_is_refused_changes_nothing_and_a_defect_blocks_nothing() {
-        let standings = Arc::new(Standings::new(Standing::Inactive));
-        let refuse = |_: &Standing| Err(ApiError::precondition("no"));
+        let standings = Arc::new(SwarmStateCell::new(SwarmState::Inactive));
+        let refuse = |_: &SwarmState| Err(ApiError::precondition("no"));
         let refused = standings.change(Change::Leaving, refuse, |s| async { (s, Ok(())) }).await;
-        assert!(refused.is_err() && matches!(*standings.read().await, Standing::Inactive));
+        assert!(refused.is_err() && matches!(*standings.read().await, SwarmState::Inactive));
         let broken: Result<(), _> =
             standings.change(Change::Leaving, free, |_| async { panic!("a defect") }).await;
-        assert!(broken.is_err() && matches!(*standings.read().await, Standing::Failed(_)));
-        assert!(matches!(standings.close(Duration::ZERO).await, Standing::Failed(_)));
+        assert!(broken.is_err() && matches!(*standings.read().await, SwarmState::Failed(_)));
+        assert!(matches!(standings.close(Duration::ZERO).await, SwarmState::Failed(_)));
         let late = standings.change(Change::Joining, free, |s| async { (s, Ok(())) }).await;
         assert!(late.unwrap_err().message.contains("stopping"));
     }

@@ -1,4 +1,4 @@
-//! What it hears of the others: directly, by gossip, and by their silence.
+//! Receiving: notices, gossip, and nodes that stop answering.
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Instant};
 
@@ -11,7 +11,7 @@ use super::{
         record::{
             self, EndpointRecord, FACT_KEY, Generation, NodeFact, SEQ_KEY, Seq, endpoint_key, first_seq,
         },
-        transport::Direct,
+        transport::DirectMessage,
     },
     Engine,
 };
@@ -24,7 +24,7 @@ const SNAPSHOT_LIMIT: usize = 600;
 const SEEDS_PER_ROUND: usize = 3;
 
 impl Engine {
-    pub(super) async fn receive(&mut self, direct: Direct) {
+    pub(super) async fn receive(&mut self, direct: DirectMessage) {
         let Ok(message) = serde_json::from_slice::<Message>(&direct.message) else {
             tracing::debug!(node = %direct.node, "direct message of an unknown kind");
             return;
@@ -49,9 +49,9 @@ impl Engine {
                     return self.answer(&direct.node, id, Some(direct.from)).await;
                 };
                 for Change { task, seq, record } in changes {
-                    self.book.change(&direct.node, &network, &task, seq, record);
+                    self.peers.change(&direct.node, &network, &task, seq, record);
                 }
-                if self.inbox.owe(&network, &direct.node, id, self.book.changed_at(&network)) {
+                if self.inbox.owe(&network, &direct.node, id, self.peers.changed_at(&network)) {
                     self.answer(&direct.node, id, Some(direct.from)).await;
                 }
             }
@@ -62,7 +62,7 @@ impl Engine {
     pub(super) fn heard(&mut self, node: &NodeId) {
         if *node != self.config.node && self.liveness.heard(node, Instant::now()) {
             tracing::info!(%node, "node is alive");
-            self.book.set_alive(node, true);
+            self.peers.set_alive(node, true);
         }
     }
 
@@ -70,7 +70,7 @@ impl Engine {
     fn answered(&mut self, node: &NodeId) {
         if *node != self.config.node && self.liveness.answered(node, Instant::now()) {
             tracing::info!(%node, "node is alive, and hears this one");
-            self.book.set_alive(node, true);
+            self.peers.set_alive(node, true);
         }
     }
 
@@ -78,13 +78,13 @@ impl Engine {
     pub(super) fn told(&mut self, node: &NodeId) {
         if self.liveness.told(node, Instant::now()) {
             tracing::info!(%node, "node is alive, others say");
-            self.book.set_alive(node, true);
+            self.peers.set_alive(node, true);
         }
     }
 
     /// Whether a sign of life of this start is one: not of a node that has left, or of a start before the last.
     pub(super) fn counts(&self, node: &NodeId, generation: Generation) -> bool {
-        self.book.fact_of(node).is_some_and(|f| f.generation <= generation && !f.left)
+        self.peers.fact_of(node).is_some_and(|f| f.generation <= generation && !f.left)
     }
 
     /// A fact, by whichever way it came.
@@ -93,7 +93,7 @@ impl Engine {
             return;
         }
         let (node, generation, left, settled) = (fact.node.clone(), fact.generation, fact.left, fact.settled);
-        let news = self.book.fact(fact);
+        let news = self.peers.fact(fact);
         if !news.newer {
             return;
         }
@@ -116,7 +116,7 @@ impl Engine {
         }
         // A new member wants the endpoints now, not a round later.
         for network in &news.joined {
-            let own = self.book.own(network);
+            let own = self.peers.own(network);
             if own.len() > SNAPSHOT_LIMIT {
                 continue;
             }
@@ -136,7 +136,7 @@ impl Engine {
     }
 
     /// Reads what has changed in chitchat's copies of the others' states.
-    pub(super) async fn read_chats(&mut self) {
+    pub(super) async fn read_instances(&mut self) {
         let news = self.cluster.news(&self.config.node, |state| state.get(FACT_KEY).map(str::to_owned)).await;
         for (id, beats, fact) in news {
             match fact.map(|text| text.map(|t| record::decode::<NodeFact>(FACT_KEY, &t))) {
@@ -172,14 +172,20 @@ impl Engine {
                     }
                 }
                 let generation = id.generation_id;
-                self.book.synced(&node, generation, &network, upto.unwrap_or(first_seq(generation)), records);
+                self.peers.synced(
+                    &node,
+                    generation,
+                    &network,
+                    upto.unwrap_or(first_seq(generation)),
+                    records,
+                );
             }
         }
     }
 
     pub(super) async fn tick(&mut self) {
-        self.read_chats().await;
-        for (node, (generation, _)) in self.mux.voices() {
+        self.read_instances().await;
+        for (node, (generation, _)) in self.mux.last_heard() {
             if self.counts(&node, generation) {
                 self.heard(&node);
             }
@@ -188,7 +194,7 @@ impl Engine {
         let verdicts = self.liveness.tick(now);
         for node in verdicts.died {
             tracing::warn!(%node, "node does not answer: no new connections to its endpoints");
-            self.book.set_alive(&node, false);
+            self.peers.set_alive(&node, false);
             self.outbox.drop_node(&node);
         }
         // Afterwards: who has just died may be asked in the same tick.
@@ -198,7 +204,7 @@ impl Engine {
         }
         for node in verdicts.forgotten {
             tracing::info!(%node, "node forgotten");
-            self.book.forget(&node);
+            self.peers.forget(&node);
         }
         let over: Vec<_> = self
             .settling
@@ -208,7 +214,7 @@ impl Engine {
             .collect();
         for (node, generation) in over {
             self.settling.remove(&node);
-            self.book.raise_floor(&node, generation);
+            self.peers.raise_min_seq(&node, generation);
         }
         let dropped = self.mux.dropped();
         if !dropped.is_empty() {
@@ -219,7 +225,7 @@ impl Engine {
     /// Once a round: nodes and members that chitchat has not met are greeted.
     pub(super) fn poke(&mut self) {
         let met: BTreeSet<SocketAddr> =
-            self.book.others().filter(|f| f.alive).map(|f| f.gossip_addr).collect();
+            self.peers.others().filter(|f| f.alive).map(|f| f.gossip_addr).collect();
         let strangers: Vec<_> =
             self.seeds.iter().filter(|s| !met.contains(s) && **s != self.config.advertise).copied().collect();
         for _ in 0..strangers.len().min(SEEDS_PER_ROUND) {
@@ -227,7 +233,7 @@ impl Engine {
             let _ = self.cluster.handle.gossip(strangers[self.next_seed]);
         }
         for (network, chat) in &self.networks {
-            for fact in self.book.members(network) {
+            for fact in self.peers.members(network) {
                 let known = |id: &ChitchatId| {
                     *id.node_id == *fact.node.as_str() && id.generation_id == fact.generation
                 };

@@ -17,8 +17,8 @@ use tokio::{
 };
 
 use super::{
-    Containers, Definition, Fabric, Ground, Seen,
-    arrival::{Arrival, Reached},
+    ContainerStatus, Containers, Definition, SwarmAccess, SwarmServices,
+    attach::{AttachProgress, NetworkAttach},
     definition::Definitions,
     disk, is_alive, policy,
     run::{Run, ended, exit_code, void, workload},
@@ -30,7 +30,7 @@ const REMOVAL: Duration = Duration::from_secs(30);
 type Answer = oneshot::Sender<Result<(), ApiError>>;
 
 /// What users, and the membership, want of a container.
-pub(super) enum Order {
+pub(super) enum ContainerCommand {
     Start(Answer),
     Stop(Option<Duration>, Answer),
     Kill(i32, Answer),
@@ -39,15 +39,15 @@ pub(super) enum Order {
     Note(oneshot::Sender<()>),
 }
 
-pub(super) struct Life {
+pub(super) struct ContainerController {
     containers: Containers,
     definition: Definition,
-    orders: mpsc::Receiver<Order>,
-    seen: watch::Sender<Arc<Seen>>,
-    ground: watch::Receiver<Ground>,
+    orders: mpsc::Receiver<ContainerCommand>,
+    seen: watch::Sender<Arc<ContainerStatus>>,
+    access: watch::Receiver<SwarmAccess>,
     run: Option<Run>,
     /// A start is on its way to its networks.
-    arrival: Option<Arrival>,
+    attaching: Option<NetworkAttach>,
     last: Option<TaskStatus>,
     starters: Vec<Answer>,
     stoppers: Vec<Answer>,
@@ -56,14 +56,14 @@ pub(super) struct Life {
     pause: Duration,
 }
 
-impl Life {
+impl ContainerController {
     pub(super) fn new(
         containers: Containers,
         definition: Definition,
-        orders: mpsc::Receiver<Order>,
-    ) -> (Self, watch::Receiver<Arc<Seen>>) {
-        let ground = containers.0.ground.subscribe();
-        let first = Seen {
+        orders: mpsc::Receiver<ContainerCommand>,
+    ) -> (Self, watch::Receiver<Arc<ContainerStatus>>) {
+        let access = containers.0.access.subscribe();
+        let first = ContainerStatus {
             definition: definition.clone(),
             workload: None,
             status: None,
@@ -77,9 +77,9 @@ impl Life {
             definition,
             orders,
             seen,
-            ground,
+            access,
             run: None,
-            arrival: None,
+            attaching: None,
             last: None,
             starters: Vec::new(),
             stoppers: Vec::new(),
@@ -96,7 +96,7 @@ impl Life {
         }
         loop {
             self.show();
-            let rests = self.run.is_none() && self.again.is_none() && self.arrival.is_none();
+            let rests = self.run.is_none() && self.again.is_none() && self.attaching.is_none();
             if rests && self.definition.auto_remove && self.last.is_some() {
                 return self.vanish().await;
             }
@@ -111,13 +111,13 @@ impl Life {
                 }
             };
             let reached = async {
-                match &mut self.arrival {
-                    Some(arrival) => arrival.next().await,
+                match &mut self.attaching {
+                    Some(attaching) => attaching.next().await,
                     None => pending().await,
                 }
             };
-            let possible =
-                self.definition.is_on_host_network() || matches!(&*self.ground.borrow(), Ground::Here(_));
+            let possible = self.definition.is_on_host_network()
+                || matches!(&*self.access.borrow(), SwarmAccess::Member(_));
             let again = self.again.filter(|_| possible);
             let due = async {
                 match again {
@@ -130,7 +130,7 @@ impl Life {
                 biased;
                 status = news => self.heard(status),
                 order = self.orders.recv() => match order {
-                    Some(Order::Remove(force, answer)) => match self.remove(force).await {
+                    Some(ContainerCommand::Remove(force, answer)) => match self.remove(force).await {
                         Ok(()) => {
                             let _ = answer.send(Ok(()));
                             return;
@@ -140,7 +140,7 @@ impl Life {
                     Some(order) => self.obey(order).await,
                     None => return,
                 },
-                changed = self.ground.changed() => if changed.is_ok() { self.moved().await },
+                changed = self.access.changed() => if changed.is_ok() { self.moved().await },
                 reached = reached => self.arrived(reached),
                 () = due => {
                     self.again = None;
@@ -171,14 +171,14 @@ impl Life {
     }
 
     fn show(&self) {
-        let now = Seen {
+        let now = ContainerStatus {
             definition: self.definition.clone(),
             workload: self.run.as_ref().map(|run| run.workload.clone()),
             status: self.last.clone(),
-            going: self.run.is_some() || self.arrival.is_some(),
+            going: self.run.is_some() || self.attaching.is_some(),
             // One that starts with the daemon has not ended under its eyes.
             restarting: self.again.is_some() && self.pause > Duration::ZERO,
-            resting: self.run.is_none() && self.again.is_none() && self.arrival.is_none(),
+            resting: self.run.is_none() && self.again.is_none() && self.attaching.is_none(),
         };
         self.seen.send_if_modified(|before| {
             let news = **before != now;
@@ -213,22 +213,22 @@ impl Life {
         }
     }
 
-    async fn obey(&mut self, order: Order) {
+    async fn obey(&mut self, order: ContainerCommand) {
         match order {
-            Order::Start(answer) => {
+            ContainerCommand::Start(answer) => {
                 if self.run.as_ref().is_some_and(|run| run.up) {
                     let _ = answer.send(Ok(()));
                     return;
                 }
                 self.starters.push(answer);
-                if self.run.is_some() || self.arrival.is_some() {
+                if self.run.is_some() || self.attaching.is_some() {
                     return;
                 }
                 (self.definition.stopped, self.definition.restarts, self.again) = (false, 0, None);
                 self.pause = Duration::ZERO;
                 self.begin();
             }
-            Order::Stop(grace, answer) => {
+            ContainerCommand::Stop(grace, answer) => {
                 (self.definition.stopped, self.again) = (true, None);
                 self.keep();
                 self.call_off("was stopped");
@@ -248,15 +248,15 @@ impl Life {
                     None => _ = answer.send(self.stop_unwatched(grace).await),
                 }
             }
-            Order::Kill(signal, answer) => _ = answer.send(self.kill(signal).await),
-            Order::Note(answer) => {
-                if self.ground.has_changed().unwrap_or(false) {
+            ContainerCommand::Kill(signal, answer) => _ = answer.send(self.kill(signal).await),
+            ContainerCommand::Note(answer) => {
+                if self.access.has_changed().unwrap_or(false) {
                     self.moved().await;
                 }
                 let _ = answer.send(());
             }
             // Ends the life, which is the loop's to do.
-            Order::Remove(_, answer) => drop(answer),
+            ContainerCommand::Remove(_, answer) => drop(answer),
         }
     }
 
@@ -288,7 +288,7 @@ impl Life {
 
     async fn remove(&mut self, force: bool) -> Result<(), ApiError> {
         let alive = self.made().is_some_and(|c| is_alive(&c.state));
-        if !force && (alive || self.run.is_some() || self.arrival.is_some()) {
+        if !force && (alive || self.run.is_some() || self.attaching.is_some()) {
             return Err(ApiError::conflict(format!(
                 "cannot remove container {:?}: container is running: stop the container before removing or force remove",
                 self.definition.name
@@ -337,28 +337,28 @@ impl Life {
         if self.definition.is_on_host_network() {
             return self.supervise(Arc::new(workload(&self.definition, None)), None, None);
         }
-        let ground = self.ground.borrow().clone();
-        match ground {
-            Ground::Here(fabric) if !self.definition.networks.is_empty() => {
-                self.arrival = Some(Arrival::begin(fabric, &self.definition));
+        let access = self.access.borrow().clone();
+        match access {
+            SwarmAccess::Member(swarm) if !self.definition.networks.is_empty() => {
+                self.attaching = Some(NetworkAttach::begin(swarm, &self.definition));
             }
             _ => self.failed(self.definition.without_network()),
         }
     }
 
     /// The container has come a step nearer to its place, or will not get there.
-    fn arrived(&mut self, reached: Result<Reached, ApiError>) {
+    fn arrived(&mut self, reached: Result<AttachProgress, ApiError>) {
         match reached {
-            Ok(Reached::Place(id)) => {
+            Ok(AttachProgress::Place(id)) => {
                 self.definition.task = Some(id);
                 self.keep();
             }
-            Ok(Reached::Assigned(place)) => {
-                let fabric = self.arrival.take().map(|arrival| arrival.fabric);
-                self.supervise(Arc::new(workload(&self.definition, Some(&place))), fabric, None);
+            Ok(AttachProgress::Assigned(place)) => {
+                let swarm = self.attaching.take().map(|attaching| attaching.swarm);
+                self.supervise(Arc::new(workload(&self.definition, Some(&place))), swarm, None);
             }
             Err(error) => {
-                self.arrival = None;
+                self.attaching = None;
                 self.give_back("its container does not start");
                 self.failed(error);
             }
@@ -367,8 +367,8 @@ impl Life {
 
     /// A start that has not come to its networks is not wanted any more. Nobody waits for the managers' answer.
     fn call_off(&mut self, why: &str) {
-        let Some(arrival) = self.arrival.take() else { return };
-        arrival.call_off();
+        let Some(attaching) = self.attaching.take() else { return };
+        attaching.call_off();
         self.give_back("its container does not start");
         let name = &self.definition.name;
         let error = format!("container {name} {why} while it was being attached to its networks");
@@ -379,14 +379,19 @@ impl Life {
     fn give_back(&mut self, why: &str) {
         let Some(task) = self.definition.task.take() else { return };
         self.keep();
-        if let Ground::Here(fabric) = &*self.ground.borrow() {
-            fabric.reports.report(task, void(why));
+        if let SwarmAccess::Member(swarm) = &*self.access.borrow() {
+            swarm.reports.report(task, void(why));
         }
     }
 
-    fn supervise(&mut self, workload: Arc<Workload>, fabric: Option<Arc<Fabric>>, found: Option<Container>) {
+    fn supervise(
+        &mut self,
+        workload: Arc<Workload>,
+        swarm: Option<Arc<SwarmServices>>,
+        found: Option<Container>,
+    ) {
         self.last = None;
-        self.run = Some(Run::begin(&self.containers, workload, fabric, found));
+        self.run = Some(Run::begin(&self.containers, workload, swarm, found));
     }
 
     /// Goes on supervising a container that runs without a place on the swarm's networks.
