@@ -409,7 +409,7 @@ fn volumes_are_made_used_and_removed() -> Result<()> {
     let path = host.docker(&["volume", "inspect", "--format", "{{.Mountpoint}}", "data"])?;
     ensure!(std::fs::read_to_string(format!("{path}/file"))? == "kept\n", "{path}");
     host.docker_says(&["volume", "rm", "data"], 1, &["remove data: volume is in use - ["])?;
-    host.docker_says(&["volume", "inspect", "nothing"], 1, &["no such volume"])?;
+    host.docker_says(&["volume", "inspect", "nothing"], 1, &["o such volume"])?;
     host.docker_says(&["volume", "create", "-d", "nfs", "v2"], 1, &["plugin \"nfs\" not found"])?;
     host.docker_says(
         &["volume", "create", "--opt", "type=tmpfs", "v2"],
@@ -432,7 +432,7 @@ fn volumes_are_made_used_and_removed() -> Result<()> {
         "the one without a name of its own"
     );
     ensure!(list(&[])? == "other local");
-    host.docker(&["volume", "prune", "-a", "-f"])?;
+    host.docker(&["volume", "prune", "-f", "--filter", "all=true"])?;
     ensure!(list(&[])?.is_empty());
     Ok(())
 }

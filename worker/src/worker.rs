@@ -93,6 +93,7 @@ impl Worker {
             cluster,
             node: node.clone(),
             hostname: hostname.clone(),
+            ingress_addrs: agent.assigned().borrow().ingress_addrs(),
             bind: config.gossip_bind,
             advertise: config.gossip_advertise,
             vtep: config.data_path_addr,

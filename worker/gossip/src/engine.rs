@@ -86,7 +86,7 @@ impl Engine {
             hostname: config.hostname.clone(),
             vtep: config.vtep,
             gossip_addr: config.advertise,
-            ingress_addrs: Vec::new(),
+            ingress_addrs: config.ingress_addrs.clone(),
             host_addrs: config.host_addrs.clone(),
             networks: BTreeSet::new(),
             generation: config.generation,

@@ -60,6 +60,9 @@ pub struct GossipConfig {
     pub node: NodeId,
     /// Its host name.
     pub hostname: String,
+    /// Its addresses on `ingress`, as far as they are known: they are part of its first word, since a node that comes back without
+    /// them would be left out of the mesh until its next one.
+    pub ingress_addrs: Vec<IpAddr>,
     /// Where to listen; `0.0.0.0` serves both families.
     pub bind: SocketAddr,
     /// Where others reach that.

@@ -54,6 +54,7 @@ async fn node_with(
         cluster: "c1".parse().unwrap(),
         node: id.clone(),
         hostname: name.into(),
+        ingress_addrs: Vec::new(),
         bind: addr,
         advertise: addr,
         vtep: addr.ip(),

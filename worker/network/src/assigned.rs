@@ -1,6 +1,6 @@
 //! What the managers want of this node, and what it tells them of itself.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use proto::model::{
     Config, ConfigId, EndpointDigest, Network, NetworkId, Node, Secret, SecretId, Service, ServiceId, Task,
@@ -52,6 +52,11 @@ impl Assigned {
     /// How new it is.
     pub fn fence(&self) -> Fence {
         Fence { epoch: self.epoch, generation: self.generation }
+    }
+
+    /// This node's addresses on `ingress`.
+    pub fn ingress_addrs(&self) -> Vec<IpAddr> {
+        self.node.as_ref().map(|node| node.ingress_addrs.clone()).unwrap_or_default()
     }
 }
 

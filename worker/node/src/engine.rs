@@ -292,14 +292,9 @@ impl Engine {
 
 /// Passes on what is assigned, to the gossip first, which says it to the other nodes.
 async fn relay(engine: Engine, gossip: Gossip, mut assigned: watch::Receiver<Arc<Assigned>>) {
-    let mut known_ingress = Vec::new();
     loop {
         let now = assigned.borrow_and_update().clone();
-        let ingress = now.node.as_ref().map(|n| n.ingress_addrs.clone()).unwrap_or_default();
-        if ingress != known_ingress {
-            gossip.set_ingress_addrs(ingress.clone());
-            known_ingress = ingress;
-        }
+        gossip.set_ingress_addrs(now.ingress_addrs());
         engine.0.assigned.send_replace(now);
         if assigned.changed().await.is_err() {
             return;

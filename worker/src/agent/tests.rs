@@ -245,6 +245,7 @@ impl Bed {
             cluster: self.cluster.clone(),
             node: "a".parse().unwrap(),
             hostname: "a".into(),
+            ingress_addrs: Vec::new(),
             bind: addr,
             advertise: addr,
             vtep: addr.ip(),

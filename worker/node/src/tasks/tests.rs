@@ -54,6 +54,7 @@ async fn gossip() -> Gossip {
         cluster: id("c1"),
         node: id("a"),
         hostname: "alpha".into(),
+        ingress_addrs: Vec::new(),
         bind: addr,
         advertise: addr,
         vtep: addr.ip(),
