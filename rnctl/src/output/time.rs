@@ -30,25 +30,7 @@ fn utc(at: Timestamp) -> Option<DateTime<Utc>> {
 }
 
 /// How long ago, in Docker's words (`units.HumanDuration`): "5 seconds", "About a minute", "3 weeks".
-pub fn span(millis: u64) -> String {
-    let seconds = millis / 1000;
-    let minutes = seconds / 60;
-    // Docker rounds hours to the nearest.
-    let hours = (seconds + 1800) / 3600;
-    match (seconds, minutes, hours) {
-        (0, ..) => "Less than a second".into(),
-        (1, ..) => "1 second".into(),
-        (2..60, ..) => format!("{seconds} seconds"),
-        (_, 1, _) => "About a minute".into(),
-        (_, 2..60, _) => format!("{minutes} minutes"),
-        (_, _, 0 | 1) => "About an hour".into(),
-        (_, _, 2..48) => format!("{hours} hours"),
-        (_, _, 48..336) => format!("{} days", hours / 24),
-        (_, _, 336..1440) => format!("{} weeks", hours / 24 / 7),
-        (_, _, 1440..17520) => format!("{} months", hours / 24 / 30),
-        _ => format!("{} years", hours / 24 / 365),
-    }
-}
+pub use docker_api::time::in_words as span;
 
 /// `span` between two times, with " ago".
 pub fn ago(then: Timestamp, now: Timestamp) -> String {
