@@ -36,7 +36,8 @@ fn what_has_converged_answers_at_the_first_try() -> Result<()> {
             ensure!(resolved(&cluster, host)? == replicas, "{}: {replicas} tasks", host.name);
         }
         for addr in cluster.everywhere(8080) {
-            let tally = probe::tcp_many(&cluster.client.path(), addr, 40)?;
+            // Tasks are chosen at random: of 200 requests, one of 7 tasks gets none in 1 run of 10^12.
+            let tally = probe::tcp_many(&cluster.client.path(), addr, 200)?;
             tally.assert_clean(&format!("{addr}"))?;
             ensure!(tally.by_task().len() == replicas, "{addr}: {:?}", tally.by_task());
         }
