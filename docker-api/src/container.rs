@@ -32,9 +32,10 @@ pub struct Listed {
 pub fn status(container: &Container, now: Timestamp) -> String {
     let since = |then: u64| time::in_words(now.0.saturating_sub(then));
     match container.state.as_str() {
-        "running" => {
+        "running" | "paused" => {
             let up = since(container.started_at);
             match container.health.as_str() {
+                _ if container.state == "paused" => format!("Up {up} (Paused)"),
                 "" | "none" => format!("Up {up}"),
                 "starting" => format!("Up {up} (health: starting)"),
                 health => format!("Up {up} ({health})"),

@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use crate::{
     bind::{bind, tmpfs},
+    container_fields::{CONFIG, ENDPOINT, HOST_CONFIG, refuse_others},
     container_spec::{HealthConfig, Ulimit},
-    json::means_something,
     mount::Mount,
 };
 
@@ -102,7 +102,7 @@ struct PortBinding {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-struct RestartPolicy {
+pub(crate) struct RestartPolicy {
     name: String,
     maximum_retry_count: i64,
 }
@@ -137,122 +137,6 @@ struct Ipam {
     v4: String,
     #[serde(rename = "IPv6Address")]
     v6: String,
-}
-
-/// Fields of the body that are read, or that say what only the client itself makes use of.
-const CONFIG: [&str; 21] = [
-    "Hostname",
-    "User",
-    "Tty",
-    "OpenStdin",
-    "StdinOnce",
-    "AttachStdin",
-    "AttachStdout",
-    "AttachStderr",
-    "Env",
-    "Cmd",
-    "Entrypoint",
-    "Image",
-    "Labels",
-    "Volumes",
-    "ExposedPorts",
-    "WorkingDir",
-    "StopSignal",
-    "StopTimeout",
-    "Healthcheck",
-    "HostConfig",
-    "NetworkingConfig",
-];
-
-/// The same of `HostConfig`.
-const HOST_CONFIG: [&str; 24] = [
-    "Binds",
-    "Mounts",
-    "Tmpfs",
-    "NetworkMode",
-    "PortBindings",
-    "RestartPolicy",
-    "AutoRemove",
-    "CapAdd",
-    "CapDrop",
-    "Dns",
-    "DnsOptions",
-    "DnsSearch",
-    "ExtraHosts",
-    "GroupAdd",
-    "ReadonlyRootfs",
-    "Memory",
-    "NanoCpus",
-    "PidsLimit",
-    "Ulimits",
-    "Sysctls",
-    "Init",
-    "LogConfig",
-    "ConsoleSize",
-    // Where the client has written the id.
-    "ContainerIDFile",
-];
-
-/// Fields of an endpoint that are read, or that only answers have a meaning for.
-const ENDPOINT: [&str; 10] = [
-    "IPAMConfig",
-    "Aliases",
-    "NetworkID",
-    "EndpointID",
-    "Gateway",
-    "IPAddress",
-    "IPPrefixLen",
-    "IPv6Gateway",
-    "GlobalIPv6Address",
-    "GlobalIPv6PrefixLen",
-];
-
-/// Values that say what is so in any case.
-const AS_IT_IS: [(&str, &[&str]); 12] = [
-    ("CgroupnsMode", &["\"private\""]),
-    ("IpcMode", &["\"private\""]),
-    ("Isolation", &["\"default\""]),
-    ("MemorySwappiness", &["-1"]),
-    ("MemorySwap", &["-1"]),
-    ("VolumeDriver", &["\"local\""]),
-    ("ShmSize", &["67108864"]),
-    ("Runtime", &["\"runc\""]),
-    ("OnBuild", &["[]"]),
-    ("MaskedPaths", &["[]"]),
-    ("ReadonlyPaths", &["[]"]),
-    ("DNSNames", &["[]"]),
-];
-
-/// What to do instead.
-const INSTEAD: [(&str, &str); 14] = [
-    ("Privileged", "add the capabilities that it needs (CapAdd)"),
-    ("Links", "containers on one network find each other by name"),
-    ("VolumesFrom", "name the volumes (Binds, Mounts)"),
-    ("PublishAllPorts", "name the ports (PortBindings)"),
-    ("ExposedPorts", "leave it out: containers on one network reach all of each other's ports"),
-    ("CpuQuota", "say how many processors (NanoCpus)"),
-    ("CpuPeriod", "say how many processors (NanoCpus)"),
-    ("Domainname", "write it into Hostname"),
-    ("NetworkDisabled", "leave it out, and name a network"),
-    ("MacAddress", "leave it out: it follows from the address"),
-    ("Annotations", "use Labels"),
-    ("ShmSize", "mount a tmpfs at /dev/shm (Tmpfs)"),
-    ("OnBuild", "rn does not build images"),
-    ("Healthcheck", "leave it out"),
-];
-
-/// Refuses what means something and is not read.
-fn refuse_others(at: &str, fields: Option<&Value>, read: &[&str]) -> Result<(), ApiError> {
-    for (name, value) in fields.and_then(Value::as_object).into_iter().flatten() {
-        let name = name.as_str();
-        let harmless = || AS_IT_IS.iter().any(|(n, v)| *n == name && v.contains(&value.to_string().as_str()));
-        if read.contains(&name) || !means_something(value) || harmless() {
-            continue;
-        }
-        let instead = INSTEAD.iter().find(|(n, _)| *n == name).map_or("leave it out", |(_, instead)| instead);
-        return Err(ApiError::unsupported(format!("{at}{name} is not supported by rn; {instead}")));
-    }
-    Ok(())
 }
 
 /// A container that a client wants.
@@ -379,7 +263,7 @@ impl Config {
             limits: Some(limits),
             networks,
             ports,
-            restart: restart(&host.restart_policy)?,
+            restart: host.restart_policy.text()?,
             auto_remove: host.auto_remove,
             ..Default::default()
         };
@@ -396,17 +280,20 @@ fn amount(name: &str, value: i64) -> Result<u64, ApiError> {
         .map_err(|_| ApiError::invalid(format!("invalid {name}: {value}: it cannot be negative")))
 }
 
-fn restart(policy: &RestartPolicy) -> Result<String, ApiError> {
-    let RestartPolicy { name, maximum_retry_count: times } = policy;
-    if *times != 0 && name != "on-failure" {
-        return Err(ApiError::invalid(format!(
-            "invalid restart policy: maximum retry count can only be used with 'on-failure', not with '{name}'"
-        )));
-    }
-    match times {
-        ..0 => Err(ApiError::invalid("invalid restart policy: maximum retry count cannot be negative")),
-        0 => Ok(name.clone()),
-        times => Ok(format!("{name}:{times}")),
+impl RestartPolicy {
+    /// As `--restart` names it.
+    pub(crate) fn text(&self) -> Result<String, ApiError> {
+        let Self { name, maximum_retry_count: times } = self;
+        if *times != 0 && name != "on-failure" {
+            return Err(ApiError::invalid(format!(
+                "invalid restart policy: maximum retry count can only be used with 'on-failure', not with '{name}'"
+            )));
+        }
+        match times {
+            ..0 => Err(ApiError::invalid("invalid restart policy: maximum retry count cannot be negative")),
+            0 => Ok(name.clone()),
+            times => Ok(format!("{name}:{times}")),
+        }
     }
 }
 

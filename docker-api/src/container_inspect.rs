@@ -75,8 +75,8 @@ fn state(detail: &ContainerDetail, container: &Container) -> Value {
     let mut state = json!({
         "Status": container.state,
         // As Docker's: one that is about to start again counts as running.
-        "Running": matches!(container.state.as_str(), "running" | "restarting"),
-        "Paused": false,
+        "Running": matches!(container.state.as_str(), "running" | "paused" | "restarting"),
+        "Paused": container.state == "paused",
         "Restarting": container.state == "restarting",
         "OOMKilled": detail.oom_killed,
         "Dead": false,

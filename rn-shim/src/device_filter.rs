@@ -11,8 +11,6 @@ use std::{
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 
-use crate::cgroup;
-
 /// Character devices that may be used: major and minor, none = any minor (`Documentation/admin-guide/devices.txt`).
 const ALLOWED: [(u32, Option<u32>); 9] = [
     (1, Some(3)), // null
@@ -28,7 +26,7 @@ const ALLOWED: [(u32, Option<u32>); 9] = [
 
 /// Filters the devices of a container's group. Does nothing where cgroup v1 has the devices.
 pub fn attach(cgroup: &str) -> Result<()> {
-    let hierarchies = cgroup::hierarchies();
+    let hierarchies = shim_wire::cgroup::hierarchies();
     if hierarchies.iter().any(|hierarchy| hierarchy.controllers.iter().any(|name| name == "devices")) {
         return Ok(());
     }

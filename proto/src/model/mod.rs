@@ -14,6 +14,7 @@ mod network;
 mod node;
 mod service;
 mod task;
+mod usage;
 
 pub use addr::{Mac, Port, Protocol, SubnetAddr, Vni};
 pub use cluster::{Cluster, ClusterSpec, KeySubsystem, NetworkKey, RootCa, RootRotation, UnlockKey};
@@ -37,3 +38,4 @@ pub use task::{
     NetworkAttachmentConfig, Placement, RegistryAuth, Resources, RestartCondition, RestartPolicy, Task,
     TaskAllocation, TaskSpec, TaskState, TaskStatus, Ulimit,
 };
+pub use usage::{BlockUsage, ContainerUsage, CpuUsage, InterfaceUsage, MemoryUsage};

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub mod attach;
+pub mod cgroup;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod log;

@@ -42,7 +42,7 @@ impl Local {
         let mut list: Vec<pb::Container> = made.collect();
         // Defined, and never started.
         list.extend(by_hand.values().map(|seen| defined(&seen.definition)));
-        list.retain(|c| all || matches!(c.state.as_str(), "running" | "restarting"));
+        list.retain(|c| all || matches!(c.state.as_str(), "running" | "paused" | "restarting"));
         list.sort_by_key(|c| std::cmp::Reverse(c.created_at));
         list
     }
@@ -192,7 +192,7 @@ fn to_pb(
     health: Option<&HealthReport>,
 ) -> pb::Container {
     let Known { assigned, network } = known;
-    let Container { record, state } = container;
+    let Container { record, state, paused } = container;
     let (pid, started_at, ended) = match &state {
         ContainerState::Created { pid } => (*pid, 0, None),
         ContainerState::Running { pid, started_at } => (*pid, *started_at, None),
@@ -208,6 +208,7 @@ fn to_pb(
         {
             "created"
         }
+        (ContainerState::Running { .. }, _) if paused => "paused",
         (state, _) => state.as_str(),
     };
     let not_started = ended.as_ref().and(by_hand).and_then(|seen| seen.definition.not_started());

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 mod bundle;
+mod cgroup;
 mod error;
 mod events;
 mod health;
@@ -210,6 +211,8 @@ pub struct Container {
     pub record: ContainerRecord,
     /// Where it stands.
     pub state: ContainerState,
+    /// Whether its processes are stopped by the freezer.
+    pub paused: bool,
 }
 
 /// A container with the files behind it.
@@ -348,6 +351,21 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Copies of the descriptors parked under a name; none if there are none. They stay parked.
     async fn unpark(&self, id: &ContainerId, name: &str) -> Result<Vec<OwnedFd>>;
+
+    /// Gives it another name. A driver without names has nothing to do.
+    async fn rename(&self, _id: &ContainerId, _name: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// Sets what it may use from now on, if it runs.
+    async fn limit(&self, _id: &ContainerId, _limits: Resources) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether its processes are stopped by the freezer.
+    fn is_paused(&self, _id: &ContainerId) -> bool {
+        false
+    }
 
     /// Remembers what is known of a container's health, for whoever looks at it.
     fn note_health(&self, _id: &ContainerId, _report: HealthReport) {}

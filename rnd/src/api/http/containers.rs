@@ -100,7 +100,7 @@ pub async fn list(State(api): State<Api>, query: Params) -> Answer {
     let now = Timestamp::now();
     let shown: Vec<Value> = listed
         .iter()
-        .filter(|l| all || matches!(l.container.state.as_str(), "running" | "restarting"))
+        .filter(|l| all || matches!(l.container.state.as_str(), "running" | "paused" | "restarting"))
         .filter(|l| container::is_wanted(l, &filters, bounds))
         .take(limit.unwrap_or(usize::MAX))
         .map(|l| container::summary(l, now))

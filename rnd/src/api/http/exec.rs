@@ -119,6 +119,9 @@ impl Api {
 
     fn must_run(&self, id: &ContainerId) -> Result<(), ApiError> {
         match self.runs(id) {
+            true if self.daemon.runtime.is_paused(id) => Err(ApiError::conflict(format!(
+                "Container {id} is paused, unpause the container before exec"
+            ))),
             true => Ok(()),
             false => Err(ApiError::conflict(format!("Container {id} is not running"))),
         }

@@ -52,7 +52,7 @@ pub async fn start(State(api): State<Api>, Key(key): Key, query: Params) -> Answ
         return Err(ApiError::unsupported("checkpoints are not supported by rn; leave them out").into());
     }
     let id = api.local.by_hand(&key)?;
-    if api.is_running(&id) {
+    if api.is_running(&id) && !api.daemon.runtime.is_paused(&id) {
         return not_modified();
     }
     api.run(&id).await?;

@@ -14,6 +14,7 @@ mod distribution;
 mod exec;
 mod images;
 mod lifecycle;
+mod live;
 mod logs;
 mod networks;
 mod nodes;

@@ -17,7 +17,7 @@ use proto::error::ApiError;
 use tower::ServiceExt;
 
 use super::{
-    Api, containers, distribution, exec, images, lifecycle, logs, networks, nodes, respond::Refusal,
+    Api, containers, distribution, exec, images, lifecycle, live, logs, networks, nodes, respond::Refusal,
     services, streams, swarm, system, tasks, top, volumes,
 };
 
@@ -69,6 +69,11 @@ pub fn router(api: Api) -> Router {
         .route("/containers/{id}/stop", post(lifecycle::stop))
         .route("/containers/{id}/restart", post(lifecycle::restart))
         .route("/containers/{id}/kill", post(lifecycle::kill))
+        .route("/containers/{id}/rename", post(live::rename))
+        .route("/containers/{id}/pause", post(live::pause))
+        .route("/containers/{id}/unpause", post(live::unpause))
+        .route("/containers/{id}/update", post(live::update))
+        .route("/containers/{id}/stats", get(live::stats_of))
         .route("/containers/{id}/wait", post(lifecycle::wait))
         .route("/containers/{id}/logs", get(streams::logs))
         .route("/containers/{id}/attach", post(streams::attach))

@@ -177,6 +177,10 @@ pub async fn attach(
 ) -> Answer {
     let id = api.container(&key)?;
     let keys = DetachKeys::parse(query.text("detachKeys"))?;
+    if api.daemon.runtime.is_paused(&id) {
+        let why = format!("Container {id} is paused, unpause the container before attach");
+        return Err(ApiError::conflict(why).into());
+    }
     let tty = api.has_terminal(&id);
     let wanted = Wanted {
         stdin: query.flag("stdin"),

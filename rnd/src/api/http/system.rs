@@ -13,6 +13,7 @@ use proto::{
     model::Timestamp,
     pb::{self, local_server::Local as _},
 };
+use runtime::Runtime;
 use tonic::Request;
 
 use super::{
@@ -51,7 +52,11 @@ pub async fn version(State(api): State<Api>) -> Answer {
 pub async fn info(State(api): State<Api>) -> Answer {
     let reply = api.local.info_reply().await;
     let insecure = &api.daemon.context.config.insecure_registries;
-    json(&system::info(&reply, insecure, Timestamp::now()))
+    let mut info = system::info(&reply, insecure, Timestamp::now());
+    let paused = api.daemon.runtime.list().iter().filter(|c| c.paused).count();
+    info.containers_paused = u32::try_from(paused).unwrap_or(u32::MAX);
+    info.containers_running = info.containers_running.saturating_sub(info.containers_paused);
+    json(&info)
 }
 
 /// `GET /events`.

@@ -1,6 +1,7 @@
 //! One container, from its definition to its removal: does what users order, starts again what is to run, and follows the node's
 //! membership in a swarm.
 
+mod change;
 mod membership;
 
 use std::{future::pending, sync::Arc, time::Duration};
@@ -19,7 +20,7 @@ use tokio::{
 use super::{
     ContainerStatus, Containers, Definition, SwarmAccess, SwarmServices,
     attach::{AttachProgress, NetworkAttach},
-    definition::Definitions,
+    definition::{DefinitionUpdate, Definitions},
     disk, is_alive, policy,
     run::{Run, ended, exit_code, void, workload},
 };
@@ -35,6 +36,8 @@ pub(super) enum ContainerCommand {
     Stop(Option<Duration>, Answer),
     Kill(i32, Answer),
     Remove(bool, Answer),
+    Rename(String, Answer),
+    Update(DefinitionUpdate, Answer),
     /// Answered once what has become of the membership is taken note of.
     Note(oneshot::Sender<()>),
 }
@@ -217,7 +220,8 @@ impl ContainerController {
         match order {
             ContainerCommand::Start(answer) => {
                 if self.run.as_ref().is_some_and(|run| run.up) {
-                    let _ = answer.send(Ok(()));
+                    let paused = self.runtime().is_paused(&self.definition.id);
+                    let _ = answer.send(if paused { Err(change::start_of_paused()) } else { Ok(()) });
                     return;
                 }
                 self.starters.push(answer);
@@ -249,6 +253,8 @@ impl ContainerController {
                 }
             }
             ContainerCommand::Kill(signal, answer) => _ = answer.send(self.kill(signal).await),
+            ContainerCommand::Rename(name, answer) => _ = answer.send(self.rename(name).await),
+            ContainerCommand::Update(update, answer) => _ = answer.send(self.update(update).await),
             ContainerCommand::Note(answer) => {
                 if self.access.has_changed().unwrap_or(false) {
                     self.moved().await;
@@ -261,7 +267,7 @@ impl ContainerController {
     }
 
     async fn stop_unwatched(&self, grace: Option<Duration>) -> Result<(), ApiError> {
-        let Some(Container { record, state }) = self.made() else { return Ok(()) };
+        let Some(Container { record, state, .. }) = self.made() else { return Ok(()) };
         if !is_alive(&state) {
             return Ok(());
         }

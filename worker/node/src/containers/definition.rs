@@ -47,6 +47,19 @@ pub struct Definition {
     pub error: String,
 }
 
+/// What is to be changed of a definition; what is absent stays as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DefinitionUpdate {
+    /// Processors in billionths; 0 = as many as there are.
+    pub nano_cpus: Option<u64>,
+    /// Bytes of memory; 0 = as much as there is.
+    pub memory_bytes: Option<u64>,
+    /// Processes; 0 = any number.
+    pub pids: Option<u64>,
+    /// When it starts again.
+    pub restart: Option<RestartRule>,
+}
+
 impl Definition {
     /// Whether it runs in the machine's own network.
     pub fn is_on_host_network(&self) -> bool {
@@ -59,12 +72,8 @@ impl Definition {
     /// The name, options that exclude each other, and what no container may be, a service's neither ([`rules`]).
     pub fn check(&self) -> Result<(), ApiError> {
         let name = &self.name;
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-        let begins = |c: char| c.is_ascii_alphanumeric();
-        if !name.is_empty() && (name.len() < 2 || !name.starts_with(begins) || !name.chars().all(good)) {
-            return Err(ApiError::invalid(format!(
-                "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-            )));
+        if !name.is_empty() {
+            check_name(name)?;
         }
         if self.auto_remove && self.restart != Default::default() {
             return Err(ApiError::invalid("conflicting options: cannot specify both --restart and --rm"));
@@ -125,6 +134,21 @@ impl Definition {
         ApiError::not_found(format!("network {} not found", names.join(", ")))
             .help("attachable networks are a swarm's, and this node is in none: rnctl swarm init or join")
     }
+}
+
+/// Refuses what no container can be called.
+///
+/// # Errors
+/// Docker's words for it.
+pub fn check_name(name: &str) -> Result<(), ApiError> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let begins = |c: char| c.is_ascii_alphanumeric();
+    if name.len() < 2 || !name.starts_with(begins) || !name.chars().all(good) {
+        return Err(ApiError::invalid(format!(
+            "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )));
+    }
+    Ok(())
 }
 
 impl From<&Definition> for pb::ContainerDefinition {

@@ -13,6 +13,7 @@ pub mod definition;
 mod names;
 mod own_network;
 pub mod policy;
+mod rename;
 mod run;
 mod waiting;
 
@@ -30,7 +31,7 @@ use proto::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use definition::Definition;
+pub use definition::{Definition, DefinitionUpdate};
 pub use waiting::Until;
 
 use crate::{
@@ -105,8 +106,8 @@ struct Shared {
     /// For containers that are being adopted, while a membership begins.
     settling: Mutex<Option<mpsc::Sender<()>>>,
     table: Mutex<BTreeMap<ContainerId, Handle>>,
-    /// Held from looking whether a name is free to having taken it.
-    naming: Mutex<()>,
+    /// Held from looking whether a name is free to having taken it. In it: the names that containers are about to take.
+    naming: Mutex<BTreeMap<String, ContainerId>>,
 }
 
 /// All containers of this machine that users run. Cheap to clone.
@@ -164,14 +165,11 @@ impl Containers {
             Definition { created_at: Timestamp::now(), stopped: true, task: None, ..definition };
         let naming = self.0.naming.lock().unwrap_or_else(PoisonError::into_inner);
         if definition.name.is_empty() {
-            definition.name = names::free(|name| self.holder(name).is_some());
+            definition.name = names::free(|name| naming.contains_key(name) || self.holder(name).is_some());
         }
-        if let Some(holder) = self.holder(&definition.name) {
-            return Err(ApiError::conflict(format!(
-                "Conflict. The container name {:?} is already in use by container \"{}\". You have to remove (or rename) that \
-                 container to be able to reuse that name.",
-                definition.name, holder
-            )));
+        if let Some(holder) = naming.get(&definition.name).cloned().or_else(|| self.holder(&definition.name))
+        {
+            return Err(rename::taken(&definition.name, &holder));
         }
         self.0.definitions.save(&definition)?;
         let made = (definition.id.clone(), definition.name.clone());

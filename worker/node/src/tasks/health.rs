@@ -64,6 +64,11 @@ impl Monitor {
             };
             loop {
                 sleep(pause).await;
+                if runtime.is_paused(&id) {
+                    // It can neither pass nor fail; as soon as it goes on, it is looked at.
+                    pause = check.interval;
+                    continue;
+                }
                 let (began, start) = (since(started_at), nanos());
                 let outcome = probe(&*runtime, &id, &check).await;
                 let health = tracker.note(&check, outcome.exit_code == 0, began);

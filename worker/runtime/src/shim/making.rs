@@ -35,7 +35,7 @@ impl ShimRuntime {
         self.table().containers.insert(id, Entry::new(Arc::clone(&record), state));
         drop(reservation);
         self.arrivals.send_modify(|count| *count += 1);
-        Ok(Container { record: (*record).clone(), state: now })
+        Ok(Container { record: (*record).clone(), state: now, paused: false })
     }
 
     /// Has the shim make what was prepared; from then on it is a container.
@@ -82,7 +82,7 @@ impl ShimRuntime {
         let state = self.watch_over(&record).await;
         let now = state.borrow().clone();
         self.table().containers.insert(id, Entry::new(Arc::clone(&record), state));
-        Ok(Container { record: (*record).clone(), state: now })
+        Ok(Container { record: (*record).clone(), state: now, paused: false })
     }
 }
 

@@ -18,7 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt};
-use proto::model::ContainerId;
+use proto::model::{ContainerId, Resources};
 use shim_wire::{LOG_FILE, Reply, Request, Status};
 use tokio::{
     sync::{RwLock, mpsc, watch},
@@ -29,7 +29,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{
     Container, ContainerConfig, ContainerDetail, ContainerRecord, ContainerState, Credentials, Event, Events,
     ExecConfig, ExecSession, HealthReport, Image, ImagePin, ImageStore, LogLine, LogOptions, Progress,
-    Registries, Removed, Result, Runtime, RuntimeError, bundle, logs, private_dir,
+    Registries, Removed, Result, Runtime, RuntimeError, bundle, cgroup, logs, private_dir,
 };
 
 mod attach;
@@ -38,6 +38,7 @@ mod client;
 mod config;
 mod exec;
 mod images;
+mod live;
 mod making;
 mod prepare;
 mod volumes;
@@ -57,11 +58,13 @@ struct Entry {
     record: Arc<ContainerRecord>,
     state: watch::Sender<ContainerState>,
     health: Option<HealthReport>,
+    /// Stopped by the freezer; says nothing of one that has ended.
+    paused: bool,
 }
 
 impl Entry {
     fn new(record: Arc<ContainerRecord>, state: watch::Sender<ContainerState>) -> Self {
-        Self { record, state, health: None }
+        Self { record, state, health: None, paused: false }
     }
 }
 
@@ -223,7 +226,10 @@ impl ShimRuntime {
             };
             let record = Arc::new(record);
             let state = self.watch_over(&record).await;
-            self.table().containers.insert(record.id.clone(), Entry::new(record, state));
+            let paused = state.borrow().pid().is_some()
+                && cgroup::Group::of(&self.config.cgroup(record.id.as_str())).is_frozen();
+            let entry = Entry { paused, ..Entry::new(record.clone(), state) };
+            self.table().containers.insert(record.id.clone(), entry);
         }
         Ok(())
     }
@@ -333,6 +339,7 @@ impl Runtime for ShimRuntime {
         let (record, _) = self.record(id)?;
         self.ask(id, Request::Signal { signal }, Vec::new()).await?;
         self.events.publish(container_event("kill", &record).with("signal", signal));
+        self.wake_for(&record, signal).await;
         Ok(())
     }
 
@@ -386,7 +393,11 @@ impl Runtime for ShimRuntime {
         let table = self.table();
         let entries = table.containers.values();
         entries
-            .map(|entry| Container { record: (*entry.record).clone(), state: entry.state.borrow().clone() })
+            .map(|entry| {
+                let state = entry.state.borrow().clone();
+                let paused = entry.paused && state.pid().is_some();
+                Container { record: (*entry.record).clone(), state, paused }
+            })
             .collect()
     }
 
@@ -396,7 +407,7 @@ impl Runtime for ShimRuntime {
         let path = dir.join("bundle/config.json");
         let oci_config = tokio::fs::read_to_string(&path).await.map_err(RuntimeError::io("read", &path))?;
         Ok(ContainerDetail {
-            container: Container { record: (*record).clone(), state },
+            container: Container { record: (*record).clone(), state, paused: self.has_paused(id) },
             oci_config,
             log_path: dir.join(LOG_FILE),
             rootfs_path: dir.join("upper"),
@@ -412,6 +423,11 @@ impl Runtime for ShimRuntime {
                 wanted: "running",
             });
         };
+        if self.has_paused(id) {
+            return Err(RuntimeError::Conflict(format!(
+                "Container {id} is paused, unpause the container before exec"
+            )));
+        }
         let target = exec::Target {
             bundle: self.config.dir(id.as_str()).join("bundle"),
             run_dir: self.config.run_dir(id.as_str()),
@@ -431,6 +447,18 @@ impl Runtime for ShimRuntime {
         let (lines, receiver) = mpsc::channel(256);
         spawn_blocking(move || logs::read(&dir, &options, &lines));
         Ok(ReceiverStream::new(receiver).boxed())
+    }
+
+    async fn rename(&self, id: &ContainerId, name: &str) -> Result<()> {
+        self.rename_container(id, name).await
+    }
+
+    async fn limit(&self, id: &ContainerId, limits: Resources) -> Result<()> {
+        self.limit_container(id, limits).await
+    }
+
+    fn is_paused(&self, id: &ContainerId) -> bool {
+        self.has_paused(id)
     }
 
     fn note_health(&self, id: &ContainerId, report: HealthReport) {

@@ -75,7 +75,7 @@ impl FakeRuntime {
         };
         let sender = watch::Sender::new(state.clone());
         self.containers.lock().unwrap().insert(config.id, (record.clone(), sender));
-        Container { record, state }
+        Container { record, state, paused: false }
     }
 }
 
@@ -138,7 +138,10 @@ impl Runtime for FakeRuntime {
 
     fn list(&self) -> Vec<Container> {
         let containers = self.containers.lock().unwrap();
-        containers.values().map(|(r, s)| Container { record: r.clone(), state: s.borrow().clone() }).collect()
+        containers
+            .values()
+            .map(|(r, s)| Container { record: r.clone(), state: s.borrow().clone(), paused: false })
+            .collect()
     }
 
     async fn inspect(&self, id: &ContainerId) -> RuntimeResult<ContainerDetail> {
