@@ -2,7 +2,7 @@
 //! I/O, no clock, no async.
 //!
 //! * What clients send is read by [`json`], [`query`], [`filters`] and [`auth`]; [`version`] says which versions of the API there are.
-//! * [`container`] (with [`container_create`], [`container_update`], [`container_inspect`] and [`stats`]), [`image`], [`volume`], [`swarm`], [`node`], [`service`]
+//! * [`container`] (with [`container_create`], [`container_update`], [`container_inspect`], [`stats`] and [`archive`]), [`image`], [`volume`], [`swarm`], [`node`], [`service`]
 //!   (with [`service_spec`] and its parts), [`task`], [`network`], [`system`], [`event`] and [`distribution`] hold the objects. Each
 //!   is translated into JSON by `From` or a function that takes what else the JSON names, and out of it by `TryFrom`, which refuses what rn does
 //!   not have, by name: nothing is taken and then left out.
@@ -11,6 +11,7 @@
 //! The types are our own. Generated ones (`bollard-stubs`) spell some fields as Docker's description does and not as Docker's
 //! clients do (`HealthCheck`), and make no difference between absent, null and empty where clients do.
 
+pub mod archive;
 pub mod attached_network;
 pub mod auth;
 mod bind;

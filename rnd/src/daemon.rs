@@ -127,6 +127,7 @@ pub async fn run(config: Config) -> Result<()> {
         listen_timeout: config.listen_timeout.into(),
         runtime: runtime.clone(),
     })?;
+    runtime.forget_files(|id| engine.containers().watch(id).is_some()).await;
     let socket = config.socket.clone();
     let pidfile = config.pidfile.clone();
     let context = NodeContext {

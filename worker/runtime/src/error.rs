@@ -13,6 +13,14 @@ pub enum RuntimeError {
     /// No volume has this name.
     #[error("get {0}: no such volume")]
     NoSuchVolume(String),
+    /// A container has no such file.
+    #[error("Could not find the file {path} in container {container}")]
+    NoSuchFile {
+        /// Its path.
+        path: String,
+        /// Which container.
+        container: String,
+    },
     /// No image has this name or id.
     #[error("No such image: {image}{}{why}", if why.is_empty() { "" } else { ": " })]
     NoSuchImage {
@@ -24,6 +32,9 @@ pub enum RuntimeError {
     /// The request itself is wrong.
     #[error("{0}")]
     Invalid(String),
+    /// It is not to be written to; the text is complete.
+    #[error("{0}")]
+    Denied(String),
     /// The name is taken.
     #[error("The container name {name:?} is already in use by container {id}")]
     NameInUse {
@@ -108,11 +119,11 @@ impl From<RuntimeError> for ApiError {
         let message = error.to_string();
         match error {
             RuntimeError::NoSuchContainer(_) => ApiError::not_found(message).help("rnctl ps -a lists this node's containers"),
-            RuntimeError::NoSuchVolume(_) => ApiError::not_found(message),
+            RuntimeError::NoSuchVolume(_) | RuntimeError::NoSuchFile { .. } => ApiError::not_found(message),
             RuntimeError::NoSuchImage { image, .. } => ApiError::not_found(message).help(format!(
                 "rnctl images lists what is here; bring it: rnctl pull {image}, rnctl load -i archive.tar, or rnctl import rootfs.tar {image}"
             )),
-            RuntimeError::Registry { denied: true, .. } => ApiError::denied(message),
+            RuntimeError::Registry { denied: true, .. } | RuntimeError::Denied(_) => ApiError::denied(message),
             RuntimeError::Registry { denied: false, .. } => ApiError::unavailable(message),
             RuntimeError::Invalid(_) | RuntimeError::BadArchive(_) | RuntimeError::BadImage(_) => ApiError::invalid(message),
             RuntimeError::NameInUse { .. } | RuntimeError::Conflict(_) => ApiError::conflict(message),

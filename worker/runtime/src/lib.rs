@@ -35,7 +35,9 @@ mod logs;
 mod rootdir;
 mod shim;
 mod terminal;
+mod tree;
 mod users;
+mod xattr;
 
 pub use error::RuntimeError;
 pub use events::{Event, Events};
@@ -50,10 +52,14 @@ pub use image::{
 };
 pub use proto::parse::signal::number as parse_signal;
 pub use shim::{
-    AttachOptions, Attached, AttachedInput, AttachedOutput, Output, ShimConfig, ShimRuntime, Volume,
+    AttachOptions, Attached, AttachedInput, AttachedOutput, Output, Pieces, ShimConfig, ShimRuntime, Volume,
 };
 pub use shim_wire::{ExitStatus, LogLimits, Stream};
 pub use terminal::{Resizer, Terminal};
+pub use tree::{
+    PathStat,
+    changes::{Change, ChangeKind},
+};
 
 /// How long the news of a container's end may take from its shim to us.
 const NEWS_LIMIT: Duration = Duration::from_secs(1);

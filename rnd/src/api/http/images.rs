@@ -31,6 +31,8 @@ use super::{
 
 /// Chunks of an archive on their way to the disk.
 const AHEAD: usize = 8;
+/// Bytes that are read of a body that is refused.
+const DRAINED: usize = 4 << 20;
 
 impl Api {
     async fn image(&self, key: &str) -> Result<pb::Image, Refusal> {
@@ -157,7 +159,7 @@ async fn pull(api: &Api, name: String, header: &str, platform: &str) -> Answer {
 }
 
 /// A body, for a reader on another thread.
-fn archive(body: Body) -> (Chunks, impl Future<Output = ()> + Send) {
+pub(super) fn archive(body: Body) -> (Chunks, impl Future<Output = ()> + Send) {
     let (chunks, archive) = mpsc::channel(AHEAD);
     let feed = async move {
         let mut body = body.into_data_stream();
@@ -165,8 +167,19 @@ fn archive(body: Body) -> (Chunks, impl Future<Output = ()> + Send) {
             // Cut off: what came so far is not the archive.
             let piece = piece.map_err(std::io::Error::other);
             let last = piece.is_err();
-            if chunks.send(piece).await.is_err() || last {
+            if chunks.send(piece).await.is_err() {
+                break;
+            }
+            if last {
                 return;
+            }
+        }
+        // Nobody wants the rest. A client that is still sending would not hear why.
+        let mut left = DRAINED;
+        while let Some(Ok(piece)) = body.next().await {
+            match left.checked_sub(piece.len()) {
+                Some(rest) => left = rest,
+                None => return,
             }
         }
     };

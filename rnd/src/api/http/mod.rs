@@ -8,6 +8,7 @@
 //! What concerns the swarm is asked of the manager of this node, in this process, through the same gate as on the network: a
 //! request that only the leader can answer is passed on there.
 
+mod archive;
 pub mod connection;
 mod containers;
 mod distribution;

@@ -17,8 +17,8 @@ use proto::error::ApiError;
 use tower::ServiceExt;
 
 use super::{
-    Api, containers, distribution, exec, images, lifecycle, live, logs, networks, nodes, respond::Refusal,
-    services, streams, swarm, system, tasks, top, volumes,
+    Api, archive, containers, distribution, exec, images, lifecycle, live, logs, networks, nodes,
+    respond::Refusal, services, streams, swarm, system, tasks, top, volumes,
 };
 
 /// The paths that there are.
@@ -74,6 +74,9 @@ pub fn router(api: Api) -> Router {
         .route("/containers/{id}/unpause", post(live::unpause))
         .route("/containers/{id}/update", post(live::update))
         .route("/containers/{id}/stats", get(live::stats_of))
+        .route("/containers/{id}/archive", get(archive::get).head(archive::stat).put(archive::put))
+        .route("/containers/{id}/export", get(archive::export))
+        .route("/containers/{id}/changes", get(archive::changes))
         .route("/containers/{id}/wait", post(lifecycle::wait))
         .route("/containers/{id}/logs", get(streams::logs))
         .route("/containers/{id}/attach", post(streams::attach))

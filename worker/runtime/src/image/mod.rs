@@ -46,6 +46,7 @@ pub use proto::parse::Reference;
 pub use remove::{PruneFilter, Removed, Users};
 pub use space::UnpackLimit;
 pub use stream::Chunks;
+pub(crate) use stream::decompressed_tar;
 
 /// An image in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]

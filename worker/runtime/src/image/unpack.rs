@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::{CString, OsStr, OsString},
+    ffi::{OsStr, OsString},
     fs::{self, File, Permissions},
     io::{self, BufReader, Read},
     os::unix::{
@@ -17,7 +17,6 @@ use std::{
 };
 
 use nix::{
-    errno::Errno,
     sched::{CloneFlags, unshare},
     sys::{
         stat::{Mode, SFlag, UtimensatFlags, makedev, mknod, utimensat},
@@ -30,7 +29,7 @@ use super::{
     space::Space,
     stream::{Digesting, decompressed_tar},
 };
-use crate::{Result, RuntimeError};
+use crate::{Result, RuntimeError, xattr};
 
 /// Files by this prefix mean "what is below is gone" (OCI image specification, `layer.md`).
 const WHITEOUT: &[u8] = b".wh.";
@@ -219,7 +218,7 @@ fn unpack_entry(tar: &mut Reader<impl Read>, entry: &Entry, path: &Path, done: &
             continue;
         }
         // A file system, or a security module, without such attributes is no reason to refuse an image.
-        if let Err(error) = set_xattr(path, name, value) {
+        if let Err(error) = xattr::set(path, name, value) {
             done.leave_out(|| {
                 format!("{}: attribute {}: {error}", path.display(), String::from_utf8_lossy(name))
             });
@@ -268,7 +267,7 @@ fn hide(path: PathBuf, done: &mut Done) -> io::Result<()> {
 }
 
 fn make_opaque(dir: &Path) -> io::Result<()> {
-    set_xattr(dir, b"trusted.overlay.opaque", b"y")
+    xattr::set(dir, b"trusted.overlay.opaque", b"y")
 }
 
 /// Makes the directories above an entry that the archive does not mention, or not yet. A parent that was hidden and comes
@@ -310,15 +309,6 @@ fn make_way(path: &Path, for_dir: bool) -> io::Result<()> {
 
 fn make_node(path: &Path, kind: SFlag, major: u32, minor: u32) -> io::Result<()> {
     Ok(mknod(path, kind, Mode::empty(), makedev(major.into(), minor.into()))?)
-}
-
-fn set_xattr(path: &Path, name: &[u8], value: &[u8]) -> io::Result<()> {
-    let (path, name) = (CString::new(path.as_os_str().as_bytes())?, CString::new(name)?);
-    // SAFETY: both strings are NUL-terminated and the length is the value's.
-    let result =
-        unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
-    Errno::result(result)?;
-    Ok(())
 }
 
 fn set_time(path: &Path, mtime: Time) -> io::Result<()> {

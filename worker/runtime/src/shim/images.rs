@@ -53,12 +53,16 @@ impl ShimRuntime {
 
     pub(super) fn users(&self) -> Users {
         let mut users = Users::default();
-        for (id, entry) in &self.table().containers {
+        let table = self.table();
+        for (id, entry) in &table.containers {
             let map = match *entry.state.borrow() {
                 ContainerState::Exited(_) => &mut users.ended,
                 ContainerState::Created { .. } | ContainerState::Running { .. } => &mut users.live,
             };
             map.entry(entry.record.image_id.clone()).or_default().push(id.short().to_owned());
+        }
+        for (id, image) in &table.prepared {
+            users.ended.entry(image.clone()).or_default().push(id.short().to_owned());
         }
         users
     }

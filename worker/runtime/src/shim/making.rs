@@ -15,23 +15,36 @@ impl ShimRuntime {
     /// Makes a container that is not there yet.
     pub(super) async fn make(&self, config: ContainerConfig) -> Result<Container> {
         let reservation = Reservation::take(&self.table, &config.name)?;
-        let image = self.images.resolve(&config.spec.image)?;
+        // What somebody has put into it is of the image that it was then.
+        let settled = self.table().prepared.get(&config.id).cloned();
+        let has_files = settled.is_some();
+        let image = self.images.resolve(settled.as_deref().unwrap_or(&config.spec.image))?;
         let (place, images, id) = (Arc::clone(&self.config), Arc::clone(&self.images), config.id.clone());
         let (dir, files) = (place.dir(id.as_str()), config.files.clone());
-        let prepared = spawn_blocking(move || prepare::prepare(&place, &images, &image, &config))
-            .await
-            .map_err(panicked)?;
+        let prepared = spawn_blocking(move || {
+            if has_files {
+                prepare::clear(&place, config.id.as_str())?;
+            }
+            prepare::prepare(&place, &images, &image, &config)
+        })
+        .await
+        .map_err(panicked)?;
         let record = match self.run(&dir, &files, prepared).await {
             Ok(record) => Arc::new(record),
             Err(error) => {
                 self.shim.reap(&dir).await;
-                prepare::discard(&self.config, id.as_str());
+                if has_files {
+                    let _ = std::fs::remove_file(dir.join(EXIT_FILE));
+                } else {
+                    prepare::discard(&self.config, id.as_str());
+                }
                 return Err(error);
             }
         };
         let state = self.watch_over(&record).await;
         self.tell("create", &record);
         let now = state.borrow().clone();
+        self.table().prepared.remove(&id);
         self.table().containers.insert(id, Entry::new(Arc::clone(&record), state));
         drop(reservation);
         self.arrivals.send_modify(|count| *count += 1);

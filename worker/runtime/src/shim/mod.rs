@@ -37,6 +37,7 @@ mod binary;
 mod client;
 mod config;
 mod exec;
+mod files;
 mod images;
 mod live;
 mod making;
@@ -46,6 +47,7 @@ mod volumes;
 pub use attach::{AttachOptions, Attached, AttachedInput, AttachedOutput, Output};
 use binary::ShimBinary;
 pub use config::ShimConfig;
+pub use files::Pieces;
 pub use volumes::Volume;
 
 /// The file that says what a container is.
@@ -73,6 +75,8 @@ struct Table {
     containers: BTreeMap<ContainerId, Entry>,
     /// Names of containers being made.
     reserved: BTreeSet<String>,
+    /// Containers that have files and were never started, and the images that they are made of.
+    prepared: BTreeMap<ContainerId, String>,
 }
 
 /// Runs containers by shims. Cheap to share; owns no container: dropping it changes nothing.
@@ -90,6 +94,7 @@ pub struct ShimRuntime {
     waiting: Mutex<BTreeMap<ContainerId, Vec<attach::Waiting>>>,
     /// Held shared while a container is made from an image, exclusively while images or cgroups are removed.
     making: RwLock<()>,
+    files: files::FileLocks,
 }
 
 impl ShimRuntime {
@@ -122,6 +127,7 @@ impl ShimRuntime {
             arrivals: watch::Sender::default(),
             waiting: Mutex::default(),
             making: RwLock::default(),
+            files: files::FileLocks::default(),
         };
         runtime.adopt().await?;
         let (images, users) = (Arc::clone(&runtime.images), runtime.users());
@@ -207,6 +213,10 @@ impl ShimRuntime {
             let record = durable::load_as(&dir.join(RECORD_FILE), |text| serde_json::from_slice(text));
             let record: ContainerRecord = match record {
                 Ok(Some(record)) => record,
+                Ok(None) if let Some((id, image)) = prepare::prepared(&dir) => {
+                    self.table().prepared.insert(id, image);
+                    continue;
+                }
                 Ok(None) => {
                     tracing::info!(dir = %dir.display(), "removing a container that was never finished or half deleted");
                     self.shim.reap(&dir).await;
@@ -309,6 +319,7 @@ impl Runtime for ShimRuntime {
 
     async fn create(&self, config: ContainerConfig) -> Result<Container> {
         let _making = self.making.read().await;
+        let _files = self.files.take(&config.id).await;
         if self.table().containers.contains_key(&config.id) {
             self.renew(config).await
         } else {
@@ -350,6 +361,7 @@ impl Runtime for ShimRuntime {
     }
 
     async fn delete(&self, id: &ContainerId, force: bool) -> Result<()> {
+        self.discard_files(id).await;
         let (record, state) = self.record(id)?;
         if state.pid().is_some() {
             if !force {

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use proto::model::ContainerId;
 use shim_wire::{CopyUp, LogLimits, MemoryFile, Rootfs, SPEC_FILE, ShimSpec, VolumeMount};
 
 use super::{RECORD_FILE, ShimConfig, bundle};
@@ -125,6 +126,31 @@ pub fn prepare(
         tty: config.spec.tty,
         health: health::effective(config.spec.healthcheck.as_ref(), image_config.healthcheck.as_ref()),
     })
+}
+
+/// The file in the directory of a container that was never started and has files: the id of the image that they are over.
+const FILES_FILE: &str = "files.json";
+
+/// Makes the layer of a container that is not to be started yet. Blocks.
+pub fn prepare_files(place: &ShimConfig, images: &ImageStore, image: &Image, id: &str) -> Result<()> {
+    let dir = place.dir(id);
+    let make = || {
+        for name in ["lower", "upper", "work", "rootfs"] {
+            fs::create_dir_all(dir.join(name)).map_err(RuntimeError::io("create", &dir.join(name)))?;
+        }
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o710))
+            .map_err(RuntimeError::io("chmod", &dir))?;
+        like_image(images, image, &dir.join("upper"))?;
+        short_names(&images.layers_dir(), image, &dir.join("lower"))?;
+        image::save_record(&dir.join(FILES_FILE), &serde_json::to_vec(&image.id).unwrap_or_default())
+    };
+    make().inspect_err(|_| discard(place, id))
+}
+
+/// Whether a directory is that of such a container: its id, and its image's.
+pub fn prepared(dir: &Path) -> Option<(ContainerId, String)> {
+    let image = durable::load_as(&dir.join(FILES_FILE), |text| serde_json::from_slice(text)).ok()??;
+    Some((dir.file_name()?.to_str()?.parse().ok()?, image))
 }
 
 fn memory_file(file: &ContainerFile) -> MemoryFile {
