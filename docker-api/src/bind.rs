@@ -3,7 +3,10 @@
 use proto::{error::ApiError, model};
 
 /// `source:target[:options]`, or a target alone.
-pub(crate) fn bind(text: &str) -> Result<model::Mount, ApiError> {
+///
+/// # Errors
+/// It is not written like that, or has an option that there is not.
+pub fn bind(text: &str) -> Result<model::Mount, ApiError> {
     let bad = |why: String| ApiError::invalid(format!("invalid volume specification: '{text}': {why}"));
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match parts.as_slice() {
@@ -38,7 +41,10 @@ pub(crate) fn bind(text: &str) -> Result<model::Mount, ApiError> {
 }
 
 /// `Tmpfs`: a path, and options of mount(8).
-pub(crate) fn tmpfs(target: &str, options: &str) -> Result<model::Mount, ApiError> {
+///
+/// # Errors
+/// An option that rn does not have.
+pub fn tmpfs(target: &str, options: &str) -> Result<model::Mount, ApiError> {
     let mut mount =
         model::Mount { kind: "tmpfs".into(), target: target.to_owned(), ..model::Mount::default() };
     for option in options.split(',').filter(|o| !o.is_empty()) {

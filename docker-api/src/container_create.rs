@@ -10,134 +10,14 @@ use proto::{
     model::{self, Millis, PublishMode},
     pb,
 };
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
     bind::{bind, tmpfs},
+    container_config::{ContainerConfig, Endpoint, PortBinding, RestartPolicy},
     container_fields::{CONFIG, ENDPOINT, HOST_CONFIG, refuse_others},
-    container_spec::{HealthConfig, Ulimit},
-    mount::Mount,
+    container_spec::HealthConfig,
 };
-
-/// The body of `POST /containers/create`, as far as it is read.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Config {
-    hostname: String,
-    user: String,
-    tty: bool,
-    open_stdin: bool,
-    stdin_once: bool,
-    env: Vec<String>,
-    cmd: Words,
-    entrypoint: Words,
-    image: String,
-    labels: BTreeMap<String, String>,
-    volumes: BTreeMap<String, Value>,
-    exposed_ports: BTreeMap<String, Value>,
-    working_dir: String,
-    stop_signal: String,
-    stop_timeout: Option<i64>,
-    healthcheck: Option<HealthConfig>,
-    host_config: HostConfig,
-    networking_config: NetworkingConfig,
-}
-
-/// A command: words, or one text that is one word.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(from = "OneOrMore")]
-struct Words(Vec<String>);
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    One(String),
-    More(Vec<String>),
-}
-
-impl From<OneOrMore> for Words {
-    fn from(words: OneOrMore) -> Self {
-        match words {
-            OneOrMore::One(word) => Self(vec![word]),
-            OneOrMore::More(words) => Self(words),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct HostConfig {
-    binds: Vec<String>,
-    mounts: Vec<Mount>,
-    tmpfs: BTreeMap<String, String>,
-    network_mode: String,
-    port_bindings: BTreeMap<String, Option<Vec<PortBinding>>>,
-    restart_policy: RestartPolicy,
-    auto_remove: bool,
-    cap_add: Vec<String>,
-    cap_drop: Vec<String>,
-    dns: Vec<String>,
-    dns_options: Vec<String>,
-    dns_search: Vec<String>,
-    extra_hosts: Vec<String>,
-    group_add: Vec<String>,
-    readonly_rootfs: bool,
-    memory: i64,
-    nano_cpus: i64,
-    pids_limit: i64,
-    ulimits: Vec<Ulimit>,
-    sysctls: BTreeMap<String, String>,
-    init: Option<bool>,
-    log_config: LogConfig,
-    console_size: Vec<u16>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct PortBinding {
-    host_ip: String,
-    host_port: String,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub(crate) struct RestartPolicy {
-    name: String,
-    maximum_retry_count: i64,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct LogConfig {
-    #[serde(rename = "Type")]
-    kind: String,
-    config: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct NetworkingConfig {
-    endpoints_config: BTreeMap<String, Option<Endpoint>>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Endpoint {
-    #[serde(rename = "IPAMConfig")]
-    ipam: Ipam,
-    #[serde(rename = "Aliases")]
-    aliases: Vec<String>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Ipam {
-    #[serde(rename = "IPv4Address")]
-    v4: String,
-    #[serde(rename = "IPv6Address")]
-    v6: String,
-}
 
 /// A container that a client wants.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,14 +45,14 @@ pub fn read(body: Value, name: &str) -> Result<Wanted, ApiError> {
             &["IPv4Address", "IPv6Address"],
         )?;
     }
-    let config: Config = serde_path_to_error::deserialize(body).map_err(|error| {
+    let config: ContainerConfig = serde_path_to_error::deserialize(body).map_err(|error| {
         let path = error.path().to_string();
         ApiError::invalid(format!("invalid JSON: {path}: {}", error.into_inner()))
     })?;
     config.wanted(name)
 }
 
-impl Config {
+impl ContainerConfig {
     fn wanted(self, name: &str) -> Result<Wanted, ApiError> {
         let host = self.host_config;
         let ports = ports(&host.port_bindings)?;

@@ -4,7 +4,7 @@ use proto::error::ApiError;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{container_create::RestartPolicy, container_fields::refuse_others};
+use crate::{container_config::RestartPolicy, container_fields::refuse_others};
 
 /// What is to be changed of a container; what is absent stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! I/O, no clock, no async.
 //!
 //! * What clients send is read by [`json`], [`query`], [`filters`] and [`auth`]; [`version`] says which versions of the API there are.
-//! * [`container`] (with [`container_create`], [`container_update`], [`container_inspect`], [`stats`] and [`archive`]), [`image`], [`volume`], [`swarm`], [`node`], [`service`]
+//! * [`container`] (with [`container_config`], [`container_create`], [`container_update`], [`container_inspect`], [`stats`] and [`archive`]), [`image`], [`volume`], [`swarm`], [`node`], [`service`]
 //!   (with [`service_spec`] and its parts), [`task`], [`network`], [`system`], [`event`] and [`distribution`] hold the objects. Each
 //!   is translated into JSON by `From` or a function that takes what else the JSON names, and out of it by `TryFrom`, which refuses what rn does
 //!   not have, by name: nothing is taken and then left out.
@@ -14,13 +14,15 @@
 pub mod archive;
 pub mod attached_network;
 pub mod auth;
-mod bind;
+pub mod bind;
 pub mod container;
+pub mod container_config;
 pub mod container_create;
 mod container_fields;
 pub mod container_inspect;
 pub mod container_spec;
 pub mod container_update;
+pub mod detach_keys;
 pub mod distribution;
 pub mod endpoint;
 pub mod error;

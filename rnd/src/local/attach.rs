@@ -1,5 +1,6 @@
 //! A container's own streams, carried over one RPC: as they come, as fast as the client takes them.
 
+use docker_api::detach_keys::DetachKeys;
 use futures::StreamExt;
 use proto::{
     error::ApiError,
@@ -13,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
-use super::{Local, Reply, detach::DetachKeys, exec::size, refused};
+use super::{Local, Reply, exec::size, refused};
 
 /// Output on its way to the client: little, for a program waits for a slow reader.
 const AHEAD: usize = 4;

@@ -2,7 +2,6 @@
 
 mod attach;
 mod containers;
-pub(crate) mod detach;
 pub mod events;
 mod exec;
 mod images;

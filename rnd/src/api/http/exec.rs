@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{body::Body, extract::FromRequest, extract::State};
-use docker_api::frames::Output as To;
+use docker_api::{detach_keys::DetachKeys, frames::Output as To};
 use http::{Request, StatusCode};
 use proto::{error::ApiError, model::ContainerId};
 use runtime::{ContainerState, ExecConfig, ExecIo, ExecSession, Resizer, Runtime};
@@ -24,7 +24,6 @@ use super::{
     respond::{json as answer, json_with},
     streams::{Connection, Reader, Writer, media_type, piece, size},
 };
-use crate::local::detach::DetachKeys;
 
 /// How long it can be asked how a process has ended (dockerd's time).
 const REMEMBERED: Duration = Duration::from_secs(300);

@@ -7,6 +7,7 @@ use std::{
 
 use axum::{body::Body, extract::State};
 use docker_api::{
+    detach_keys::DetachKeys,
     frames::{self, Output as To},
     log_line::{self, Origin, Shown},
     version::ApiVersion,
@@ -31,7 +32,6 @@ use super::{
     request::{Key, Params, Version},
     respond,
 };
-use crate::local::detach::DetachKeys;
 
 /// The version that gave pieces a media type of their own.
 const OWN_MEDIA_TYPE: ApiVersion = ApiVersion::minor(42);
