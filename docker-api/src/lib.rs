@@ -4,6 +4,8 @@
 //! * What clients send is read by [`json`], [`query`], [`filters`] and [`auth`]; [`version`] says which versions of the API there are.
 //! * [`container`] (with [`container_config`], [`container_create`], [`container_update`], [`container_inspect`], [`stats`] and [`archive`]), [`image`], [`volume`], [`swarm`], [`node`], [`service`]
 //!   (with [`service_spec`] and its parts), [`task`], [`network`], [`system`], [`event`] and [`distribution`] hold the objects. Each
+//! * [`container`] (with [`container_create`] and [`container_inspect`]), [`image`], [`volume`], [`swarm`], [`node`], [`service`]
+//!   (with [`service_spec`] and its parts), [`task`], [`network`], [`file`] (secrets and configs), [`system`], [`event`] and [`distribution`] hold the objects. Each
 //!   is translated into JSON by `From` or a function that takes what else the JSON names, and out of it by `TryFrom`, which refuses what rn does
 //!   not have, by name: nothing is taken and then left out.
 //! * [`error`] says with which status and words a refusal goes out; [`frames`] is how two outputs share one stream.
@@ -27,6 +29,7 @@ pub mod distribution;
 pub mod endpoint;
 pub mod error;
 pub mod event;
+pub mod file;
 pub mod file_reference;
 pub mod filters;
 pub mod frames;

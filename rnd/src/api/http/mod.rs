@@ -13,6 +13,7 @@ pub mod connection;
 mod containers;
 mod distribution;
 mod exec;
+mod files;
 mod images;
 mod lifecycle;
 mod live;

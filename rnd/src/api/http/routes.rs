@@ -17,7 +17,7 @@ use proto::error::ApiError;
 use tower::ServiceExt;
 
 use super::{
-    Api, archive, containers, distribution, exec, images, lifecycle, live, logs, networks, nodes,
+    Api, archive, containers, distribution, exec, files, images, lifecycle, live, logs, networks, nodes,
     respond::Refusal, services, streams, swarm, system, tasks, top, volumes,
 };
 
@@ -54,6 +54,14 @@ pub fn router(api: Api) -> Router {
         .route("/tasks", get(tasks::list))
         .route("/tasks/{id}", get(tasks::inspect))
         .route("/tasks/{id}/logs", get(logs::of_task))
+        .route("/secrets", get(files::secrets))
+        .route("/secrets/create", post(files::create_secret))
+        .route("/secrets/{id}", get(files::secret).delete(files::remove_secret))
+        .route("/secrets/{id}/update", post(files::update_secret))
+        .route("/configs", get(files::configs))
+        .route("/configs/create", post(files::create_config))
+        .route("/configs/{id}", get(files::config).delete(files::remove_config))
+        .route("/configs/{id}/update", post(files::update_config))
         .route("/networks", get(networks::list))
         .route("/networks/create", post(networks::create))
         .route("/networks/prune", post(networks::prune))
