@@ -47,17 +47,17 @@ impl Plan {
     }
 
     /// Takes a decision or says on the object why there is none. A reason that stands already is not written again.
-    pub fn settle<T>(
+    pub fn settle<T, E: ToString>(
         &mut self,
         object: ObjectId,
         conditions: &[Condition],
         kind: &str,
-        result: Result<T, String>,
+        result: Result<T, E>,
         now: Timestamp,
     ) -> Option<T> {
         let (value, message) = match result {
             Ok(value) => (Some(value), String::new()),
-            Err(message) => (None, message),
+            Err(error) => (None, error.to_string()),
         };
         let standing = conditions.iter().find(|c| c.kind == kind).map_or("", |c| c.message.as_str());
         if standing != message {

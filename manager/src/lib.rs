@@ -1,7 +1,7 @@
 //! The control plane: replicated state, allocation, scheduling, orchestration and dispatch.
 //!
 //! A request of a user comes in through [`api`], is checked, proposed and applied by [`store`], which [`raft`] replicates. The
-//! leader's [`loops`] follow the state: they make tasks ([`orchestrator`]), give them addresses ([`allocator`], [`ipam`]) and
+//! leader's [`loops`] follow the state: they make tasks ([`orchestrator`]), give them addresses ([`allocator`]) and
 //! nodes ([`scheduler`]), and rotate [`keys`]. [`dispatcher`] tells workers what is theirs and takes their reports; [`ca`] makes
 //! machines nodes; [`logs`] carries log lines. [`run::Manager`] is all of it together, [`leader`] what only the leader does,
 //! [`term`] what a term of leadership takes along when it ends, [`bootstrap`] how a cluster begins.
@@ -22,7 +22,6 @@ pub mod dispatcher;
 pub mod events;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-pub mod ipam;
 pub mod keys;
 mod lanes;
 pub mod leader;

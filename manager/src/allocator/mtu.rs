@@ -2,6 +2,7 @@
 
 use proto::model::{Network, NetworkSpec, Node};
 
+use super::AllocateError;
 use crate::store::state::State;
 
 /// Docker's option for a network's MTU.
@@ -36,11 +37,15 @@ fn carried(underlay: u32, over_v6: bool, encrypted: bool) -> u32 {
 ///
 /// # Errors
 /// The option is not a number from 68 (RFC 791) to 65535.
-pub(super) fn choose(spec: &NetworkSpec, state: &State) -> Result<u32, String> {
+pub(super) fn choose(spec: &NetworkSpec, state: &State) -> Result<u32, AllocateError> {
     if let Some(text) = spec.options.get(OPTION) {
         return match text.trim().parse() {
             Ok(mtu @ 68..=65535) => Ok(mtu),
-            _ => Err(format!("option {OPTION}={text} is not an MTU from 68 to 65535")),
+            _ => Err(AllocateError::Option {
+                key: OPTION,
+                value: text.clone(),
+                expected: "an MTU from 68 to 65535".into(),
+            }),
         };
     }
     let described = || state.nodes.values().filter_map(|n| n.description.as_ref());

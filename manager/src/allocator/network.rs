@@ -2,18 +2,12 @@
 
 use std::net::IpAddr;
 
+use ipam::{AllocatedSubnet, IpamError, addr, pool};
 use ipnet::IpNet;
 use proto::model::{Cluster, IpamConfig, Network, NetworkAllocation, Subnet};
 
-use super::mtu;
-use crate::{
-    ipam::{
-        IpamError, WorkingSet, addr,
-        pool::{self, AllocatedSubnet},
-        vni,
-    },
-    store::state::State,
-};
+use super::{AllocateError, WorkingSet, mtu, vni};
+use crate::store::state::State;
 
 /// Length of an IPv6 subnet (RFC 4291: interface identifiers are 64 bits).
 const V6_PREFIX: u8 = 64;
@@ -24,10 +18,10 @@ pub(super) fn allocate(
     cluster: &Cluster,
     state: &State,
     set: &mut WorkingSet,
-) -> Result<NetworkAllocation, String> {
+) -> Result<NetworkAllocation, AllocateError> {
     let spec = &network.spec;
-    let subnets = subnets(network, cluster, &set.subnets).map_err(|e| e.to_string())?;
-    let vni = vni::choose(spec, &set.vnis).map_err(|e| e.to_string())?;
+    let subnets = subnets(network, cluster, &set.subnets)?;
+    let vni = vni::choose(spec, &set.vnis)?;
     let mtu = mtu::choose(spec, state)?;
     set.add_network(network, vni, &subnets);
     Ok(NetworkAllocation { vni, mtu, subnets })

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use proto::model::{NetworkId, Node};
 
-use crate::ipam::{LastAllocated, WorkingSet};
+use super::{AllocateError, LastAllocated, WorkingSet};
 
 /// Whether a node has what the mesh needs, given the ingress network if there is an allocated one.
 pub(super) fn is_settled(node: &Node, ingress: Option<&NetworkId>, set: &WorkingSet) -> bool {
@@ -19,11 +19,11 @@ pub(super) fn allocate(
     ingress: Option<&NetworkId>,
     set: &mut WorkingSet,
     hints: &mut LastAllocated,
-) -> Result<Vec<IpAddr>, String> {
+) -> Result<Vec<IpAddr>, AllocateError> {
     let Some((id, space)) = ingress.and_then(|id| Some((id, set.spaces.get_mut(id)?))) else {
         return Ok(Vec::new());
     };
-    let addrs: Vec<IpAddr> = space.take().map_err(|e| e.to_string())?.into_iter().map(IpAddr::from).collect();
+    let addrs: Vec<IpAddr> = space.take()?.into_iter().map(IpAddr::from).collect();
     addrs.iter().for_each(|a| hints.note(id, *a));
     Ok(addrs)
 }

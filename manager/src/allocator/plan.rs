@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 
 use proto::model::{Network, NetworkId, Node, Service, Task, TaskAllocation, Timestamp};
 
-use super::{CONDITION, network, node, service, task};
+use super::{AllocateError, CONDITION, LastAllocated, WorkingSet, network, node, service, task};
 use crate::{
     control_loop::Plan,
-    ipam::{LastAllocated, WorkingSet},
     store::{
         command::{Command, ObjectId},
         state::State,
@@ -82,11 +81,11 @@ impl Allocator {
         ingress: Option<&NetworkId>,
         state: &State,
         set: &mut WorkingSet,
-    ) -> Result<TaskAllocation, String> {
+    ) -> Result<TaskAllocation, AllocateError> {
         let planned = set.services.get(&task.service_id).cloned();
         let current = || state.services.get(&task.service_id)?.allocation.clone();
         let service =
-            planned.or_else(current).ok_or_else(|| format!("service {} not found", task.service_name))?;
+            planned.or_else(current).ok_or_else(|| AllocateError::NoService(task.service_name.clone()))?;
         task::allocate(task, &service, ingress, state, set, &mut self.hints)
     }
 }

@@ -4,11 +4,8 @@ use std::net::IpAddr;
 
 use proto::model::{EndpointMode, Service, ServiceAllocation, Vip};
 
-use super::task::overlays;
-use crate::{
-    ipam::{LastAllocated, WorkingSet},
-    store::state::State,
-};
+use super::{AllocateError, LastAllocated, WorkingSet, task::overlays};
+use crate::store::state::State;
 
 /// Whether the allocation answers the present spec.
 pub(super) fn is_settled(service: &Service) -> bool {
@@ -22,20 +19,17 @@ pub(super) fn allocate(
     state: &State,
     set: &mut WorkingSet,
     hints: &mut LastAllocated,
-) -> Result<ServiceAllocation, String> {
+) -> Result<ServiceAllocation, AllocateError> {
     let spec = &service.spec;
     let before = service.allocation.clone().unwrap_or_default();
     if spec.uses_ingress() && !state.networks.values().any(|n| n.spec.ingress) {
-        return Err("no ingress network is present".into());
+        return Err(AllocateError::NoIngress);
     }
     let networks = overlays(&spec.task, state)?;
     if let Some(waiting) = networks.iter().find(|n| !set.spaces.contains_key(&n.id)) {
-        return Err(format!("network {} has no subnet yet", waiting.spec.name));
+        return Err(AllocateError::NoSubnet(waiting.spec.name.clone()));
     }
-    let ports = set
-        .ports
-        .choose(&service.id, &spec.name, &spec.endpoint.ports, &before.ports)
-        .map_err(|e| e.to_string())?;
+    let ports = set.ports.choose(&service.id, &spec.name, &spec.endpoint.ports, &before.ports)?;
     let mut vips = Vec::new();
     if spec.endpoint.mode == EndpointMode::Vip {
         for network in networks {
@@ -45,8 +39,7 @@ pub(super) fn allocate(
                 vips.push(vip.clone());
                 continue;
             }
-            let addrs: Vec<IpAddr> =
-                space.take().map_err(|e| e.to_string())?.into_iter().map(IpAddr::from).collect();
+            let addrs: Vec<IpAddr> = space.take()?.into_iter().map(IpAddr::from).collect();
             addrs.iter().for_each(|a| hints.note(&network.id, *a));
             vips.push(Vip { network: network.id.clone(), addrs });
         }

@@ -7,10 +7,8 @@ use proto::model::{
     TaskSpec, TaskState,
 };
 
-use crate::{
-    ipam::{LastAllocated, WorkingSet},
-    store::state::State,
-};
+use super::{AllocateError, LastAllocated, WorkingSet};
+use crate::store::state::State;
 
 /// Whether a task waits for addresses.
 pub(super) fn is_waiting(task: &Task) -> bool {
@@ -18,7 +16,10 @@ pub(super) fn is_waiting(task: &Task) -> bool {
 }
 
 /// The overlays of a task spec, in its order, each once.
-pub(super) fn overlays<'a>(spec: &TaskSpec, state: &'a State) -> Result<Vec<&'a Arc<Network>>, String> {
+pub(super) fn overlays<'a>(
+    spec: &TaskSpec,
+    state: &'a State,
+) -> Result<Vec<&'a Arc<Network>>, AllocateError> {
     let mut networks: Vec<&Arc<Network>> = Vec::new();
     for target in spec.networks.iter().map(|n| n.target.as_str()) {
         match state.networks.get(target) {
@@ -26,7 +27,7 @@ pub(super) fn overlays<'a>(spec: &TaskSpec, state: &'a State) -> Result<Vec<&'a 
             Some(network) => networks.push(network),
             // Every machine has it by itself: nothing is allocated.
             None if target == HOST_NETWORK => {}
-            None => return Err(format!("network {target} not found")),
+            None => return Err(AllocateError::NoNetwork(target.to_owned())),
         }
     }
     Ok(networks)
@@ -40,13 +41,13 @@ pub(super) fn allocate(
     state: &State,
     set: &mut WorkingSet,
     hints: &mut LastAllocated,
-) -> Result<TaskAllocation, String> {
+) -> Result<TaskAllocation, AllocateError> {
     let mut attachments = Vec::new();
     for network in overlays(&task.spec, state)? {
         let Some(space) = set.spaces.get_mut(&network.id) else {
-            return Err(format!("network {} has no subnet yet", network.spec.name));
+            return Err(AllocateError::NoSubnet(network.spec.name.clone()));
         };
-        let addrs = space.take().map_err(|e| e.to_string())?;
+        let addrs = space.take()?;
         addrs.iter().for_each(|a| hints.note(&network.id, a.addr));
         let aliases = task.spec.networks.iter().find(|n| n.target == network.id.as_str());
         let aliases = aliases.map(|n| n.aliases.clone()).unwrap_or_default();
@@ -55,8 +56,8 @@ pub(super) fn allocate(
     let mut ingress_addrs = Vec::new();
     if service.ports.iter().any(|p| p.mode == PublishMode::Ingress) {
         let space = ingress.and_then(|id| Some((id, set.spaces.get_mut(id)?)));
-        let (id, space) = space.ok_or("no ingress network is present")?;
-        ingress_addrs = space.take().map_err(|e| e.to_string())?.into_iter().map(IpAddr::from).collect();
+        let (id, space) = space.ok_or(AllocateError::NoIngress)?;
+        ingress_addrs = space.take()?.into_iter().map(IpAddr::from).collect();
         ingress_addrs.iter().for_each(|a| hints.note(id, *a));
     }
     Ok(TaskAllocation { attachments, ingress_addrs, ports: service.ports.clone() })

@@ -12,8 +12,8 @@ use proto::{
 };
 
 use crate::{
+    allocator::{LastAllocated, WorkingSet},
     api::validate::node::label,
-    ipam::{LastAllocated, WorkingSet},
     store::{index::Owner, state::State},
 };
 

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ipam::{AllocatedSubnet, pool::carve};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kernel::{Kernel, Ns, Scope};
 use rand::Rng;
@@ -109,15 +110,30 @@ impl GatewayStore {
     }
 }
 
-/// The first of Docker's local pools that touches nothing in use: 172.18.0.0/16 to 172.31.0.0/16, then 192.168.0.0/20 and on.
+/// Docker's local pools, in their order, each with the length of the subnets cut from it; 172.17.0.0/16 is left to Docker itself.
+const POOLS: [(&[Ipv4Net], u8); 2] = [
+    (
+        &[
+            Ipv4Net::new_assert(Ipv4Addr::new(172, 18, 0, 0), 15),
+            Ipv4Net::new_assert(Ipv4Addr::new(172, 20, 0, 0), 14),
+            Ipv4Net::new_assert(Ipv4Addr::new(172, 24, 0, 0), 13),
+        ],
+        16,
+    ),
+    (&[Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 0, 0), 16)], 20),
+];
+
+/// The first subnet of [`POOLS`] that overlaps with nothing in use.
 fn first_free(used: &[IpNet]) -> Option<Ipv4Net> {
-    let large = (18..=31).filter_map(|n| Ipv4Net::new(Ipv4Addr::new(172, n, 0, 0), 16).ok());
-    let small = (0..16).filter_map(|n| Ipv4Net::new(Ipv4Addr::new(192, 168, n * 16, 0), 20).ok());
-    let overlaps = |a: &Ipv4Net, b: &IpNet| match b {
-        IpNet::V4(b) => a.contains(b) || b.contains(a),
-        IpNet::V6(_) => false,
-    };
-    large.chain(small).find(|net| !used.iter().any(|u| overlaps(net, u)))
+    let taken = |subnet: &IpNet| AllocatedSubnet { subnet: *subnet, holder: "this host".into() };
+    let taken: Vec<AllocatedSubnet> = used.iter().map(taken).collect();
+    POOLS.iter().find_map(|(pools, prefix)| {
+        let pools: Vec<IpNet> = pools.iter().copied().map(IpNet::V4).collect();
+        match carve(&pools, *prefix, &taken) {
+            Ok(IpNet::V4(subnet)) => Some(subnet),
+            Ok(IpNet::V6(_)) | Err(_) => None,
+        }
+    })
 }
 
 /// A random unique local /64 (RFC 4193).

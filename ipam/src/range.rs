@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 /// An address as a number; the family is kept apart.
-pub(super) fn number(addr: IpAddr) -> u128 {
+pub(crate) fn number(addr: IpAddr) -> u128 {
     match addr {
         IpAddr::V4(a) => u128::from(a.to_bits()),
         IpAddr::V6(a) => a.to_bits(),
@@ -13,7 +13,7 @@ pub(super) fn number(addr: IpAddr) -> u128 {
 }
 
 /// The inverse of [`number`]. A number beyond the family's range yields its last address; no caller makes one.
-pub(super) fn address(v6: bool, number: u128) -> IpAddr {
+pub(crate) fn address(v6: bool, number: u128) -> IpAddr {
     if v6 {
         IpAddr::V6(Ipv6Addr::from_bits(number))
     } else {
@@ -23,7 +23,7 @@ pub(super) fn address(v6: bool, number: u128) -> IpAddr {
 
 /// A contiguous run of addresses of one family, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct AddressRange {
+pub(crate) struct AddressRange {
     pub v6: bool,
     pub first: u128,
     pub last: u128,
@@ -43,6 +43,6 @@ impl AddressRange {
     }
 }
 
-pub(super) fn is_v6(net: &IpNet) -> bool {
+pub(crate) fn is_v6(net: &IpNet) -> bool {
     matches!(net, IpNet::V6(_))
 }

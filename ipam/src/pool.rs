@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{
+use crate::{
     IpamError,
     range::{AddressRange, address, is_v6},
 };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proto::model::{Port, PortConfig, Protocol, PublishMode, ServiceId};
 
-use super::IpamError;
+use super::AllocateError;
 
 /// First port handed out when the user names none (swarmkit `cnmallocator/portallocator.go`).
 pub const DYNAMIC_FIRST: Port = 30_000;
@@ -26,7 +26,7 @@ struct Holder {
 }
 
 impl PublishedPorts {
-    /// Notes ports that a service holds; those without a number are nobody's yet.
+    /// Notes ports that a service holds; those without a number are yet to be chosen.
     pub fn hold(&mut self, id: &ServiceId, name: &str, ports: &[PortConfig]) {
         for port in ports.iter().filter(|p| p.published != 0) {
             let holder = Holder { id: id.clone(), name: name.to_owned() };
@@ -51,11 +51,11 @@ impl PublishedPorts {
         name: &str,
         wanted: &[PortConfig],
         previous: &[PortConfig],
-    ) -> Result<Vec<PortConfig>, IpamError> {
+    ) -> Result<Vec<PortConfig>, AllocateError> {
         let named = |p: &&PortConfig| p.mode == PublishMode::Ingress && p.published != 0;
         for port in wanted.iter().filter(named) {
             if let Some(holder) = self.other_holder(id, port.protocol, port.published) {
-                return Err(IpamError::PortTaken {
+                return Err(AllocateError::PortTaken {
                     port: port.published,
                     protocol: port.protocol,
                     holder: holder.name.clone(),
@@ -97,7 +97,7 @@ impl PublishedPorts {
         wanted: &[PortConfig],
         previous: &[PortConfig],
         new: &[(Protocol, Port)],
-    ) -> Result<Port, IpamError> {
+    ) -> Result<Port, AllocateError> {
         let own = |port: Port| {
             let is = |p: &PortConfig| p.protocol == protocol && p.published == port;
             // A previous port may be kept by a later one of this service.
@@ -105,7 +105,7 @@ impl PublishedPorts {
         };
         (DYNAMIC_FIRST..=DYNAMIC_LAST)
             .find(|port| !own(*port) && self.other_holder(id, protocol, *port).is_none())
-            .ok_or(IpamError::PortsExhausted { first: DYNAMIC_FIRST, last: DYNAMIC_LAST, protocol })
+            .ok_or(AllocateError::PortsExhausted { first: DYNAMIC_FIRST, last: DYNAMIC_LAST, protocol })
     }
 
     fn other_holder(&self, id: &ServiceId, protocol: Protocol, port: Port) -> Option<&Holder> {
@@ -131,35 +131,35 @@ mod tests {
     #[test]
     fn dynamic_ports_are_distinct_per_protocol_and_sticky() {
         let (web, api) = (ServiceId::random(), ServiceId::random());
-        let mut book = PublishedPorts::default();
+        let mut ports = PublishedPorts::default();
         let udp = PortConfig { protocol: Protocol::Udp, ..port(0, 53) };
-        let first = book
+        let first = ports
             .choose(&web, "web", &[port(0, 80), port(0, 80), port(30_001, 80), udp.clone()], &[])
             .unwrap();
         assert_eq!(numbers(&first), [30_000, 30_002, 30_001, 30_000]);
-        assert_eq!(numbers(&book.choose(&api, "api", &[port(0, 80)], &[]).unwrap()), [30_003]);
+        assert_eq!(numbers(&ports.choose(&api, "api", &[port(0, 80)], &[]).unwrap()), [30_003]);
         // Dropping one and adding another keeps what is still asked for.
-        let second = book.choose(&web, "web", &[port(0, 443), port(0, 80), udp], &first).unwrap();
+        let second = ports.choose(&web, "web", &[port(0, 443), port(0, 80), udp], &first).unwrap();
         assert_eq!(numbers(&second), [30_004, 30_000, 30_000]);
         // The ports given up are free again.
-        let third = book.choose(&ServiceId::random(), "x", &[port(0, 1), port(0, 2)], &[]).unwrap();
+        let third = ports.choose(&ServiceId::random(), "x", &[port(0, 1), port(0, 2)], &[]).unwrap();
         assert_eq!(numbers(&third), [30_001, 30_002]);
     }
 
     #[test]
     fn a_taken_port_names_its_holder_and_host_ports_count() {
         let (web, api) = (ServiceId::random(), ServiceId::random());
-        let mut book = PublishedPorts::default();
-        book.choose(&web, "web", &[port(8080, 80)], &[]).unwrap();
+        let mut ports = PublishedPorts::default();
+        ports.choose(&web, "web", &[port(8080, 80)], &[]).unwrap();
         assert_eq!(
-            book.choose(&api, "api", &[port(8080, 80)], &[]).unwrap_err().to_string(),
+            ports.choose(&api, "api", &[port(8080, 80)], &[]).unwrap_err().to_string(),
             "port 8080/tcp is already published by service web"
         );
         let host = PortConfig { mode: PublishMode::Host, ..port(30_000, 80) };
-        book.choose(&api, "api", std::slice::from_ref(&host), &[]).unwrap();
-        book.choose(&ServiceId::random(), "other", &[host], &[]).unwrap();
+        ports.choose(&api, "api", std::slice::from_ref(&host), &[]).unwrap();
+        ports.choose(&ServiceId::random(), "other", &[host], &[]).unwrap();
         assert_eq!(
-            numbers(&book.choose(&web, "web", &[port(8080, 80), port(0, 81)], &[]).unwrap()),
+            numbers(&ports.choose(&web, "web", &[port(8080, 80), port(0, 81)], &[]).unwrap()),
             [8080, 30_001]
         );
     }

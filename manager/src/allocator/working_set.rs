@@ -5,9 +5,10 @@ use std::{
     net::IpAddr,
 };
 
+use ipam::{AllocatedSubnet, NetworkSpace};
 use proto::model::{Network, NetworkId, Revision, ServiceAllocation, ServiceId, Subnet, Vni};
 
-use super::{NetworkSpace, PublishedPorts, pool::AllocatedSubnet};
+use super::PublishedPorts;
 use crate::store::state::State;
 
 /// The last address handed out per subnet, by the leader that handed it out. Only a hint for the next-fit order: a new
@@ -29,7 +30,7 @@ impl LastAllocated {
     }
 }
 
-/// See the module.
+/// What is in use, for one plan: addresses, subnets, VNIs and published ports.
 #[derive(Debug, Clone, Default)]
 pub struct WorkingSet {
     /// Subnets of all networks.
@@ -78,7 +79,10 @@ impl WorkingSet {
         let held =
             subnets.iter().map(|s| AllocatedSubnet { subnet: s.subnet, holder: network.spec.name.clone() });
         self.subnets.extend(held);
-        self.spaces.insert(network.id.clone(), NetworkSpace::new(network, subnets));
+        let mut space = NetworkSpace::new(&network.spec.name, subnets);
+        let kept = network.spec.ipam.iter().flat_map(|config| config.aux_addresses.values());
+        kept.for_each(|addr| space.hold(*addr));
+        self.spaces.insert(network.id.clone(), space);
     }
 
     fn hold(&mut self, network: &NetworkId, addrs: impl Iterator<Item = IpAddr>) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proto::model::{NetworkSpec, Vni};
 
-use super::IpamError;
+use super::AllocateError;
 
 /// Docker's option that names the VNIs of a network. One VNI serves all subnets here, so the first one counts.
 pub const OPTION: &str = "com.docker.network.driver.overlay.vxlanid_list";
@@ -13,7 +13,7 @@ pub const OPTION: &str = "com.docker.network.driver.overlay.vxlanid_list";
 ///
 /// # Errors
 /// The named one has an owner or cannot be read, or none is left.
-pub fn choose(spec: &NetworkSpec, held: &BTreeMap<Vni, String>) -> Result<Vni, IpamError> {
+pub fn choose(spec: &NetworkSpec, held: &BTreeMap<Vni, String>) -> Result<Vni, AllocateError> {
     if let Some(list) = spec.options.get(OPTION).filter(|l| !l.trim().is_empty()) {
         let vni = list
             .split(',')
@@ -21,11 +21,13 @@ pub fn choose(spec: &NetworkSpec, held: &BTreeMap<Vni, String>) -> Result<Vni, I
             .and_then(|text| text.trim().parse().ok())
             .map(Vni)
             .filter(|vni| (Vni(1)..=Vni::LAST).contains(vni))
-            .ok_or_else(|| {
-                IpamError::Vni(format!("option {OPTION}={list} does not name a VNI from 1 to {}", Vni::LAST))
+            .ok_or_else(|| AllocateError::Option {
+                key: OPTION,
+                value: list.clone(),
+                expected: format!("a VNI from 1 to {}", Vni::LAST),
             })?;
         return match held.get(&vni) {
-            Some(holder) => Err(IpamError::VniTaken { vni, holder: holder.clone() }),
+            Some(holder) => Err(AllocateError::VniTaken { vni, holder: holder.clone() }),
             None => Ok(vni),
         };
     }
@@ -37,7 +39,7 @@ pub fn choose(spec: &NetworkSpec, held: &BTreeMap<Vni, String>) -> Result<Vni, I
         next = Vni(held.0 + 1);
     }
     if next > Vni::LAST {
-        return Err(IpamError::Vni(format!("no free VNI left between {} and {}", Vni::FIRST, Vni::LAST)));
+        return Err(AllocateError::VnisExhausted);
     }
     Ok(next)
 }

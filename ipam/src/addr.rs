@@ -3,9 +3,9 @@
 use std::{collections::HashSet, net::IpAddr};
 
 use ipnet::IpNet;
-use proto::model::{Network, Subnet, SubnetAddr};
+use proto::model::{Subnet, SubnetAddr};
 
-use super::{
+use crate::{
     IpamError,
     range::{AddressRange, address, is_v6, number},
 };
@@ -153,14 +153,9 @@ pub struct NetworkSpace {
 }
 
 impl NetworkSpace {
-    /// The space of a network that has `subnets`, with nothing in use but gateways and auxiliary addresses.
-    pub fn new(network: &Network, subnets: &[Subnet]) -> Self {
-        let mut space =
-            Self { name: network.spec.name.clone(), subnets: subnets.iter().map(SubnetSpace::new).collect() };
-        for addr in network.spec.ipam.iter().flat_map(|config| config.aux_addresses.values()) {
-            space.hold(*addr);
-        }
-        space
+    /// The space of the network `name`, with nothing in use but its gateways.
+    pub fn new(name: &str, subnets: &[Subnet]) -> Self {
+        Self { name: name.to_owned(), subnets: subnets.iter().map(SubnetSpace::new).collect() }
     }
 
     /// Marks an address as in use.
@@ -227,7 +222,7 @@ impl NetworkSpace {
             };
             // Any host's address will do, an --ip-range only bounds what is chosen for users.
             if !hosts(&subnet.subnet).contains(*addr) || subnet.used.contains(&number(*addr)) {
-                return Err(IpamError::Held { addr: *addr, network: self.name.clone() });
+                return Err(IpamError::AddressTaken { addr: *addr, network: self.name.clone() });
             }
         }
         let mut taken = self.take()?;
@@ -328,15 +323,8 @@ mod tests {
             gateway: g.parse().unwrap(),
             ip_range: None,
         };
-        let network = Network {
-            id: proto::model::NetworkId::random(),
-            meta: proto::model::Meta::default(),
-            spec: proto::model::NetworkSpec { name: "app".into(), ..Default::default() },
-            allocation: None,
-            conditions: Vec::new(),
-        };
         let subnets = [subnet("fd00::/127", "fd00::"), subnet("10.0.1.0/29", "10.0.1.1")];
-        let mut space = NetworkSpace::new(&network, &subnets);
+        let mut space = NetworkSpace::new("app", &subnets);
         let first: Vec<String> = space.take().unwrap().iter().map(SubnetAddr::to_string).collect();
         assert_eq!(first, ["10.0.1.2/29", "fd00::1/127"]);
         let error = space.take().unwrap_err().to_string();
