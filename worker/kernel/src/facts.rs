@@ -1,10 +1,14 @@
 //! What the machine's own network looks like: which device carries an address, what it can carry, and which address others should
 //! use.
 
-use std::{collections::BTreeMap, fs, io, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
-use proto::model::SubnetAddr;
+use proto::model::{Port, Protocol, SubnetAddr};
 
 use super::{
     Kernel, KernelError, LinkKind, LinuxKernel, Ns, Scope,
@@ -99,7 +103,7 @@ impl HostFacts {
         self.devices.iter().flat_map(|d| &d.addrs).map(|a| a.addr).filter(|a| !a.is_loopback())
     }
 
-    /// Addresses that others can reach the machine by, with their devices: on devices that are up and nobody's network.
+    /// Addresses that others can reach the machine by, with their devices: on devices that are up and that no network manager made.
     pub fn global(&self) -> impl Iterator<Item = (&Device, IpAddr)> + '_ {
         self.devices
             .iter()
@@ -196,38 +200,39 @@ pub fn bridge_netfilter() -> BridgeNetfilter {
 }
 
 /// Who holds a port of this namespace, as far as `/proc` tells: `nginx (pid 812)`. For error messages.
-pub fn holder_of_port(protocol: proto::model::Protocol, port: u16) -> io::Result<Option<String>> {
-    let Some(inode) = socket_inode(protocol.as_str(), port)? else { return Ok(None) };
-    let wanted = format!("socket:[{inode}]");
-    for process in fs::read_dir("/proc")?.flatten() {
+pub fn holder_of_port(protocol: Protocol, port: Port) -> Option<String> {
+    let sockets: BTreeSet<String> = ["", "6"]
+        .into_iter()
+        .filter_map(|six| fs::read_to_string(format!("/proc/thread-self/net/{protocol}{six}")).ok())
+        .flat_map(|table| bound_sockets(&table, port))
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    if sockets.is_empty() {
+        return None;
+    }
+    for process in fs::read_dir("/proc").ok()?.flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
         let Ok(fds) = fs::read_dir(process.path().join("fd")) else { continue };
-        let holds = |fd: fs::DirEntry| fs::read_link(fd.path()).is_ok_and(|to| to.to_str() == Some(&wanted));
+        let holds = |fd: fs::DirEntry| {
+            fs::read_link(fd.path()).is_ok_and(|to| to.to_str().is_some_and(|to| sockets.contains(to)))
+        };
         if fds.flatten().any(holds) {
             let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Ok(Some(format!("{} (pid {pid})", name.trim())));
+            return Some(format!("{} (pid {pid})", name.trim()));
         }
     }
-    Ok(None)
+    None
 }
 
-/// The inode of a socket bound to a port, from `/proc/net/{tcp,udp}{,6}`.
-fn socket_inode(protocol: &str, port: u16) -> io::Result<Option<u64>> {
-    for six in ["", "6"] {
-        let Ok(table) = fs::read_to_string(format!("/proc/thread-self/net/{protocol}{six}")) else {
-            continue;
-        };
-        for line in table.lines().skip(1) {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let [_, local, remote, state, ..] = fields.as_slice() else { continue };
-            let bound = local.rsplit(':').next().and_then(|p| u16::from_str_radix(p, 16).ok()) == Some(port);
-            // Listening or merely bound, not a connection: those have a remote port.
-            if bound && remote.ends_with(":0000") && matches!(*state, "0A" | "07") {
-                return Ok(fields.get(9).and_then(|inode| inode.parse().ok()));
-            }
-        }
-    }
-    Ok(None)
+/// Inodes of the sockets bound to a local port, in the format of `/proc/net/tcp`; connections, which have a remote port, do not count.
+fn bound_sockets(table: &str, port: Port) -> Vec<String> {
+    let port_of = |address: &str| u16::from_str_radix(address.rsplit_once(':')?.1, 16).ok();
+    let parse = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let bound = port_of(fields.get(1)?)? == port && port_of(fields.get(2)?)? == 0;
+        bound.then(|| fields.get(9).map(|inode| (*inode).to_owned()))?
+    };
+    table.lines().skip(1).filter_map(parse).collect()
 }
 
 #[cfg(test)]
@@ -280,5 +285,19 @@ mod tests {
         assert!(matches!(f.advertise(Some("0.0.0.0")), Err(AdvertiseError::Unspecified(_))));
         assert!(matches!(f.advertise(Some("eth7")), Err(AdvertiseError::Unknown(_))));
         assert!(matches!(f.advertise(Some("eth0")), Err(AdvertiseError::NoAddress(_))));
+    }
+
+    #[test]
+    fn who_holds_a_port_is_named() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let holder = holder_of_port(Protocol::Tcp, port).unwrap();
+        assert!(holder.ends_with(&format!("(pid {})", std::process::id())), "{holder}");
+        let table =
+            "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 41 1
+   1: 0100007F:1F90 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 42 1
+   2: 0100007F:1F91 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 43 1";
+        assert_eq!(bound_sockets(table, 8080), ["41"]);
     }
 }

@@ -112,6 +112,28 @@ fn elements_of_every_kind_are_written_and_read() {
     });
 }
 
+/// A table of our name with other chains and sets, as an earlier version of the daemon left it.
+#[test]
+fn a_table_of_an_earlier_version_gives_way_to_the_present_one() {
+    both(|k| {
+        let now = ruleset(vec![("vips".to_owned(), vec![goto("10.0.0.1", "one")])]);
+        let earlier = Ruleset {
+            body: now.body.replace("chain one", "chain first").replace("vips", "addresses"),
+            elements: vec![("addresses".to_owned(), vec![goto("10.0.0.9", "first")])],
+            ..now.clone()
+        };
+        k.run(&[Step::ApplyRuleset { ns: Ns::Host, ruleset: earlier.clone() }]);
+        let table = || k.seen().ns(&Ns::Host).unwrap().tables[&(Family::Inet, "t".to_owned())].clone();
+        assert_eq!(table().digest, Some(earlier.digest()));
+        k.run(&[Step::ApplyRuleset { ns: Ns::Host, ruleset: now.clone() }]);
+        let seen = table();
+        assert_eq!(seen.digest, Some(now.digest()));
+        assert_eq!(seen.chains, ["one", "two", "out"].map(String::from).into());
+        assert!(!seen.elements.unwrap_or_default().contains_key("addresses"));
+        k.run(&[Step::DeleteTable { ns: Ns::Host, family: Family::Inet, table: "t".into() }]);
+    });
+}
+
 #[test]
 fn a_change_of_elements_says_the_outcome() {
     both(|k| {

@@ -131,7 +131,7 @@ pub fn mesh(mesh: &Mesh) -> Elements {
             let backends: Vec<_> = to.iter().filter(|(a, _)| a.is_ipv4() == v4).collect();
             let Some(slots) = slots_for(backends.len()) else {
                 // Held on this node and served by nobody: refused at once.
-                put(&mut out, of_family(v4, "idle4", "idle6"), Element::key(port_key(*key)));
+                put(&mut out, of_family(v4, "no_backend4", "no_backend6"), Element::key(port_key(*key)));
                 continue;
             };
             let verdict = Verdict::Goto(chain(v4, slots));
@@ -159,7 +159,7 @@ pub fn mesh(mesh: &Mesh) -> Elements {
         let hosts = nodes.get(mac).into_iter().flat_map(|peer| &peer.host_addrs);
         for host in hosts.filter(|host| host.is_ipv4() == task.is_ipv4()) {
             let key = [Part::from(*host), Part::from(*task)];
-            put(&mut out, of_family(task.is_ipv4(), "returning4", "returning6"), Element::key(key));
+            put(&mut out, of_family(task.is_ipv4(), "hairpin4", "hairpin6"), Element::key(key));
         }
     }
     out

@@ -2,12 +2,13 @@
 //!
 //! The way of a packet, with node 1 the one that the client asked and node 2 the one with the task:
 //!
-//! 1. Node 1, `choose`: a new flow to a published port of a local address is marked as entered and DNATed, to the task's ingress
+//! 1. Node 1, `published_ports`: a new flow to a published port of a local address is marked as entered and DNATed, to the task's ingress
 //!    address on another node, or to its gateway-bridge address here.
 //! 2. The mark leads to our own routing table, where the ingress subnet lies on the mesh device, a VXLAN used at layer 3;
 //!    a permanent neighbour entry gives each task the MAC of its node.
-//! 3. Node 2, `zones`: flows of different nodes are tracked apart. `opener`: the connection is marked with the number of the node that the frame's MAC names, then DNATed to the
-//!    task's gateway-bridge address. The source is still the client's.
+//! 3. Node 2, `prerouting_raw`: flows of different nodes are tracked apart. `prerouting_mangle`: the connection is marked with the
+//!    number of the node that the frame's MAC names. Then it is DNATed to the task's gateway-bridge address; the source is still
+//!    the client's.
 //! 4. The reply comes from the gateway bridge, gets the connection's mark, takes our routing table's default route, and the
 //!    egress hook of the mesh device writes the MAC of the node that the mark names.
 //! 5. Node 1 undoes its DNAT; the client sees an answer from where it asked.

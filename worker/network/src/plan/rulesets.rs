@@ -1,5 +1,8 @@
 //! The nftables tables, as text.
 //!
+//! A base chain is called after its hook, and after its priority where a table has several on one hook. Other names stand in
+//! `docs/packets.md`. Names are part of a table's digest: a daemon that finds a table with other ones replaces it, in one transaction.
+//!
 //! A table's rules depend on things that hardly ever change: device names, subnets, this node's addresses. Services, tasks,
 //! nodes and published ports are elements of its maps, so their coming and going rewrites no rule.
 //!
@@ -23,8 +26,8 @@ pub const SANDBOX_TABLE: &str = "rn";
 /// The administrator's table.
 pub const USER_TABLE: &str = "rn-user";
 
-/// Sizes of the slot tables. Up to 16 backends each has exactly one slot; beyond, enough slots that no backend gets over an
-/// eighth more than another.
+/// Sizes of the slot tables. Up to 16 backends each has exactly one slot. Up to 1,024 there are at least 8 slots each, so that none
+/// gets over an eighth more than another; from there to 8,192 one may get up to twice as much.
 pub const SLOTS: [u32; 22] =
     [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 256, 512, 1024, 2048, 4096, 8192];
 
@@ -64,12 +67,12 @@ pub fn sandbox() -> Ruleset {
     }
     // Packets of the tasks' connections meet two short rules; what more there is, only the first of a connection does.
     // `resolver`: ports are exchanged packet by packet. Names are asked for all the time, each time from another port: entries in
-    // conntrack for that cost more than the answers. `forgotten`: a packet in the middle of a connection that conntrack no longer
+    // conntrack for that cost more than the answers. `unknown_connections`: a packet in the middle of a connection that conntrack no longer
     // knows is answered by a reset, rather than balanced to a task that has never heard of it. `refuse`: what no verdict has led
     // elsewhere goes to a virtual address without a backend.
     let _ = write!(
         body,
-        " chain answered {{
+        " chain resolver_replies {{
   udp sport set 53
   tcp sport set 53
  }}
@@ -78,9 +81,9 @@ pub fn sandbox() -> Ruleset {
   oif != lo accept
   ip daddr {RESOLVER} udp dport 53 notrack udp dport set meta l4proto map @dns accept
   ip daddr {RESOLVER} tcp dport 53 notrack tcp dport set meta l4proto map @dns accept
-  ip saddr {RESOLVER} meta l4proto . th sport @dns_answers notrack goto answered
+  ip saddr {RESOLVER} meta l4proto . th sport @dns_answers notrack goto resolver_replies
  }}
- chain forgotten {{
+ chain unknown_connections {{
   type filter hook output priority -150
   ct state established,related,untracked accept
   ip daddr @vip4 tcp flags & (fin | syn | rst | ack) != syn ct state new,invalid reject with tcp reset
@@ -90,7 +93,7 @@ pub fn sandbox() -> Ruleset {
   meta l4proto tcp reject with tcp reset
   reject
  }}
- chain balance {{
+ chain virtual_addresses {{
   type nat hook output priority -100
   ip daddr vmap @service4
   ip6 daddr vmap @service6
@@ -108,26 +111,26 @@ pub fn sandbox() -> Ruleset {
 /// host-mode ports.
 pub fn gateway(names: &Names, subnets: &GatewaySubnets) -> Ruleset {
     let (gw, v4, v6) = (&names.gateway_bridge, subnets.v4, subnets.v6);
-    // `route_localnet` is on for the bridge, so that 127.0.0.1:PORT works; `martian` keeps tasks from using it the other way.
+    // `route_localnet` is on for the bridge, so that 127.0.0.1:PORT works; `prerouting_raw` keeps tasks from using it the other way.
     let body = format!(
         " map host4 {{ typeof meta l4proto . th dport : ip daddr . th dport; }}
  map host6 {{ typeof meta l4proto . th dport : ip6 daddr . th dport; }}
- chain martian {{
+ chain prerouting_raw {{
   type filter hook prerouting priority -300
   ip daddr 127.0.0.0/8 iifname \"{gw}\" drop
  }}
- chain choose {{
+ chain host_ports {{
   ip6 daddr ::1 return
   fib daddr type local dnat ip to meta l4proto . th dport map @host4
   fib daddr type local dnat ip6 to meta l4proto . th dport map @host6
  }}
- chain pre {{
+ chain prerouting_nat {{
   type nat hook prerouting priority dstnat
-  jump choose
+  jump host_ports
  }}
- chain out {{
+ chain output_nat {{
   type nat hook output priority -100
-  jump choose
+  jump host_ports
  }}
  chain isolate {{
   type filter hook forward priority 0
@@ -138,7 +141,7 @@ pub fn gateway(names: &Names, subnets: &GatewaySubnets) -> Ruleset {
   icmp type redirect oifname \"{gw}\" drop
   icmpv6 type nd-redirect oifname \"{gw}\" drop
  }}
- chain post {{
+ chain postrouting {{
   type nat hook postrouting priority 101
   oifname \"{gw}\" ip saddr {{ 127.0.0.0/8, {v4} }} ct status dnat masquerade
   oifname \"{gw}\" ip6 saddr {v6} ct status dnat masquerade
@@ -158,8 +161,8 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
     let (entered, came, mask) = (marks.entered(), marks.came(), marks.mask());
     let others = !mask;
     let mut body = String::from(
-        " set idle4 { typeof meta l4proto . th dport; }
- set idle6 { typeof meta l4proto . th dport; }
+        " set no_backend4 { typeof meta l4proto . th dport; }
+ set no_backend6 { typeof meta l4proto . th dport; }
  map port4 { typeof meta l4proto . th dport : verdict; }
  map port6 { typeof meta l4proto . th dport : verdict; }
  map backend4 { typeof meta l4proto . th dport . numgen random mod 65536 : ip daddr . th dport; }
@@ -168,8 +171,8 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
  map task6 { typeof ip6 daddr : ip6 daddr; }
  map node_mark { typeof ether saddr : meta mark; }
  map node_zone { typeof ether saddr : ct zone; }
- set returning4 { typeof ip saddr . ip daddr; }
- set returning6 { typeof ip6 saddr . ip6 daddr; }
+ set hairpin4 { typeof ip saddr . ip daddr; }
+ set hairpin6 { typeof ip6 saddr . ip6 daddr; }
 ",
     );
     let set = format!(
@@ -189,7 +192,7 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
         let _ = writeln!(
             snat,
             "  ct mark & {mask:#010x} == {entered:#010x} ip saddr {{ 127.0.0.0/8, {} }} snat ip to {own}
-  oifname \"{dev}\" ct mark & {mask:#010x} == {entered:#010x} ip saddr . ip daddr @returning4 snat ip to {own}",
+  oifname \"{dev}\" ct mark & {mask:#010x} == {entered:#010x} ip saddr . ip daddr @hairpin4 snat ip to {own}",
             subnets.v4
         );
     }
@@ -197,28 +200,28 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
         let _ = writeln!(
             snat,
             "  ct mark & {mask:#010x} == {entered:#010x} ip6 saddr {} snat ip6 to {own}
-  oifname \"{dev}\" ct mark & {mask:#010x} == {entered:#010x} ip6 saddr . ip6 daddr @returning6 snat ip6 to {own}",
+  oifname \"{dev}\" ct mark & {mask:#010x} == {entered:#010x} ip6 saddr . ip6 daddr @hairpin6 snat ip6 to {own}",
             subnets.v6
         );
     }
-    // `martian`, last rule: what a client sends to one task through two nodes, from one source port, looks the same here but is two
+    // `prerouting_raw`, last rule: what a client sends to one task through two nodes, from one source port, looks the same here but is two
     // connections. Replies are in no zone, so conntrack gives the later one another source port.
     // 1 and 58 are ICMP and ICMPv6: a machine without `/etc/protocols` does not know the name of the second.
-    // Tunnels are not connections, and each direction would be one of its own: `martian` and `vxlan_out` leave them untracked, and
+    // Tunnels are not connections, and each direction would be one of its own: `prerouting_raw` and `output_raw` leave them untracked, and
     // untracked packets leave each chain at once.
     let _ = write!(
         body,
-        " chain martian {{
+        " chain prerouting_raw {{
   type filter hook prerouting priority -300
   udp dport {vxlan} iifname != \"{dev}\" fib daddr type local notrack accept
   ip daddr 127.0.0.0/8 iifname \"{dev}\" drop
   iifname \"{dev}\" ct original zone set ether saddr map @node_zone
  }}
- chain vxlan_out {{
+ chain output_raw {{
   type filter hook output priority -300
   udp dport {vxlan} notrack
  }}
- chain opener {{
+ chain prerouting_mangle {{
   type filter hook prerouting priority mangle
   ct state untracked accept
   ct state new iifname \"{dev}\" ct mark set ether saddr map @node_mark
@@ -226,36 +229,36 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
   ct direction reply ct mark & {mask:#010x} == {came:#010x} iifname \"{gw}\" meta mark set ct mark
   ct direction original ct mark & {mask:#010x} == {entered:#010x} meta mark set meta mark & {others:#010x} | {entered:#010x}
  }}
- chain opener_out {{
+ chain output_mangle {{
   type route hook output priority mangle
   ct state untracked accept
   ct direction original ct mark & {mask:#010x} == {entered:#010x} meta mark set meta mark & {others:#010x} | {entered:#010x}
  }}
- chain choose {{
+ chain published_ports {{
   ip6 daddr ::1 return
   fib daddr type local meta nfproto ipv4 meta l4proto . th dport vmap @port4
   fib daddr type local meta nfproto ipv6 meta l4proto . th dport vmap @port6
  }}
- chain pre {{
+ chain prerouting_nat {{
   type nat hook prerouting priority dstnat
   iifname \"{dev}\" dnat ip to ip daddr map @task4
   iifname \"{dev}\" dnat ip6 to ip6 daddr map @task6
-  iifname != \"{dev}\" jump choose
+  iifname != \"{dev}\" jump published_ports
  }}
- chain out {{
+ chain output_nat {{
   type nat hook output priority -100
-  jump choose
+  jump published_ports
  }}
  chain refuse {{
   meta l4proto tcp reject with tcp reset
   reject
  }}
- chain in {{
+ chain input {{
   type filter hook input priority 0
   ct state established,related,untracked accept
   iifname \"{dev}\" ct state new meta l4proto != {{ 1, 58 }} drop
-  meta nfproto ipv4 meta l4proto . th dport @idle4 ct status & dnat == 0 jump refuse
-  meta nfproto ipv6 meta l4proto . th dport @idle6 ct status & dnat == 0 jump refuse
+  meta nfproto ipv4 meta l4proto . th dport @no_backend4 ct status & dnat == 0 jump refuse
+  meta nfproto ipv6 meta l4proto . th dport @no_backend6 ct status & dnat == 0 jump refuse
  }}
  chain forward {{
   type filter hook forward priority mangle
@@ -263,7 +266,7 @@ pub fn mesh(names: &Names, subnets: &GatewaySubnets, mesh: &Mesh, marks: Marks, 
   tcp flags & (syn | rst) == syn oifname \"{dev}\" tcp option maxseg size set rt mtu
   tcp flags & (syn | rst) == syn iifname \"{dev}\" tcp option maxseg size set rt mtu
  }}
- chain post {{
+ chain postrouting {{
   type nat hook postrouting priority srcnat
 {snat} }}
 "
@@ -295,7 +298,7 @@ pub fn underlay(names: &Names, vxlan: Port) -> Ruleset {
     let body = format!(
         " set member4 {{ typeof ip saddr; }}
  set member6 {{ typeof ip6 saddr; }}
- chain in {{
+ chain input {{
   type filter hook input priority -10
   udp dport {vxlan} jump members
  }}

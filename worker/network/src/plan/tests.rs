@@ -189,6 +189,36 @@ proptest! {
     }
 }
 
+/// Tables of an earlier version have other chains, hence another digest: each is replaced with its elements in one transaction, so that
+/// no packet sees it empty.
+#[test]
+fn tables_of_an_earlier_version_are_replaced_whole() {
+    let mut w = World::new();
+    w.service("web", &["10.0.1.2", "fd00:2::2"], 8080, &[]);
+    w.task("web", 1, "a", 20, EndpointState::Ready);
+    w.local.vxlan_members_only = true;
+    let (kernel, desired) = (kernel(), desired(&w));
+    pass(&kernel, &desired, &mut Known::new(), &Focus::All(true));
+    let mut earlier = 0;
+    kernel.tamper(|namespaces| {
+        for table in namespaces.values_mut().flat_map(|ns| ns.tables.values_mut()) {
+            if let Some(digest) = &mut table.digest {
+                "0123456789abcdef".clone_into(digest);
+                earlier += 1;
+            }
+        }
+    });
+    let plan = pass(&kernel, &desired, &mut Known::new(), &Focus::All(true));
+    let replaced: Vec<_> = plan.steps().collect();
+    assert!(earlier >= 5 && replaced.len() == earlier, "{earlier}: {replaced:?}");
+    for step in replaced {
+        let Step::ApplyRuleset { ns, ruleset } = step else { panic!("{step}") };
+        let filled = !ruleset.elements.is_empty();
+        assert!(filled || ruleset.table == desired.names.gateway_table, "{} in {ns} is empty", ruleset.table);
+    }
+    assert_empty(&pass(&kernel, &desired, &mut Known::new(), &Focus::All(true)), "the second pass");
+}
+
 proptest! {
     /// A frame can be answered only by who may send one.
     #[test]

@@ -5,11 +5,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
 };
 
+use kernel::facts::holder_of_port;
 use proto::model::{Port, PortConfig, Protocol};
 use socket2::{Domain, Socket, Type};
 
@@ -127,7 +127,7 @@ fn hold(protocol: Protocol, port: Port) -> io::Result<(Socket, Port)> {
         }
         other => other?,
     };
-    // What still arrives here is nobody's.
+    // What still arrives here has no taker.
     _ = socket.set_recv_buffer_size(0);
     let port = socket.local_addr()?.as_socket().map_or(port, |a| a.port());
     Ok((socket, port))
@@ -139,43 +139,9 @@ fn conflict(protocol: Protocol, port: Port, wanted_by: &str, error: &io::Error) 
         protocol,
         port,
         wanted_by: wanted_by.to_owned(),
-        holder: if taken { holder(protocol, port) } else { None },
+        holder: if taken { holder_of_port(protocol, port) } else { None },
         reason: error.to_string(),
     }
-}
-
-/// Who holds a port, from `/proc`.
-fn holder(protocol: Protocol, port: Port) -> Option<String> {
-    let files = [format!("/proc/thread-self/net/{protocol}"), format!("/proc/thread-self/net/{protocol}6")];
-    let inodes: BTreeSet<String> =
-        files.iter().filter_map(|f| fs::read_to_string(f).ok()).flat_map(|t| inodes(&t, port)).collect();
-    for process in fs::read_dir("/proc").ok()?.flatten() {
-        let pid = process.file_name().to_string_lossy().into_owned();
-        if !pid.bytes().all(|b| b.is_ascii_digit()) {
-            continue;
-        }
-        let fds = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
-        let targets = fds.filter_map(|fd| fs::read_link(fd.path()).ok());
-        let mut sockets = targets
-            .filter_map(|t| Some(t.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned()));
-        if sockets.any(|inode| inodes.contains(&inode)) {
-            let name = fs::read_to_string(Path::new("/proc").join(&pid).join("comm")).unwrap_or_default();
-            return Some(format!("{} (pid {pid})", name.trim()));
-        }
-    }
-    None
-}
-
-/// Inodes of the sockets bound to a local port, in the format of `/proc/net/tcp`; connections do not count.
-fn inodes(table: &str, port: Port) -> Vec<String> {
-    let parse = |line: &str| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let local = fields.get(1)?.rsplit_once(':')?.1;
-        let remote = fields.get(2)?.rsplit_once(':')?.1;
-        let ours = u16::from_str_radix(local, 16).ok()? == port && u16::from_str_radix(remote, 16).ok()? == 0;
-        ours.then(|| fields.get(9).map(|s| (*s).to_owned()))?
-    };
-    table.lines().skip(1).filter_map(parse).collect()
 }
 
 #[cfg(test)]
