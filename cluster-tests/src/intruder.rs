@@ -19,7 +19,7 @@ use crate::{Host, lan::enter};
 /// Longest wait for a connection or an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// See the module. Clones show the same certificate.
+/// A client of managers that shows the certificate and headers it was made with. Clones show the same certificate.
 #[derive(Clone)]
 pub struct Intruder {
     config: Arc<ClientConfig>,

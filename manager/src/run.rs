@@ -57,7 +57,7 @@ pub enum Start {
     /// As a further one: `swarm join` with a manager's token, or promotion. One of these managers answers. What an earlier
     /// membership has left on the disk is deleted once they have agreed.
     Joining(Vec<SocketAddr>),
-    /// As the only one of a swarm that has lost its others: `swarm init --force-new-cluster`.
+    /// As the only manager left: `swarm init --force-new-cluster`.
     ForceNewCluster,
 }
 

@@ -15,7 +15,7 @@ use crate::store::Leadership;
 /// How long a request waits for the work of a term to begin in which this manager is known to lead: the one follows the other at once.
 const BEGINS: Duration = Duration::from_secs(1);
 
-/// A thing that there is while this manager leads, another one in each term. Clones are the same.
+/// A thing that there is while this manager leads, another one in each term. Clones share one state.
 pub struct PerTerm<T> {
     leadership: watch::Receiver<Leadership>,
     current: Arc<watch::Sender<Option<Arc<Term<T>>>>>,

@@ -71,7 +71,7 @@ impl Change {
     }
 }
 
-/// See the module. The lock is held for moments only.
+/// This node's membership and the change that it is in. The lock is held for moments only.
 pub struct SwarmStateCell {
     now: RwLock<SwarmState>,
     /// Counts changes that have come to their end.

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 type Tables = BTreeMap<&'static str, BTreeMap<Vec<u8>, Vec<u8>>>;
 
-/// A disk, and the database on it. Clones are the same; it outlives the processes that use it.
+/// A disk, and the database on it. Clones are handles of one; it outlives the processes that use it.
 #[derive(Clone)]
 pub struct Disk(Arc<Mutex<Inner>>);
 

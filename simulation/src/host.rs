@@ -50,7 +50,7 @@ struct Process {
     ops: mpsc::UnboundedSender<Op>,
 }
 
-/// See the module.
+/// A machine, with the process that runs on it.
 pub struct Host {
     /// Its number, from which its address follows.
     pub n: usize,

@@ -35,7 +35,7 @@ pub struct Circumstances {
     pub mild: bool,
 }
 
-/// See the module.
+/// What has been seen of all managers' states, to hold the next one against.
 #[derive(Default)]
 pub struct Invariants {
     /// The digest of the state at each revision, and who showed it first.

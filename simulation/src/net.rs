@@ -70,7 +70,7 @@ pub struct NetHost {
     pub slow: u64,
 }
 
-/// See the module. Clones are the same.
+/// The simulated network. Clones are handles of the same one.
 #[derive(Clone)]
 pub struct Net(Arc<Mutex<Inner>>);
 

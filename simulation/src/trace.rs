@@ -10,7 +10,7 @@ use std::{
 /// Lines kept for whoever looks into a failure.
 const KEPT: usize = 400;
 
-/// See the module. Clones are the same.
+/// The digest of a run, and its last events. Clones write to the same one.
 #[derive(Clone)]
 pub struct Trace(Arc<Mutex<Inner>>);
 

@@ -67,7 +67,7 @@ pub struct Told {
     pub number: Option<u64>,
 }
 
-/// What users were told. Clones are the same.
+/// What users were told. Clones share one state.
 #[derive(Clone)]
 pub struct Ledger(Arc<Mutex<LedgerEntries>>, Trace);
 

@@ -44,7 +44,7 @@ pub struct Plan {
     pub lying_disks: bool,
 }
 
-/// See the module.
+/// A simulation as it stands between two steps.
 pub struct World {
     net: Net,
     trace: Trace,

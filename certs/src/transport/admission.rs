@@ -28,7 +28,7 @@ impl Source {
     }
 }
 
-/// Places that strangers share. Clones are the same places.
+/// Slots for connections that have not proved a certificate yet. Clones share one set of slots.
 #[derive(Debug, Clone)]
 pub struct ConnectionSlots(Arc<Mutex<Table>>);
 

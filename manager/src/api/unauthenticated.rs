@@ -25,7 +25,7 @@ const MAX_BODY: usize = 64 << 10;
 /// How long a request may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(10);
 
-/// See the module. Clones are the same.
+/// How much callers without a certificate may ask for at a time. Clones share one count.
 #[derive(Clone)]
 pub(super) struct UnauthenticatedLimits {
     slots: ConnectionSlots,

@@ -3,8 +3,9 @@
 
 use proto::model::Timestamp;
 
-/// From here on a clock is worth a word, in milliseconds. Certificates reach an hour back, so that much is borne.
-const WORTH_A_WORD: u64 = 30_000;
+/// A clock that is off by so many milliseconds is reported on the node. Certificates are valid from an hour before they are issued, so
+/// this much does no harm.
+const REPORTED_OFFSET: u64 = 30_000;
 /// Less than this is chance (the time that a message took), in milliseconds.
 const CHANCE: u64 = 10_000;
 
@@ -39,7 +40,7 @@ impl ClockOffset {
     /// What to tell people; empty while the clock is near enough.
     pub fn remark(self) -> String {
         let off = self.0.unsigned_abs();
-        if off < WORTH_A_WORD {
+        if off < REPORTED_OFFSET {
             return String::new();
         }
         let seconds = (off + 500) / 1000;

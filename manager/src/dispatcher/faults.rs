@@ -44,7 +44,7 @@ pub fn first(progress: &Progress) -> Option<&str> {
     ports.next().map(|f| f.message.as_str())
 }
 
-/// Brings the nodes' conditions in line with what they say. Of one that has said nothing yet the last word stands.
+/// Makes the nodes' conditions those they report. A node that has reported nothing in this term keeps what it has.
 pub fn plan(state: &State, said: impl Fn(&NodeId) -> Option<Vec<Fault>>, now: Timestamp) -> Vec<Command> {
     let mut commands = Vec::new();
     for node in state.nodes.values() {

@@ -79,7 +79,7 @@ pub struct Progress {
     pub applied: Revision,
     /// What keeps it from applying more, in its own words.
     pub lag: String,
-    /// What it cannot bring about until somebody helps it; none before its first word of it.
+    /// Faults that the node reports and cannot mend by itself; none until its first heartbeat that says.
     pub faults: Option<Vec<pb::Fault>>,
 }
 

@@ -40,7 +40,7 @@ struct Listener {
     tx: mpsc::UnboundedSender<pb::LogSubscription>,
 }
 
-/// See the module.
+/// The nodes that listen for log requests, and the requests that are open, by id.
 #[derive(Default)]
 pub struct Registry {
     listeners: BTreeMap<NodeId, Listener>,

@@ -15,7 +15,7 @@ pub(super) enum Key {
     Node(NodeId),
 }
 
-/// See the module.
+/// One slot of a service, with the tasks that have had it.
 #[derive(Debug, Clone)]
 pub(super) struct Slot<'a> {
     pub key: Key,

@@ -14,7 +14,7 @@ use super::{Vote, timing::RaftTiming};
 /// than a new leader may take.
 const STUCK: Duration = Duration::from_secs(3);
 
-/// When this manager last heard from a leader, and from whom. Clones are the same.
+/// When this manager last heard from a leader, and from whom. Clones share one state.
 #[derive(Debug, Clone)]
 pub(crate) struct LeaderContact {
     pace: RaftTiming,
@@ -73,7 +73,7 @@ fn by(vote: &Vote) -> Option<(u64, u64)> {
 }
 
 /// Whether raft's core answers. It is asked beside the heartbeats, so that they need not wait for it (it may be waiting for the
-/// disk), and yet end when it hangs: a leader that decides nothing any more has to be replaced. Clones are the same.
+/// disk), and yet end when it hangs: a leader that decides nothing any more has to be replaced. Clones share one state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RaftHealth {
     asked: Arc<Mutex<Option<Instant>>>,

@@ -31,7 +31,7 @@ pub(crate) fn is_majority(membership: &Membership, granted: &BTreeSet<u64>) -> b
     !sets.is_empty() && sets.iter().all(|set| set.intersection(granted).count() * 2 > set.len())
 }
 
-/// Managers that said, when they were asked, that they hear a leader: the way to it for one who does not. Clones are the same.
+/// Managers that said, when they were asked, that they hear a leader: the way to it for one who does not. Clones share one state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RelayPeers(Arc<Mutex<Vec<(u64, Instant)>>>);
 

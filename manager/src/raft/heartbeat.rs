@@ -34,7 +34,7 @@ pub(crate) fn is_heartbeat(request: &AppendEntriesRequest<TypeConfig>) -> bool {
     request.entries.is_empty() && request.prev_log_id.is_none() && request.leader_commit.is_none()
 }
 
-/// When each member answered this leader last: the times at which they were asked. Clones are the same.
+/// When each member answered this leader last: the times at which they were asked. Clones share one state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Acknowledged(Arc<Mutex<(Option<Vote>, BTreeMap<u64, Instant>)>>);
 

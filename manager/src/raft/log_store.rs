@@ -25,7 +25,7 @@ use crate::{
 /// Bytes of entries handed out at once for replication (one entry is always handed out).
 const READ_LIMIT: usize = 2 << 20;
 
-/// See the module.
+/// Raft's log on disk, as openraft reads and appends to it. Clones share one log.
 #[derive(Clone)]
 pub(crate) struct LogStore {
     disk: Arc<Disk>,

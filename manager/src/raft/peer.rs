@@ -193,7 +193,7 @@ impl Network {
     }
 }
 
-/// A message on its way; dropped without an answer, it was silence.
+/// A message that has been sent. Dropped without an answer, it counts as unanswered.
 struct InFlight<'a> {
     network: &'a Network,
     peer: &'a Peer,

@@ -24,7 +24,7 @@ pub fn no_hints() -> AddressLookup {
     Arc::new(|_| None)
 }
 
-/// See the module. Clones are the same.
+/// The addresses at which each manager may be reached. Clones share one list.
 #[derive(Clone)]
 pub(crate) struct PeerAddresses {
     hints: AddressLookup,

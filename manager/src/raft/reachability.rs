@@ -38,7 +38,7 @@ impl Failure {
     }
 }
 
-/// See the module. Clones are the same.
+/// Counts what fails of the messages to each peer. Clones share one count.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PeerReachability(Arc<Mutex<BTreeMap<NodeId, PeerFailures>>>);
 

@@ -22,7 +22,7 @@ const NICE: libc::c_int = -15;
 /// For what is still going on when a manager has stopped.
 const LAST: Duration = Duration::from_secs(1);
 
-/// See the module. Clones are the same.
+/// Handles of the threads that raft runs on. Clones are handles of the same threads.
 #[derive(Debug, Clone)]
 pub struct Threads {
     core: Handle,

@@ -17,7 +17,7 @@ const MARGIN: u32 = 3;
 /// For how long, and up to twice as long, what was late is remembered.
 const MEMORY: Duration = Duration::from_secs(15);
 
-/// See the module. Clones are the same.
+/// The election time in force, and what it is measured from. Clones share one measurement.
 #[derive(Debug, Clone)]
 pub(crate) struct RaftTiming {
     heartbeat: Duration,

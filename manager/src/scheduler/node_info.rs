@@ -16,7 +16,7 @@ const FAILURE_WINDOW: Millis = Millis::secs(5 * 60);
 /// From this many failures on a node is a last resort.
 const MAX_FAILURES: u32 = 5;
 
-/// See the module. Tasks that the plan places are added as it goes.
+/// A node with its tasks and what they take of it. Tasks that the plan places are added as it goes.
 #[derive(Debug, Clone)]
 pub struct NodeInfo {
     /// The node.

@@ -31,7 +31,7 @@ pub type Rows<'a> = Box<dyn Iterator<Item = Result<Row, DatabaseError>> + 'a>;
 /// Told of what became of a flush.
 pub type Flushed = Box<dyn FnOnce(Result<(), String>) + Send>;
 
-/// See the module.
+/// A database of rows in families, with the promises that the store relies on.
 pub trait Database: Send + Sync + 'static {
     /// The value of a key.
     ///

@@ -39,7 +39,7 @@ impl fmt::Display for Owner {
 
 type Claims = Vec<(PublishMode, ServiceId)>;
 
-/// See the module.
+/// Look-up tables over a state: owners of names, addresses and ports, and the tasks of each service and node.
 #[derive(Clone, Default)]
 pub struct Index {
     service_tasks: MapM<ServiceId, SetM<TaskId>>,

@@ -18,7 +18,7 @@ use crate::raft::{
     timing::RaftTiming,
 };
 
-/// See the module.
+/// Who leads the managers, as this one knows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Leadership {
     /// This manager, since this term.

@@ -113,7 +113,7 @@ impl StoreConfig {
     }
 }
 
-/// The replicated store of this manager. Clones are the same store.
+/// The replicated store of this manager. Clones are handles of one store.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,

@@ -11,7 +11,7 @@ use super::{change::Change, state::State};
 /// Entries that a slow reader of [`StatePublisher::changes`] may lag behind before it has to start over from a whole state.
 const CHANGES_KEPT: usize = 1024;
 
-/// See the module.
+/// Hands the newest state to readers, and tells them of each next one.
 pub(crate) struct StatePublisher {
     state: ArcSwap<State>,
     revision: watch::Sender<Revision>,

@@ -24,7 +24,7 @@ use super::{
 /// How long another process may still hold the database, for a daemon that is being replaced.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The database in RocksDB.
 pub(super) struct Rocks {
     db: Arc<DB>,
     /// None while the value is dropped.

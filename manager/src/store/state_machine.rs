@@ -32,7 +32,7 @@ use crate::{
 /// The newest snapshot: a clone of the state's persistent maps. It is encoded when somebody wants the bytes.
 type Taken = Arc<Mutex<Option<(SnapshotMeta, State)>>>;
 
-/// See the module.
+/// Applies committed entries to the state, writes what has changed and publishes it.
 pub(crate) struct StateMachine {
     disk: Arc<Disk>,
     published: Arc<StatePublisher>,

@@ -19,7 +19,7 @@ use runtime::Events;
 use super::Membership;
 use crate::local;
 
-/// See the module. Clones are the same seat.
+/// The manager of this node, running or not. Clones are handles of the same one.
 #[derive(Clone)]
 pub struct LocalManager(Arc<Inner>);
 

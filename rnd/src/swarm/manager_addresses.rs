@@ -13,7 +13,7 @@ use tokio::sync::watch;
 type Session = watch::Receiver<Option<Arc<pb::SessionMessage>>>;
 type View = watch::Receiver<Arc<PeerView>>;
 
-/// See the module. Clones are the same.
+/// All addresses at which managers have been heard of, by source. Clones share one list.
 #[derive(Clone)]
 pub struct ManagerAddresses {
     /// The managers named when the node joined.

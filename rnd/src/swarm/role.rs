@@ -30,7 +30,7 @@ const ASTRAY: Duration = Duration::from_secs(8);
 /// Certificates of a new root are fetched within this time.
 const ROTATION_SPREAD: Duration = Duration::from_secs(3);
 
-/// See the module.
+/// Keeps certificate and local manager as the managers of the swarm want them.
 pub struct RoleReconciler {
     /// The seat.
     pub local_manager: LocalManager,

@@ -12,7 +12,7 @@ pub struct Progress {
     pub applied: Fence,
     /// What keeps the newest from being that; empty when nothing does.
     pub lag: String,
-    /// What this node cannot bring about until somebody helps it.
+    /// Faults that this node cannot mend by itself, for instance a port that another program holds.
     pub faults: Vec<Fault>,
 }
 

@@ -348,7 +348,7 @@ pub fn signal(name: &str) -> Result<i32, ApiError> {
 
 /// How long lives may take to note that the membership has changed, or that their containers have ended.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often places are looked for that nobody calls his own.
+/// How often attachments without a container are looked for, and given back.
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// Gives back places that no container here calls its own: one whose daemon was killed between asking and writing it down.

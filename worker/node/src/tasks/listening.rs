@@ -25,7 +25,7 @@ const SHORTEST: Duration = Duration::from_millis(5);
 /// Between two looks at a program that takes long.
 const LONGEST: Duration = Duration::from_millis(250);
 /// A wait of less is not worth a report, which is an entry of the managers' log.
-const WORTH_A_WORD: Duration = Duration::from_secs(1);
+const LOGGED_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a task may take to listen before it counts as ready all the same, unless the daemon is told otherwise.
 pub const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -128,7 +128,7 @@ fn watch(awaited: Awaited, mut sockets: Box<dyn Sockets>, left: Duration, limit:
             if waited >= left {
                 break format!("nothing listens on {missing} after {limit:?}");
             }
-            if waited >= WORTH_A_WORD {
+            if waited >= LOGGED_WAIT {
                 let note = format!("waiting for {missing}");
                 tx.send_if_modified(|old| {
                     let news = old.note != note;

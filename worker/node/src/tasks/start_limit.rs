@@ -17,7 +17,7 @@ const PER_CORE: usize = 2;
 /// A task that waits longer for its turn says so: each report is an entry of the managers' log.
 const SAY: Duration = Duration::from_secs(1);
 
-/// The turns of a node. Clones are the same.
+/// The turns of a node. Clones share one state.
 #[derive(Debug, Clone)]
 pub struct StartLimiter {
     free: Arc<Semaphore>,

@@ -1,4 +1,4 @@
-//! What a file is that is no tar, for the one who has sent it: its content is not printed.
+//! Names the format of a file that is not a tar archive, for the error message; its content is not shown.
 
 /// A name for what begins so, once it is not a tar.
 pub fn describe(head: &[u8]) -> &'static str {
