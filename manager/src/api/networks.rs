@@ -42,7 +42,7 @@ impl Api {
             changed.mark_unchanged();
             match in_use(&self.store.read(), &network) {
                 Use::Free => break,
-                Use::InUse(error) => return Err(error),
+                Use::Permanent(error) => return Err(error),
                 Use::Stopping(error) => {
                     if timeout_at(deadline, changed.changed()).await.is_err() {
                         return Err(error);
@@ -58,7 +58,7 @@ impl Api {
 enum Use {
     Free,
     /// By something that stays.
-    InUse(ApiError),
+    Permanent(ApiError),
     /// By tasks only that are to stop.
     Stopping(ApiError),
 }
@@ -68,7 +68,7 @@ fn in_use(state: &State, network: &Network) -> Use {
     let id = network.id.as_str();
     for service in state.services.values() {
         if network.spec.ingress && service.spec.uses_ingress() {
-            return Use::InUse(
+            return Use::Permanent(
                 ApiError::precondition(format!(
                     "ingress network cannot be removed because service {} depends on it",
                     service.spec.name
@@ -77,7 +77,7 @@ fn in_use(state: &State, network: &Network) -> Use {
             );
         }
         if service.spec.task.networks.iter().any(|n| n.target == id) {
-            return Use::InUse(
+            return Use::Permanent(
                 ApiError::precondition(format!("network {name} is in use by service {}", service.spec.name))
                     .help(format!(
                         "rnctl service rm {0}; or take it off: rnctl service update --network-rm {name} {0}",
@@ -96,13 +96,13 @@ fn in_use(state: &State, network: &Network) -> Use {
         let node = task.node_id.as_ref().map(|n| format!(" on node {}", label(state, n))).unwrap_or_default();
         let what = format!("network {name} is in use by {}{node}", task.described());
         if task.attached_container.is_some() {
-            return Use::InUse(ApiError::precondition(what).help(format!(
+            return Use::Permanent(ApiError::precondition(what).help(format!(
                 "stop or remove it there: rnctl rm -f {}; a node that is down frees it with rnctl node rm",
                 task.name()
             )));
         }
         if task.desired < TaskState::Shutdown {
-            return Use::InUse(ApiError::precondition(what));
+            return Use::Permanent(ApiError::precondition(what));
         }
         stopping.get_or_insert_with(|| {
             ApiError::precondition(format!("{what}, which is shutting down"))
