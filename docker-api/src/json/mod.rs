@@ -1,10 +1,13 @@
 //! JSON that clients send.
 
+mod fold;
+
 use proto::error::ApiError;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Reads a body. As with Docker: null is as good as absent, and what has a name that nobody knows is not looked at.
+/// Reads a body. As with Docker: null is as good as absent, the case of a field's name does not matter, and what has a name that
+/// nobody knows is not looked at.
 ///
 /// # Errors
 /// It is no JSON, or something in it is of another type than it has to be; the error says where.
@@ -18,7 +21,7 @@ pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::invalid("invalid JSON: an object is expected"));
     }
     drop_nulls(&mut value);
-    serde_path_to_error::deserialize(value).map_err(|error| {
+    serde_path_to_error::deserialize(fold::Folded(value)).map_err(|error| {
         let path = error.path().to_string();
         ApiError::invalid(format!("invalid JSON: {path}: {}", error.into_inner()))
     })
@@ -72,6 +75,17 @@ mod tests {
     fn null_is_as_good_as_absent() {
         let thing: Thing = read(br#"{"Name":null,"Parts":[{"Name":"a","Parts":null}],"More":1}"#).unwrap();
         assert_eq!(thing.parts, [Thing { name: "a".into(), parts: vec![] }]);
+    }
+
+    #[test]
+    fn the_case_of_a_fields_name_does_not_matter() {
+        let thing: Thing = read(br#"{"name":"a","PARTS":[{"nAME":"b"}]}"#).unwrap();
+        assert_eq!((thing.name.as_str(), thing.parts[0].name.as_str()), ("a", "b"));
+        for both in [r#"{"name":"a","Name":"b"}"#, r#"{"Name":"b","name":"a"}"#] {
+            assert_eq!(read::<Thing>(both.as_bytes()).unwrap().name, "b", "{both}");
+        }
+        let labels: crate::service_spec::ServiceSpec = read(br#"{"labels":{"a":"1","A":"2"}}"#).unwrap();
+        assert_eq!(labels.labels.len(), 2, "keys of maps are data");
     }
 
     #[test]
