@@ -334,6 +334,21 @@ pub fn with_defaults(mut spec: model::ServiceSpec) -> model::ServiceSpec {
     spec
 }
 
+/// What of a spec has no effect though nothing is wrong with it.
+pub fn warnings(spec: &model::ServiceSpec) -> Vec<String> {
+    let idle = |text: &&String| {
+        let name = text.strip_prefix("spread=").unwrap_or_default();
+        let label = name.strip_prefix("node.labels.").or_else(|| name.strip_prefix("engine.labels."));
+        label.is_none_or(str::is_empty)
+    };
+    let warning = |text: &String| {
+        format!(
+            "placement preference {text:?} has no effect: tasks are spread over node.labels.NAME or engine.labels.NAME"
+        )
+    };
+    spec.task.placement.preferences.iter().filter(idle).map(warning).collect()
+}
+
 /// How long a task may take to stop that does not say.
 const GRACE: Millis = Millis::secs(10);
 

@@ -194,3 +194,15 @@ proptest! {
         let _ = spec(&format!("{{\"{field}\":{value}}}"));
     }
 }
+
+#[test]
+fn a_preference_without_effect_is_warned_of() {
+    let preference = |over: &str| {
+        let body = format!(
+            r#"{{"TaskTemplate":{{"ContainerSpec":{{"Image":"x"}},"Placement":{{"Preferences":[{{"Spread":{{"SpreadDescriptor":"{over}"}}}}]}}}}}}"#
+        );
+        warnings(&spec(&body).unwrap())
+    };
+    assert!(preference("node.labels.zone").is_empty() && preference("engine.labels.zone").is_empty());
+    assert!(preference("com.example.zone")[0].contains("com.example.zone"));
+}

@@ -40,9 +40,8 @@ impl<'de> Deserializer<'de> for Folded {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.0 {
             Value::Array(values) => visitor.visit_seq(Items(values.into_iter())),
-            Value::Object(fields) => {
-                visitor.visit_map(Fields { rest: fields.into_iter().collect::<Vec<_>>().into_iter(), value: None })
-            }
+            Value::Object(fields) => visitor
+                .visit_map(Fields { rest: fields.into_iter().collect::<Vec<_>>().into_iter(), value: None }),
             plain => plain.deserialize_any(visitor),
         }
     }

@@ -26,6 +26,15 @@ impl Api {
 
     /// A new spec, if the version is still the one that was read, new join tokens, a new unlock key, a new root.
     pub(super) async fn set_cluster(&self, request: pb::UpdateClusterRequest) -> Result<Cluster, ApiError> {
+        // Before anything is changed: what is refused changes nothing.
+        let autolock = match &request.spec {
+            Some(spec) => spec.autolock,
+            None => known(&self.store.read())?.spec.autolock,
+        };
+        if request.rotate_unlock_key && !autolock {
+            return Err(ApiError::precondition("autolock is off: there is no unlock key")
+                .help("rnctl swarm update --autolock turns it on and shows the key"));
+        }
         if let Some(spec) = request.spec {
             let spec = ClusterSpec::from(spec);
             validate::cluster::spec(&spec, self.limits)?;
@@ -39,10 +48,6 @@ impl Api {
             }
         }
         if request.rotate_unlock_key {
-            if !known(&self.store.read())?.spec.autolock {
-                return Err(ApiError::precondition("autolock is off: there is no unlock key")
-                    .help("rnctl swarm update --autolock turns it on and shows the key"));
-            }
             self.propose(Command::SetUnlockKey(seal::new_unlock_key()?)).await?;
         }
         if let Some(root) = request.rotate_root {

@@ -179,6 +179,7 @@ pub fn joined(id: &NodeId, role: Role, availability: Availability) -> Node {
         raft_id: 0,
         raft_addr: None,
         conditions: Vec::new(),
+        spec_version: Default::default(),
     }
 }
 

@@ -77,6 +77,7 @@ pub(crate) fn node(name: &str) -> Node {
         ingress_addrs: Vec::new(),
         raft_id: 0,
         raft_addr: None,
+        spec_version: Default::default(),
         conditions: Vec::new(),
     }
 }

@@ -116,6 +116,7 @@ impl From<model::Node> for pb::Node {
             raft_id: m.raft_id,
             raft_addr: text(&m.raft_addr),
             conditions: into_all(m.conditions),
+            spec_version: m.spec_version.0,
         }
     }
 }
@@ -136,6 +137,7 @@ impl TryFrom<pb::Node> for model::Node {
             raft_id: p.raft_id,
             raft_addr: parse_opt("raft_addr", &p.raft_addr)?,
             conditions: into_all(p.conditions),
+            spec_version: model::Revision(p.spec_version),
         })
     }
 }

@@ -235,6 +235,7 @@ fn nodes_networks_and_the_cluster_survive_the_wire() {
         raft_id: 4,
         raft_addr: Some("10.0.0.1:2377".parse().unwrap()),
         conditions: vec![condition()],
+        spec_version: Revision(5),
     };
     assert_eq!(Node::try_from(pb::Node::from(&node)), Ok(node));
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, net::SocketAddr};
 
-use super::{Condition, Meta, NodeId};
+use super::{Condition, Meta, NodeId, Revision};
 
 /// What a node may do; the organisational unit of its certificate.
 #[derive(
@@ -163,6 +163,8 @@ pub struct Node {
     pub raft_addr: Option<SocketAddr>,
     /// What is wrong with it.
     pub conditions: Vec<Condition>,
+    /// The version at which the spec changed last; 0 = never since it joined.
+    pub spec_version: Revision,
 }
 
 impl Node {

@@ -163,6 +163,7 @@ fn node() -> Node {
         raft_id: 1,
         raft_addr: None,
         conditions: vec![],
+        spec_version: Default::default(),
     }
 }
 

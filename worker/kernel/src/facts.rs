@@ -17,12 +17,15 @@ use super::{
     routing,
 };
 
+/// The largest IP packet (`IP_MAX_MTU`): bridges and VXLAN devices take no larger MTU, though the loopback device has one.
+pub const MAX_MTU: u32 = 65_535;
+
 /// A network device of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// Its name.
     pub name: String,
-    /// MTU in bytes.
+    /// MTU in bytes, at most [`MAX_MTU`].
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
@@ -86,7 +89,8 @@ impl HostFacts {
             };
             let ours = link.alias.as_deref().is_some_and(|a| a.starts_with("rn:"));
             let addrs = link.addrs.iter().copied().collect();
-            let device = Device { name, mtu: link.mtu, up: link.up, managed: managed || ours, addrs };
+            let device =
+                Device { name, mtu: link.mtu.min(MAX_MTU), up: link.up, managed: managed || ours, addrs };
             by_index.insert(link.index, device);
         }
         let routes = routes().map_err(|cause| cause.of("ip route show table all"))?;

@@ -111,6 +111,7 @@ impl World {
                 ingress_addrs: ingress_addrs.clone(),
                 raft_id: 0,
                 raft_addr: None,
+                spec_version: Default::default(),
                 conditions: vec![],
             }));
         }

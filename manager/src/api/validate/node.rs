@@ -71,6 +71,7 @@ mod tests {
             ingress_addrs: Vec::new(),
             raft_id: u64::from(role == Role::Manager),
             raft_addr: None,
+            spec_version: Default::default(),
             conditions: Vec::new(),
         }
     }

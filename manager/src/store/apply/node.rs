@@ -30,12 +30,19 @@ impl Applying<'_> {
 
     pub(super) fn set_node_spec(&mut self, id: &NodeId, expect: Revision, spec: &NodeSpec) -> Outcome {
         let node = self.found::<Node>(id)?;
-        in_sequence(|| format!("node {id}"), expect, node.meta.version)?;
+        // Who has seen the spec as it is may change it: that the node's status changed in between is no reason to send a user back.
+        if expect < node.spec_version || expect > node.meta.version {
+            in_sequence(|| format!("node {id}"), expect, node.meta.version)?;
+        }
         let demoted = node.spec.role == Role::Manager && spec.role == Role::Worker;
         if demoted && !self.state.nodes.values().any(|n| n.id != *id && n.spec.role == Role::Manager) {
             return refuse(format!("node {id} is the last manager of the swarm and cannot be demoted"));
         }
-        self.update(node, |n| n.spec = spec.clone());
+        let version = self.revision;
+        self.update(node, |n| {
+            n.spec = spec.clone();
+            n.spec_version = version;
+        });
         Ok(())
     }
 

@@ -58,6 +58,9 @@ impl Applying<'_> {
                     s.spec_version = version;
                     s.update_status = None;
                 });
+            } else {
+                // As with Docker, whoever updates sees a new version, also where nothing else is new.
+                self.update(service, |_| {});
             }
             return Ok(());
         }

@@ -85,9 +85,10 @@ pub async fn create(State(api): State<Api>, headers: HeaderMap, Json(spec): Json
     if spec.name.is_empty() {
         spec.name = service_spec::invented_name(rand::random());
     }
+    let warnings = service_spec::warnings(&spec);
     let request = pb::CreateServiceRequest { spec: Some((&spec).into()) };
     let made = api.control().create_service(request).await?.into_inner();
-    json_with(StatusCode::CREATED, &ServiceCreateResponse { id: made.id, warnings: Vec::new() })
+    json_with(StatusCode::CREATED, &ServiceCreateResponse { id: made.id, warnings })
 }
 
 /// `POST /services/{id}/update`.
@@ -114,15 +115,17 @@ pub async fn update(
         .into());
     }
     // What comes along with a rollback is not read, as with Docker: the managers know the previous spec.
+    let mut warnings = Vec::new();
     let spec = if rollback {
         None
     } else {
         let mut spec = model::ServiceSpec::try_from(spec)?;
         spec.task.container.pull_auth = credentials(&headers)?;
+        warnings = service_spec::warnings(&spec);
         Some((&spec).into())
     };
     api.control().update_service(pb::UpdateServiceRequest { key, version, spec, rollback }).await?;
-    json(&ServiceUpdateResponse::default())
+    json(&ServiceUpdateResponse { warnings: (!warnings.is_empty()).then_some(warnings) })
 }
 
 /// `DELETE /services/{id}`.

@@ -58,7 +58,8 @@ pub async fn update(State(api): State<Api>, query: Params, Json(spec): Json<Swar
         spec: Some((&wanted).into()),
         rotate_worker_token: query.flag("rotateWorkerToken"),
         rotate_manager_token: query.flag("rotateManagerToken"),
-        rotate_unlock_key: query.flag("rotateManagerUnlockKey"),
+        // Docker takes the switch without a lock, and does nothing.
+        rotate_unlock_key: query.flag("rotateManagerUnlockKey") && wanted.autolock,
         rotate_root: spec.rotate_root(),
     };
     api.control().update_cluster(request).await?;
