@@ -66,7 +66,6 @@ fn what_cannot_be_is_refused_where_it_is_typed() -> Result<()> {
         (vec!["node", "ls", "--filter", "role=boss"], vec!["role=boss", "manager"]),
         (vec!["network", "create", "-d", "overlay", "--opt", "colour=red", "y"], vec!["colour", "not known"]),
         (vec!["network", "create", "-d", "overlay", "--ipam-opt", "a=b", "y"], vec!["\"a\"", "--ipam-opt"]),
-        (vec!["network", "inspect", "--verbose", "app"], vec!["--verbose"]),
         (vec!["service", "create", "--network", "name=app,driver-opt=a=b", IMAGE], vec!["driver-opt"]),
         (vec!["swarm", "update", "--max-snapshots", "3"], vec!["old snapshots"]),
         (vec!["wait", "--timeout", "5s", "x"], vec!["--timeout", "cannot be used"]),

@@ -51,6 +51,32 @@ pub fn body(error: &ApiError) -> ErrorResponse {
     ErrorResponse { message: error.message.replace("\"rnctl ", "\"docker "), help: error.help.clone() }
 }
 
+/// Reads an error: the other direction. Commands that Docker's users type are named as those of rn do.
+pub fn read(status: u16, body: &[u8]) -> ApiError {
+    let said = serde_json::from_slice::<ErrorResponse>(body).ok();
+    let said = said.unwrap_or_else(|| {
+        let text = String::from_utf8_lossy(body).trim().to_owned();
+        let message =
+            if text.is_empty() { format!("HTTP status {status}, and no word of why") } else { text };
+        ErrorResponse { message, help: None }
+    });
+    let of_membership = MEMBERSHIP.iter().any(|begin| said.message.starts_with(begin));
+    let kind = match status {
+        _ if of_membership => Kind::Precondition,
+        401 | 403 => Kind::Denied,
+        404 => Kind::NotFound,
+        409 => Kind::Conflict,
+        501 => Kind::Unsupported,
+        503 => Kind::Unavailable,
+        504 => Kind::Timeout,
+        400..=499 => Kind::Invalid,
+        // Docker has no status of its own for it.
+        _ if said.message.contains("update out of sequence") => Kind::OutOfSequence,
+        _ => Kind::Internal,
+    };
+    ApiError { kind, message: said.message.replace("\"docker ", "\"rnctl "), help: said.help }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +96,25 @@ mod tests {
         ] {
             assert_eq!(status(&error), expected, "{error}");
         }
+    }
+
+    #[test]
+    fn what_goes_out_is_read_again() {
+        for error in [
+            ApiError::invalid("x").help("y"),
+            ApiError::not_found("x"),
+            ApiError::conflict("x"),
+            ApiError::denied("x"),
+            ApiError::precondition("This node is not a swarm manager. Use \"rnctl swarm init\" to"),
+            ApiError::out_of_sequence("rpc error: update out of sequence"),
+            ApiError::unavailable("no leader"),
+            ApiError::internal("x"),
+        ] {
+            let body = serde_json::to_vec(&body(&error)).unwrap_or_default();
+            assert_eq!(read(status(&error), &body), error);
+        }
+        assert_eq!(read(404, b"page not found\n"), ApiError::not_found("page not found"));
+        assert!(read(502, b"").message.contains("502"));
     }
 
     #[test]

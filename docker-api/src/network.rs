@@ -217,6 +217,22 @@ impl TryFrom<IpamSubnet> for IpamConfig {
     }
 }
 
+impl From<&IpamConfig> for IpamSubnet {
+    fn from(config: &IpamConfig) -> Self {
+        let text = |value: Option<String>| value.unwrap_or_default();
+        Self {
+            subnet: text(config.subnet.map(|s| s.to_string())),
+            ip_range: text(config.ip_range.map(|r| r.to_string())),
+            gateway: text(config.gateway.map(|g| g.to_string())),
+            auxiliary_addresses: config
+                .aux_addresses
+                .iter()
+                .map(|(k, v)| (k.clone(), v.to_string()))
+                .collect(),
+        }
+    }
+}
+
 impl TryFrom<NetworkCreateRequest> for NetworkSpec {
     type Error = ApiError;
 
@@ -279,21 +295,7 @@ fn subnets(network: &model::Network) -> Vec<IpamSubnet> {
                 auxiliary_addresses: BTreeMap::new(),
             })
             .collect(),
-        None => network
-            .spec
-            .ipam
-            .iter()
-            .map(|c| IpamSubnet {
-                subnet: text(c.subnet.map(|s| s.to_string())),
-                ip_range: text(c.ip_range.map(|r| r.to_string())),
-                gateway: text(c.gateway.map(|g| g.to_string())),
-                auxiliary_addresses: c
-                    .aux_addresses
-                    .iter()
-                    .map(|(k, v)| (k.clone(), v.to_string()))
-                    .collect(),
-            })
-            .collect(),
+        None => network.spec.ipam.iter().map(IpamSubnet::from).collect(),
     }
 }
 

@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use proto::{convert::Malformed, error::ApiError};
+use proto::{
+    convert::Malformed,
+    error::{ApiError, Kind},
+};
 
 /// Why a command failed: what to print on standard error, and how to exit.
 #[derive(Debug)]
@@ -55,6 +58,16 @@ impl Failure {
             *help = Some(text.into());
         }
         self
+    }
+
+    /// Whether the daemon has no such object.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Daemon(error) if error.kind == Kind::NotFound)
+    }
+
+    /// Whether it means "ask elsewhere": this node is no manager, or it has no such object.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Daemon(e) if matches!(e.kind, Kind::NotFound | Kind::Precondition | Kind::Unsupported))
     }
 
     /// The process's exit code.

@@ -25,6 +25,9 @@ use Does::{Checked, Reads, Refused, Switch, Text};
 const ROWS: &[(&str, Does)] = &[
     // Where a name means something else.
     ("events --since", Checked("cmd::events")),
+    ("network connect --alias", Text),
+    ("network connect --link", Refused),
+    ("network connect --link-local-ip", Refused),
     ("events --until", Checked("cmd::events")),
     ("secret create --driver", Refused),
     ("config create --driver", Refused),
@@ -119,6 +122,8 @@ const ROWS: &[(&str, Does)] = &[
     ("--input", Text),
     ("--interactive", Switch),
     ("--internal", Switch),
+    ("--driver-opt", Reads("a=1", "a")),
+    ("--gw-priority", Reads("-1", "high")),
     ("--ip", Reads("10.0.0.9", "fd00::9")),
     ("--ip-range", Reads("10.0.0.0/24", "x")),
     ("--ip6", Reads("fd00::9", "10.0.0.9")),
@@ -231,7 +236,7 @@ const ROWS: &[(&str, Does)] = &[
     ("--update-parallelism", Reads("0", "-1")),
     ("--user", Checked("runtime::users, by the image's passwd")),
     ("--username", Text),
-    ("--verbose", Refused),
+    ("--verbose", Switch),
     ("--volume", Reads("/a:/b:ro", "a:b")),
     ("--volumes", Switch),
     ("--with-registry-auth", Switch),

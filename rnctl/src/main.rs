@@ -1,11 +1,14 @@
 //! The command line of rn.
 //!
+//! * [`api`]: the daemon, by Docker's Engine API; how a command uses it.
 //! * [`cli`]: the command tree. Each command's flags stand beside its code in [`cmd`].
 //! * [`parse`]: what users type (ports, mounts, sizes, durations) into values; pure.
 //! * [`view`]: objects of the model into the rows and the JSON that Docker's users know; pure.
 //! * [`output`]: tables, templates, relative times.
 //! * [`config`]: the client's settings. [`connect`]: the daemon's socket. [`exit`]: failures and exit codes.
 
+#[allow(dead_code, reason = "commands move here group by group")]
+mod api;
 mod cli;
 mod cmd;
 mod config;

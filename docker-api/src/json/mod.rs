@@ -27,6 +27,17 @@ pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     })
 }
 
+/// Reads what a daemon answers: an object or a list. Null is as good as absent here too, and what has a name that nobody knows is
+/// not looked at: the daemon may be newer, or Docker's.
+///
+/// # Errors
+/// It is no JSON, or something in it is of another type than it has to be; the error says where.
+pub fn answer<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    let mut value: Value = serde_json::from_slice(body).map_err(|error| format!("invalid JSON: {error}"))?;
+    drop_nulls(&mut value);
+    serde_path_to_error::deserialize(value).map_err(|error| format!("{}: {}", error.path(), error.inner()))
+}
+
 fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {

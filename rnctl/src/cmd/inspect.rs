@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{file, get, is_elsewhere, network, networks, typed};
 use crate::{
+    api::Client,
     connect::Daemon,
     exit::Failure,
     output::{self, listing::Row, omitted, template::Format},
@@ -74,14 +75,14 @@ fn indented(array: &[Value]) -> Result<String, Failure> {
 }
 
 /// Runs `inspect`.
-pub async fn run(rn: &Daemon, args: InspectArgs) -> Result<(), Failure> {
+pub async fn run(rn: &Daemon, api: &Client, args: InspectArgs) -> Result<(), Failure> {
     let kinds: &[Kind] = match &args.kind {
         Some(kind) => std::slice::from_ref(kind),
         None => Kind::value_variants(),
     };
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for name in &args.names {
-        match find(rn, name, kinds).await {
+        match find(rn, api, name, kinds).await {
             Ok(Some(row)) => rows.push(row),
             Ok(None) => failures.push(Failure::local(format!("Error: No such object: {name}"))),
             Err(failure) => failures.push(failure),
@@ -91,18 +92,14 @@ pub async fn run(rn: &Daemon, args: InspectArgs) -> Result<(), Failure> {
     Failure::all(failures)
 }
 
-async fn find(rn: &Daemon, name: &str, kinds: &[Kind]) -> Result<Option<Row>, Failure> {
+async fn find(rn: &Daemon, api: &Client, name: &str, kinds: &[Kind]) -> Result<Option<Row>, Failure> {
     for kind in kinds {
         let found = match kind {
             Kind::Container => {
                 one(rn.local().inspect_container(get(name)).await)?.map(|c| view::container::inspect(&c))
             }
             Kind::Image => one(rn.local().inspect_image(get(name)).await)?.map(|i| view::image::inspect(&i)),
-            Kind::Network => match network::find(rn, name).await {
-                Ok(row) => Some(row),
-                Err(Failure::Daemon(error)) if error.kind == proto::error::Kind::NotFound => None,
-                Err(failure) => return Err(failure),
-            },
+            Kind::Network => found(network::find(api, name, false).await)?,
             Kind::Service => match one(rn.control().get_service(get(name)).await)? {
                 Some(service) => Some(view::service::inspect(&typed(service)?, &networks(rn).await?)),
                 None => None,
@@ -123,6 +120,15 @@ async fn find(rn: &Daemon, name: &str, kinds: &[Kind]) -> Result<Option<Row>, Fa
         }
     }
     Ok(None)
+}
+
+/// The object, or none when this kind has no such object here.
+fn found(answer: Result<Row, Failure>) -> Result<Option<Row>, Failure> {
+    match answer {
+        Ok(row) => Ok(Some(row)),
+        Err(failure) if failure.is_elsewhere() => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// The answer, or none when this kind has no such object here.

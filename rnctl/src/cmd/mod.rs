@@ -1,6 +1,7 @@
 //! The commands. Each file holds the flags of its commands beside what they do.
 
 pub mod attach;
+pub mod confirm;
 pub mod container;
 pub mod events;
 pub mod exec;
@@ -26,6 +27,7 @@ use proto::{
 };
 
 use crate::{
+    api::Client,
     cli::{Cli, Command},
     connect::Daemon,
     exit::Failure,
@@ -44,12 +46,12 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         }
         // Connects once it knows that the words make sense.
         Command::Service(command) => return service::run(host, command).await,
+        Command::Network(command) => return network::run(&Client::connect(host).await?, command).await,
         Command::Logout(args) => return login::logout(&args),
         _ => {}
     }
     let rn = Daemon::connect(host).await?;
     match cli.command {
-        Command::Network(command) => network::run(&rn, command).await,
         Command::Secret(command) => file::run(&rn, file::Kind::Secret, command).await,
         Command::Config(command) => file::run(&rn, file::Kind::Config, command).await,
         Command::Node(command) => node::run(&rn, command).await,
@@ -67,7 +69,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Attach(args) => attach::run(&rn, args).await,
         Command::Exec(args) => exec::run(&rn, args).await,
         Command::Logs(args) => container::logs(&rn, args).await,
-        Command::Inspect(args) => inspect::run(&rn, args).await,
+        Command::Inspect(args) => inspect::run(&rn, &Client::connect(host).await?, args).await,
         Command::Import(args) => image::import(&rn, args).await,
         Command::Images(args) => image::list(&rn, args).await,
         Command::Rmi(args) => image::remove(&rn, args).await,
@@ -78,7 +80,11 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Events(args) => events::run(&rn, args).await,
         Command::Wait(args) => wait::run(&rn, args).await,
         Command::Info(args) => system::info(&rn, args).await,
-        Command::Service(_) | Command::Version(_) | Command::Logout(_) | Command::Completion { .. } => Ok(()),
+        Command::Service(_)
+        | Command::Network(_)
+        | Command::Version(_)
+        | Command::Logout(_)
+        | Command::Completion { .. } => Ok(()),
     }
 }
 

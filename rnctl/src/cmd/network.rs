@@ -1,18 +1,19 @@
 //! `network`.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::{ArgAction, Args, Subcommand};
-use ipnet::IpNet;
-use proto::{
-    error::{ApiError, Kind},
-    model::{IpamConfig, Network, NetworkSpec},
-    pb,
+use docker_api::network::{
+    Ipam, IpamSubnet, NetworkCreateRequest, NetworkCreateResponse, NetworkInspect, NetworkPruneResponse,
+    OPTION_IPV6,
 };
+use ipnet::IpNet;
+use proto::model::IpamConfig;
+use serde_json::{Value, json};
 
-use super::{all_typed, get, is_elsewhere, typed};
+use super::confirm;
 use crate::{
-    connect::Daemon,
+    api::Client,
     exit::Failure,
     output::{
         self, complain,
@@ -37,6 +38,12 @@ pub enum Command {
     /// Remove networks
     #[command(visible_alias = "remove")]
     Rm(RemoveArgs),
+    /// Remove the networks that nothing uses
+    Prune(PruneArgs),
+    /// Put a container of this machine on a network
+    Connect(ConnectArgs),
+    /// Take a container of this machine off a network
+    Disconnect(DisconnectArgs),
 }
 
 /// Flags of `network create`.
@@ -62,8 +69,8 @@ pub struct CreateArgs {
     ingress: bool,
     /// Have IPv4 [default: true]
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value_t = true, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
-    ipv4: bool,
+          default_missing_value = "true", hide_possible_values = true)]
+    ipv4: Option<bool>,
     /// Have IPv6 [default: true for overlay, false for others]
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
@@ -104,7 +111,7 @@ pub struct CreateArgs {
 /// Flags of `network ls`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Show only some: driver=, id=, label=, name=, scope=, type=custom|builtin
+    /// Show only some: dangling=, driver=, id=, label=, name=, scope=, type=custom|builtin
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Print whole ids
@@ -123,8 +130,8 @@ pub struct InspectArgs {
     /// 'json', or a Go template
     #[arg(short, long)]
     format: Option<String>,
-    /// Show the tasks of the network on all nodes (not supported)
-    #[arg(short, long, hide = true)]
+    /// With its services, and their tasks on all nodes
+    #[arg(short, long)]
     verbose: bool,
 }
 
@@ -139,33 +146,98 @@ pub struct RemoveArgs {
     force: bool,
 }
 
+/// Flags of `network prune`.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Remove only some: label=, label!=, until=
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// Flags of `network connect`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rnctl network connect app shell
+  rnctl network connect --alias db --ip 10.0.1.9 app postgres")]
+pub struct ConnectArgs {
+    /// The network, by id or name
+    network: String,
+    /// The container, by id or name
+    container: String,
+    /// Another name of the container there; may be repeated
+    #[arg(long, value_name = "NAME")]
+    alias: Vec<String>,
+    /// IPv4 address it shall have there
+    #[arg(long, value_name = "IP")]
+    ip: Option<Ipv4Addr>,
+    /// IPv6 address it shall have there
+    #[arg(long, value_name = "IP")]
+    ip6: Option<Ipv6Addr>,
+    /// Option of the driver for this container; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = keyval::strict_pair)]
+    driver_opt: Vec<(String, String)>,
+    /// Which network leads out of the container: the highest number
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    gw_priority: Option<i64>,
+    #[arg(long, hide = true, value_name = "CONTAINER")]
+    link: Vec<String>,
+    #[arg(long, hide = true, value_name = "IP")]
+    link_local_ip: Vec<String>,
+}
+
+/// Flags of `network disconnect`.
+#[derive(Debug, Args)]
+pub struct DisconnectArgs {
+    /// The network, by id or name
+    network: String,
+    /// The container, by id or name
+    container: String,
+    /// Even where the container is gone
+    #[arg(short, long)]
+    force: bool,
+}
+
 /// Runs a `network` command.
-pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
+pub async fn run(rn: &Client, command: Command) -> Result<(), Failure> {
     match command {
         Command::Create(args) => create(rn, *args).await,
         Command::Ls(args) => list(rn, args).await,
-        Command::Inspect(args) => {
-            if args.verbose {
-                return Err(Failure::local("--verbose is not supported")
-                    .with_help("leave it out; rnctl service ps lists the tasks of a service"));
-            }
-            let (mut rows, mut failures) = (Vec::new(), Vec::new());
-            for key in &args.networks {
-                match find(rn, key).await {
-                    Ok(row) => rows.push(row),
-                    Err(failure) => failures.push(failure),
-                }
-            }
-            super::inspect::print(&rows, args.format.as_deref())?;
-            Failure::all(failures)
-        }
+        Command::Inspect(args) => inspect(rn, args).await,
         Command::Rm(args) => remove(rn, args).await,
+        Command::Prune(args) => prune(rn, args).await,
+        Command::Connect(args) => connect(rn, args).await,
+        Command::Disconnect(args) => disconnect(rn, args).await,
+    }
+}
+
+impl ConnectArgs {
+    /// What is asked for. Pure.
+    fn request(&self) -> Result<Value, Failure> {
+        if !self.link.is_empty() || !self.link_local_ip.is_empty() {
+            return Err(Failure::local("--link and --link-local-ip are not supported")
+                .with_help("containers find each other by name on a network; --alias gives one more"));
+        }
+        Ok(json!({
+            "Container": self.container,
+            "EndpointConfig": {
+                "Aliases": self.alias,
+                "IPAMConfig": {
+                    "IPv4Address": self.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+                    "IPv6Address": self.ip6.map(|ip| ip.to_string()).unwrap_or_default(),
+                },
+                "DriverOpts": keyval::map(&self.driver_opt),
+                "GwPriority": self.gw_priority.unwrap_or_default(),
+            },
+        }))
     }
 }
 
 impl CreateArgs {
     /// What is asked for. Pure.
-    fn spec(self) -> Result<NetworkSpec, Failure> {
+    fn request(self) -> Result<NetworkCreateRequest, Failure> {
         if self.config_only || self.config_from.is_some() {
             return Err(Failure::local("--config-only and --config-from are not supported")
                 .with_help("give the settings to `network create` itself"));
@@ -182,20 +254,29 @@ impl CreateArgs {
                 )));
             }
         }
-        let ipam = ipam(&self.subnet, &self.ip_range, &self.gateway, &self.aux_address)?;
-        Ok(NetworkSpec {
+        let subnets = ipam(&self.subnet, &self.ip_range, &self.gateway, &self.aux_address)?;
+        let mut options = keyval::map(&self.opt);
+        if overlay && self.ipv6 == Some(false) {
+            // `EnableIPv6: false` is what Docker's clients send where nothing was said.
+            options.insert(OPTION_IPV6.into(), "false".into());
+        }
+        Ok(NetworkCreateRequest {
             name: self.name,
             labels: keyval::map(&self.label),
             driver: self.driver,
-            options: keyval::map(&self.opt),
+            scope: self.scope.unwrap_or_default(),
+            options,
             internal: self.internal,
             attachable: self.attachable,
             ingress: self.ingress,
-            ipv4: self.ipv4,
-            ipv6: self.ipv6.unwrap_or(overlay),
-            ipam_driver: self.ipam_driver,
-            ipam_options: keyval::map(&self.ipam_opt),
-            ipam,
+            enable_ipv4: self.ipv4,
+            enable_ipv6: self.ipv6,
+            ipam: Ipam {
+                driver: self.ipam_driver,
+                options: Some(keyval::map(&self.ipam_opt)).filter(|o| !o.is_empty()),
+                config: subnets.iter().map(IpamSubnet::from).collect(),
+            },
+            ..NetworkCreateRequest::default()
         })
     }
 }
@@ -248,107 +329,81 @@ fn holder(configs: &mut [IpamConfig], test: impl Fn(&IpNet) -> bool) -> Option<&
     configs.iter_mut().find(|c| c.subnet.as_ref().is_some_and(&test))
 }
 
-async fn create(rn: &Daemon, args: CreateArgs) -> Result<(), Failure> {
-    let spec = args.spec()?;
-    let request = pb::CreateNetworkRequest { spec: Some(spec.into()) };
-    let network = rn.control().create_network(request).await?.into_inner();
-    output::line(&network.id);
+async fn create(rn: &Client, args: CreateArgs) -> Result<(), Failure> {
+    let request = args.request()?;
+    let made: NetworkCreateResponse = rn.post(&["networks", "create"]).body(&request).json().await?;
+    if !made.warning.is_empty() {
+        complain(&format!("WARNING: {}", made.warning));
+    }
+    output::line(&made.id);
     Ok(())
 }
 
-/// The networks of the cluster and of this machine. Either side may be missing: a worker knows no cluster, and a network of
-/// the cluster that has tasks here is known to both.
-async fn both(rn: &Daemon) -> Result<(Vec<Network>, BTreeMap<String, pb::LocalNetwork>), Failure> {
-    let cluster = rn.control().list_networks(pb::ListNetworksRequest {}).await;
-    let local = rn.local().list_local_networks(pb::ListNetworksRequest {}).await;
-    let cluster = match cluster {
-        Ok(reply) => all_typed(reply.into_inner().networks)?,
-        Err(status) if is_elsewhere(&status) && local.is_ok() => Vec::new(),
-        Err(status) => return Err(status.into()),
-    };
-    let local = match local {
-        Ok(reply) => reply.into_inner().networks.into_iter().map(|n| (n.id.clone(), n)).collect(),
-        Err(status) if is_elsewhere(&status) => BTreeMap::new(),
-        Err(status) => return Err(status.into()),
-    };
-    Ok((cluster, local))
-}
-
-const BUILTIN: [&str; 5] = ["bridge", "host", "none", "ingress", "rn_gwbridge"];
-
-async fn list(rn: &Daemon, args: ListArgs) -> Result<(), Failure> {
-    let filters = Filters::parse(&args.filter, &["driver", "id", "label", "name", "scope", "type"])?
-        .one_of("scope", &["swarm", "local", "global"])?
-        .one_of("type", &["custom", "builtin"])?;
-    let kind = |name: &str| if BUILTIN.contains(&name) { "builtin" } else { "custom" };
-    let wanted = |id: &str, name: &str, driver: &str, scope: &str| {
-        filters.any("id", |v| id.contains(v))
-            && filters.any("name", |v| name.contains(v))
-            && filters.any("driver", |v| driver == v)
-            && filters.any("scope", |v| scope == v)
-            && filters.any("type", |v| kind(name) == v)
-    };
+async fn list(rn: &Client, args: ListArgs) -> Result<(), Failure> {
+    let filters =
+        Filters::parse(&args.filter, &["dangling", "driver", "id", "label", "name", "scope", "type"])?
+            .one_of("scope", &["swarm", "local", "global"])?
+            .one_of("type", &["custom", "builtin"])?;
+    let mut networks: Vec<NetworkInspect> = rn.get(&["networks"]).filters(&filters).json().await?;
+    networks.sort_by(|a, b| a.name.cmp(&b.name));
     let shown = |id: &str| if args.no_trunc { id.to_owned() } else { short_id(id).to_owned() };
-    let (cluster, mut local) = both(rn).await?;
-    let mut lines: Vec<(String, Row)> = Vec::new();
-    for network in &cluster {
-        let (id, spec) = (network.id.as_str(), &network.spec);
-        local.remove(id);
-        if wanted(id, &spec.name, &spec.driver, "swarm") && filters.labels("label", &spec.labels) {
-            lines.push((spec.name.clone(), view::network::row(network, &shown(id))));
-        }
-    }
-    for network in
-        local.values().filter(|n| wanted(&n.id, &n.name, &n.driver, &n.scope) && !filters.has("label"))
-    {
-        lines.push((network.name.clone(), view::network::local_row(network, &shown(&network.id))));
-    }
-    lines.sort_by(|a, b| a.0.cmp(&b.0));
-    let rows: Vec<Row> = lines.into_iter().map(|(_, row)| row).collect();
+    let rows: Vec<Row> = networks.iter().map(|n| view::network::row(n, &shown(&n.id))).collect();
     LISTING.print(&rows, &args.list)
 }
 
-/// `inspect` of one network, of the cluster or of this machine.
-pub async fn find(rn: &Daemon, key: &str) -> Result<Row, Failure> {
-    let refused = match rn.control().get_network(get(key)).await {
-        Ok(reply) => {
-            let network: Network = typed(reply.into_inner())?;
-            let local = locals(rn).await;
-            let local = local.iter().find(|n| n.id == network.id.as_str());
-            return Ok(view::network::inspect(&network, local));
-        }
-        Err(status) if is_elsewhere(&status) => status,
-        Err(status) => return Err(status.into()),
-    };
-    let local = locals(rn).await;
-    let by_prefix: Vec<_> = local.iter().filter(|n| n.id.starts_with(key)).collect();
-    match (local.iter().find(|n| n.id == key || n.name == key), by_prefix.as_slice()) {
-        (Some(network), _) => Ok(view::network::local_inspect(network)),
-        (None, [network]) => Ok(view::network::local_inspect(network)),
-        _ if ApiError::from_status(&refused).kind == Kind::NotFound => Err(refused.into()),
-        _ => Err(ApiError::not_found(format!("network {key:?} not found")).into()),
-    }
-}
-
-async fn locals(rn: &Daemon) -> Vec<pb::LocalNetwork> {
-    let reply = rn.local().list_local_networks(pb::ListNetworksRequest {}).await;
-    reply.map(|r| r.into_inner().networks).unwrap_or_default()
-}
-
-async fn remove(rn: &Daemon, args: RemoveArgs) -> Result<(), Failure> {
-    let mut failed = false;
+async fn inspect(rn: &Client, args: InspectArgs) -> Result<(), Failure> {
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for key in &args.networks {
-        let request = pb::RemoveRequest { key: key.clone(), force: args.force };
-        match rn.control().remove_network(request).await {
-            Ok(_) => output::line(key),
-            Err(status) if args.force && ApiError::from_status(&status).kind == Kind::NotFound => {}
-            Err(status) => {
-                complain(&Failure::from(status).to_string());
-                failed = true;
-            }
+        match find(rn, key, args.verbose).await {
+            Ok(row) => rows.push(row),
+            Err(failure) => failures.push(failure),
         }
     }
-    if failed { Err(Failure::Code(1)) } else { Ok(()) }
+    super::inspect::print(&rows, args.format.as_deref())?;
+    Failure::all(failures)
+}
+
+/// `inspect` of one network, of the cluster or of this machine; `verbose`: with its services and their tasks.
+pub async fn find(rn: &Client, key: &str, verbose: bool) -> Result<Row, Failure> {
+    rn.get(&["networks", key]).flag("verbose", verbose).object().await
+}
+
+async fn remove(rn: &Client, args: RemoveArgs) -> Result<(), Failure> {
+    let mut failures = Vec::new();
+    for key in &args.networks {
+        match rn.delete(&["networks", key]).done().await {
+            Ok(()) => output::line(key),
+            Err(failure) if args.force && failure.is_not_found() => {}
+            Err(failure) => failures.push(failure),
+        }
+    }
+    Failure::all(failures)
+}
+
+async fn prune(rn: &Client, args: PruneArgs) -> Result<(), Failure> {
+    let filters = Filters::parse(&args.filter, &["label", "label!", "until"])?;
+    if !confirm::asked(
+        args.force,
+        "WARNING! This will remove all custom networks not used by at least one container.",
+    )? {
+        return Ok(());
+    }
+    let gone: NetworkPruneResponse = rn.post(&["networks", "prune"]).filters(&filters).json().await?;
+    let names = gone.networks_deleted.unwrap_or_default();
+    if !names.is_empty() {
+        output::line(&format!("Deleted Networks:\n{}\n", names.join("\n")));
+    }
+    Ok(())
+}
+
+async fn connect(rn: &Client, args: ConnectArgs) -> Result<(), Failure> {
+    let request = args.request()?;
+    rn.post(&["networks", &args.network, "connect"]).body(&request).done().await
+}
+
+async fn disconnect(rn: &Client, args: DisconnectArgs) -> Result<(), Failure> {
+    let request = json!({"Container": args.container, "Force": args.force});
+    rn.post(&["networks", &args.network, "disconnect"]).body(&request).done().await
 }
 
 #[cfg(test)]

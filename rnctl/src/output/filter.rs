@@ -1,5 +1,7 @@
 //! `--filter key=value`.
 
+use std::collections::BTreeMap;
+
 use crate::exit::Failure;
 
 /// Parsed filters. Values of one key are alternatives; different keys must all hold.
@@ -37,6 +39,15 @@ impl Filters {
         Ok(self)
     }
 
+    /// As the API takes them; none where there are none.
+    pub fn to_json(&self) -> Option<String> {
+        let mut keys: BTreeMap<&str, BTreeMap<&str, bool>> = BTreeMap::new();
+        for (key, value) in &self.0 {
+            keys.entry(key).or_default().insert(value, true);
+        }
+        if keys.is_empty() { None } else { serde_json::to_string(&keys).ok() }
+    }
+
     /// The values of a key.
     pub fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
@@ -53,7 +64,7 @@ impl Filters {
     }
 
     /// `label=k` or `label=k=v`: all given ones must hold.
-    pub fn labels(&self, key: &str, labels: &std::collections::BTreeMap<String, String>) -> bool {
+    pub fn labels(&self, key: &str, labels: &BTreeMap<String, String>) -> bool {
         self.values(key).all(|wanted| match wanted.split_once('=') {
             Some((name, value)) => labels.get(name).is_some_and(|v| v == value),
             None => labels.contains_key(wanted),
@@ -69,6 +80,9 @@ mod tests {
     fn same_key_or_different_key_and() {
         let given = ["name=web", "name=db", "label=tier=front"].map(str::to_owned);
         let filters = Filters::parse(&given, &["name", "label"]).unwrap_or_default();
+        let sent = r#"{"label":{"tier=front":true},"name":{"db":true,"web":true}}"#;
+        assert_eq!(filters.to_json().as_deref(), Some(sent));
+        assert_eq!(Filters::default().to_json(), None);
         assert!(filters.any("name", |v| "db".starts_with(v)));
         assert!(!filters.any("name", |v| "cache".starts_with(v)));
         assert!(filters.any("id", |_| false));

@@ -24,6 +24,14 @@ pub fn long(at: Timestamp) -> String {
     utc(at).map(|t| t.format("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()).unwrap_or_default()
 }
 
+/// The same of RFC 3339; what is none stays as it is.
+pub fn of_rfc3339(text: &str) -> String {
+    match DateTime::parse_from_rfc3339(text) {
+        Ok(time) => time.with_timezone(&Utc).format("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string(),
+        Err(_) => text.to_owned(),
+    }
+}
+
 fn utc(at: Timestamp) -> Option<DateTime<Utc>> {
     let millis = i64::try_from(at.0).ok()?;
     if millis == 0 { None } else { DateTime::from_timestamp_millis(millis) }

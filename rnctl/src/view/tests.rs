@@ -284,27 +284,6 @@ Ports:
 }
 
 #[test]
-fn network_in_dockers_shape() {
-    let local = proto::pb::LocalNetwork {
-        id: app().id.to_string(),
-        inspect_json:
-            json!({"Containers": {"c1": {"Name": "web.1"}}, "Peers": [{"Name": "host2", "IP": "10.9.0.2"}]})
-                .to_string(),
-        ..Default::default()
-    };
-    let object = printed(network::inspect(&app(), Some(&local)));
-    assert_eq!(object["Id"], "net0000000000000000000000");
-    assert_eq!(object["IPAM"]["Config"][0], json!({"Subnet": "10.0.1.0/24", "Gateway": "10.0.1.1"}));
-    assert_eq!(object["IPAM"]["Config"][1], json!({"Subnet": "fd00:1::/64", "Gateway": "fd00:1::1"}));
-    assert_eq!(object["EnableIPv6"], true);
-    assert_eq!(object["Containers"]["c1"]["Name"], "web.1");
-    assert_eq!(object["Peers"][0]["IP"], "10.9.0.2");
-    assert_eq!(object["Options"]["com.docker.network.driver.overlay.vxlanid_list"], "4097");
-    let keys: Vec<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys[..7], ["Name", "Id", "Created", "Scope", "Driver", "EnableIPv4", "EnableIPv6"]);
-}
-
-#[test]
 fn task_in_dockers_shape() {
     let mut t = task("t", 1, 1_000, TaskState::Running, TaskState::Running);
     t.status.container_id = "c0ffee".into();

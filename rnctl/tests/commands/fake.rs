@@ -7,11 +7,25 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
 use proto::{
     error::ApiError,
-    pb::{self, control_server::Control, exec_reply, exec_request, local_server::Local, logs_server::Logs},
+    pb::{
+        self,
+        control_server::{Control, ControlServer},
+        exec_reply, exec_request,
+        local_server::{Local, LocalServer},
+        logs_server::{Logs, LogsServer},
+    },
 };
+use tokio::net::UnixListener;
 use tonic::{Request, Response, Status, Streaming};
+
+use crate::docker;
 
 type Reply<T> = Result<Response<T>, Status>;
 type Flow<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -66,6 +80,23 @@ impl Fake {
 
 fn ok<T>(value: T) -> Reply<T> {
     Ok(Response::new(value))
+}
+
+/// Serves both protocols.
+pub async fn serve(listener: UnixListener, fake: Fake) {
+    let grpc = tonic::service::Routes::new(ControlServer::new(fake.clone()))
+        .add_service(LocalServer::new(fake.clone()))
+        .add_service(LogsServer::new(fake.clone()))
+        .prepare()
+        .into_axum_router();
+    let router = docker::router(fake).fallback_service(grpc);
+    while let Ok((stream, _)) = listener.accept().await {
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let server = auto::Builder::new(TokioExecutor::new());
+            let _ = server.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+        });
+    }
 }
 
 /// Calls that no test makes.

@@ -1,6 +1,7 @@
 //! The program as a user runs it, against a daemon that answers from memory.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used)]
 
+mod docker;
 mod fake;
 
 use std::{
@@ -10,10 +11,8 @@ use std::{
 };
 
 use fake::{Fake, NODE, SERVICE};
-use proto::pb::{control_server::ControlServer, local_server::LocalServer, logs_server::LogsServer};
 use tempfile::TempDir;
 use tokio::{net::UnixListener, runtime::Runtime};
-use tokio_stream::wrappers::UnixListenerStream;
 
 struct Bench {
     fake: Fake,
@@ -65,12 +64,7 @@ impl Bench {
         let fake = Fake::default();
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(async { UnixListener::bind(&socket).unwrap() });
-        let server = tonic::transport::Server::builder()
-            .add_service(ControlServer::new(fake.clone()))
-            .add_service(LocalServer::new(fake.clone()))
-            .add_service(LogsServer::new(fake.clone()))
-            .serve_with_incoming(UnixListenerStream::new(listener));
-        runtime.spawn(server);
+        runtime.spawn(fake::serve(listener, fake.clone()));
         Self { fake, socket, dir, _runtime: runtime }
     }
 
@@ -330,6 +324,9 @@ fn several_removals_report_each() {
     assert_eq!((ran.code, ran.out.as_str()), (Some(1), "app\n"));
     assert_eq!(ran.err.lines().count(), 2, "{ran:?}");
     assert_eq!(bench.out(&["network", "rm", "-f", "none1"]), "");
+    let ran = bench.run_with(&["network", "prune"], b"n\n");
+    assert_eq!((ran.code, ran.out.contains("Deleted")), (Some(0), false), "{ran:?}");
+    assert_eq!(bench.out(&["network", "prune", "-f"]), "Deleted Networks:\napp\n\n");
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! `image prune`.
 
-use std::io::{BufRead, Write};
-
 use clap::Args;
 use proto::pb;
 
 use crate::{
+    cmd::confirm,
     connect::Daemon,
     exit::Failure,
     output::{self, filter::Filters, units},
@@ -33,7 +32,11 @@ pub async fn run(rn: &Daemon, args: PruneArgs) -> Result<(), Failure> {
     for text in filters.values("until") {
         until = moment(text).map_err(Failure::local)? / 1_000_000;
     }
-    if !args.force && !sure(args.all)? {
+    let what = match args.all {
+        true => "all images without at least one container associated to them",
+        false => "all dangling images",
+    };
+    if !confirm::asked(args.force, &format!("WARNING! This will remove {what}."))? {
         return Ok(());
     }
     let request = pb::PruneImagesRequest {
@@ -55,18 +58,4 @@ pub async fn run(rn: &Daemon, args: PruneArgs) -> Result<(), Failure> {
     }
     output::line(&format!("Total reclaimed space: {}", units::decimal(reply.reclaimed)));
     Ok(())
-}
-
-/// Asks, in Docker's words.
-fn sure(all: bool) -> Result<bool, Failure> {
-    let what = match all {
-        true => "all images without at least one container associated to them",
-        false => "all dangling images",
-    };
-    output::emit(&format!("WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] "));
-    let _ = std::io::stdout().flush();
-    let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line);
-    read.map_err(|e| Failure::local(format!("cannot read the answer: {e}")))?;
-    Ok(matches!(line.trim().to_lowercase().as_str(), "y" | "yes"))
 }
