@@ -76,14 +76,14 @@ impl From<&model::Network> for AttachedNetwork {
             spec: AttachedNetworkSpec {
                 name: shown.name,
                 labels: shown.labels,
-                driver_configuration: driver(&n.spec.driver, n.spec.options.clone()),
+                driver_configuration: driver(n.spec.driver.name(), n.spec.driver.options()),
                 ipv6_enabled: n.spec.ipv6,
                 internal: n.spec.internal,
                 attachable: n.spec.attachable,
                 ingress: n.spec.ingress,
                 scope: "swarm".into(),
             },
-            driver_state: driver(&n.spec.driver, shown.options),
+            driver_state: driver(n.spec.driver.name(), shown.options),
             ipam_options: AttachedIpam {
                 driver: driver("default", BTreeMap::new()),
                 configs: shown.ipam.config,

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 use proto::{
     error::ApiError,
-    model::{self, IpamConfig, NetworkSpec},
+    model::{
+        self, DriverError, IpamConfig, NetworkDriver, NetworkScope, NetworkSpec, OPTION_MTU, OPTION_VNI,
+    },
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -258,11 +260,16 @@ impl TryFrom<NetworkCreateRequest> for NetworkSpec {
             return Err(ApiError::invalid(format!("EnableIPv6 and {OPTION_IPV6} contradict each other")));
         }
         let ipam_driver = request.ipam.driver;
+        let ipam = request.ipam.config.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+        let name = if request.driver.is_empty() { "bridge" } else { request.driver.as_str() };
+        let driver = NetworkDriver::parse(name, &options).map_err(|error| match error {
+            DriverError::Driver(driver) => no_driver(&request.name, &driver),
+            error => error.of(&request.name),
+        })?;
         Ok(Self {
             name: request.name,
             labels: request.labels,
-            driver: if request.driver.is_empty() { "bridge".into() } else { request.driver },
-            options,
+            driver,
             internal: request.internal,
             attachable: request.attachable,
             ingress: request.ingress,
@@ -270,17 +277,13 @@ impl TryFrom<NetworkCreateRequest> for NetworkSpec {
             ipv6,
             ipam_driver: if ipam_driver.is_empty() { "default".into() } else { ipam_driver },
             ipam_options: request.ipam.options.unwrap_or_default(),
-            ipam: request.ipam.config.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            ipam,
         })
     }
 }
 
 /// Option by which a network is made with IPv6 or without, whatever the client says otherwise. Docker's.
 pub const OPTION_IPV6: &str = "com.docker.network.enable_ipv6";
-/// Driver option: the VNIs of an overlay.
-const OPTION_VNI: &str = "com.docker.network.driver.overlay.vxlanid_list";
-/// Driver option: the MTU of endpoints.
-const OPTION_MTU: &str = "com.docker.network.driver.mtu";
 
 fn subnets(network: &model::Network) -> Vec<IpamSubnet> {
     let text = |value: Option<String>| value.unwrap_or_default();
@@ -301,7 +304,7 @@ fn subnets(network: &model::Network) -> Vec<IpamSubnet> {
 
 /// A network of the swarm as Docker's clients read it; `local` is what this node has of it.
 pub fn network(network: &model::Network, local: Option<&Value>) -> NetworkInspect {
-    let mut options = network.spec.options.clone();
+    let mut options = network.spec.driver.options();
     if let Some(allocation) = &network.allocation {
         options.entry(OPTION_VNI.into()).or_insert_with(|| allocation.vni.to_string());
         options.entry(OPTION_MTU.into()).or_insert_with(|| allocation.mtu.to_string());
@@ -311,8 +314,8 @@ pub fn network(network: &model::Network, local: Option<&Value>) -> NetworkInspec
         name: network.spec.name.clone(),
         id: network.id.to_string(),
         created: time::rfc3339(network.meta.created_at),
-        scope: "swarm".into(),
-        driver: network.spec.driver.clone(),
+        scope: NetworkScope::Swarm.as_str().into(),
+        driver: network.spec.driver.name().into(),
         enable_ipv4: network.spec.ipv4,
         enable_ipv6: network.spec.ipv6,
         ipam: Ipam {

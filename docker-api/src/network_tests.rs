@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use proto::model::OverlayOptions;
+
 use super::*;
 use crate::json::read;
 
@@ -17,9 +19,13 @@ fn what_clients_send_finds_its_place() {
     assert!(made.attachable && made.ipv4 && made.ipv6, "{made:?}");
     assert_eq!(made.ipam[0].subnet.unwrap().to_string(), "10.9.0.0/24");
     assert_eq!(made.ipam[0].aux_addresses["x"].to_string(), "10.9.0.7");
-    assert_eq!(spec(r#"{"Name":"n"}"#).unwrap().driver, "bridge");
-    let without = spec(r#"{"Name":"n","Options":{"com.docker.network.enable_ipv6":"false"}}"#).unwrap();
-    assert!(!without.ipv6 && without.options.is_empty());
+    let without =
+        spec(r#"{"Name":"n","Driver":"overlay","Options":{"com.docker.network.enable_ipv6":"false"}}"#)
+            .unwrap();
+    assert!(!without.ipv6 && without.driver == NetworkDriver::default());
+    let sized = spec(r#"{"Driver":"overlay","Options":{"com.docker.network.driver.mtu":"1400"}}"#).unwrap();
+    let options = OverlayOptions { mtu: Some(1400), ..OverlayOptions::default() };
+    assert_eq!(sized.driver, NetworkDriver::Overlay(options));
 }
 
 #[test]
@@ -34,8 +40,28 @@ fn what_is_not_there_is_refused_by_name() {
     ] {
         assert!(spec(body).unwrap_err().message.contains(words), "{body}");
     }
-    assert_eq!(crate::error::status(&no_driver("n", "weave")), 404);
-    assert_eq!(crate::error::status(&no_driver("n", "bridge")), 400);
+    let refused = |body: &str| {
+        let error = spec(body).unwrap_err();
+        (crate::error::status(&error), error.message)
+    };
+    for (body, status, words) in [
+        (r#"{"Name":"n","Driver":"weave"}"#, 404, "plugin weave"),
+        (r#"{"Name":"n"}"#, 400, "network n: networks of driver \"bridge\""),
+        (r#"{"Name":"n","Driver":"host"}"#, 403, "\"host\" network"),
+        (
+            r#"{"Name":"n","Driver":"overlay","Options":{"com.docker.network.bridge.name":"br0"}}"#,
+            400,
+            "bridge.name",
+        ),
+        (
+            r#"{"Name":"n","Driver":"overlay","Options":{"com.docker.network.driver.mtu":"9"}}"#,
+            400,
+            "MTU \"9\"",
+        ),
+    ] {
+        let (code, message) = refused(body);
+        assert!(code == status && message.contains(words), "{body}: {code} {message}");
+    }
 }
 
 #[test]

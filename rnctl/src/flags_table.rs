@@ -89,7 +89,7 @@ const ROWS: &[(&str, Does)] = &[
     ("--dns-search", Reads("corp.example", "a b")),
     ("--dns-search-add", Reads(".", "")),
     ("--dns-search-rm", Text),
-    ("--driver", Checked("manager::api::validate::network")),
+    ("--driver", Checked("proto::model::NetworkDriver")),
     ("--endpoint-mode", Reads("dnsrr", "lvs")),
     ("--entrypoint", Checked("parse::shell")),
     ("--env", Checked("parse::keyval")),

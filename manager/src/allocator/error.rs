@@ -20,16 +20,6 @@ pub enum AllocateError {
     /// All VNIs are in use.
     #[error("no free VNI left between {} and {}", Vni::FIRST, Vni::LAST)]
     VnisExhausted,
-    /// An option of the network makes no sense. Such a network is refused when it is created.
-    #[error("option {key}={value} is not {expected}")]
-    Option {
-        /// Docker's name of the option.
-        key: &'static str,
-        /// What it says.
-        value: String,
-        /// What it could say.
-        expected: String,
-    },
     /// The published port has an owner.
     #[error("port {port}/{protocol} is already published by service {holder}")]
     PortTaken {

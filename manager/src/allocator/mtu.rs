@@ -1,14 +1,8 @@
 //! The MTU of an overlay: decided once, for all its endpoints.
 
-use proto::model::{Network, NetworkSpec, Node};
+use proto::model::{Network, NetworkDriver, Node, OverlayOptions};
 
-use super::AllocateError;
 use crate::store::state::State;
-
-/// Docker's option for a network's MTU.
-pub const OPTION: &str = "com.docker.network.driver.mtu";
-/// Docker's option for an encrypted overlay; its presence counts, whatever its value.
-pub const ENCRYPTED: &str = "encrypted";
 
 /// What a node's underlay is taken to carry before it has told.
 const ETHERNET: u32 = 1500;
@@ -33,32 +27,23 @@ fn carried(underlay: u32, over_v6: bool, encrypted: bool) -> u32 {
     sealed - (sealed + inner + 2) % 4
 }
 
-/// The MTU for a new network: what its options say, else what the smallest underlay among the nodes carries.
-///
-/// # Errors
-/// The option is not a number from 68 (RFC 791) to 65535.
-pub(super) fn choose(spec: &NetworkSpec, state: &State) -> Result<u32, AllocateError> {
-    if let Some(text) = spec.options.get(OPTION) {
-        return match text.trim().parse() {
-            Ok(mtu @ 68..=65535) => Ok(mtu),
-            _ => Err(AllocateError::Option {
-                key: OPTION,
-                value: text.clone(),
-                expected: "an MTU from 68 to 65535".into(),
-            }),
-        };
+/// The MTU for a new overlay: what its options say, else what the smallest underlay among the nodes carries.
+pub(super) fn choose(options: &OverlayOptions, state: &State) -> u32 {
+    if let Some(mtu) = options.mtu {
+        return mtu;
     }
     let described = || state.nodes.values().filter_map(|n| n.description.as_ref());
     let underlay = described().map(|d| d.underlay_mtu).filter(|mtu| *mtu != 0).min().unwrap_or(ETHERNET);
     let over_v6 = described().any(|d| d.data_path_addr.is_some_and(|a| a.is_ipv6()));
-    Ok(carried(underlay, over_v6, spec.options.contains_key(ENCRYPTED)))
+    carried(underlay, over_v6, options.encrypted)
 }
 
 /// The largest MTU of `network` that `node` can carry; none while the node has not told its underlay.
 pub fn overlay_mtu(node: &Node, network: &Network) -> Option<u32> {
     let description = node.description.as_ref().filter(|d| d.underlay_mtu != 0)?;
     let over_v6 = description.data_path_addr.is_some_and(|a| a.is_ipv6());
-    Some(carried(description.underlay_mtu, over_v6, network.spec.options.contains_key(ENCRYPTED)))
+    let NetworkDriver::Overlay(options) = &network.spec.driver;
+    Some(carried(description.underlay_mtu, over_v6, options.encrypted))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipam::{AllocatedSubnet, IpamError, addr, pool};
 use ipnet::IpNet;
-use proto::model::{Cluster, IpamConfig, Network, NetworkAllocation, Subnet};
+use proto::model::{Cluster, IpamConfig, Network, NetworkAllocation, NetworkDriver, Subnet};
 
 use super::{AllocateError, WorkingSet, mtu, vni};
 use crate::store::state::State;
@@ -21,8 +21,9 @@ pub(super) fn allocate(
 ) -> Result<NetworkAllocation, AllocateError> {
     let spec = &network.spec;
     let subnets = subnets(network, cluster, &set.subnets)?;
-    let vni = vni::choose(spec, &set.vnis)?;
-    let mtu = mtu::choose(spec, state)?;
+    let NetworkDriver::Overlay(options) = &spec.driver;
+    let vni = vni::choose(options, &set.vnis)?;
+    let mtu = mtu::choose(options, state);
     set.add_network(network, vni, &subnets);
     Ok(NetworkAllocation { vni, mtu, subnets })
 }

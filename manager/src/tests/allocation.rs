@@ -6,7 +6,9 @@ use std::{
     net::IpAddr,
 };
 
-use proto::model::{EndpointMode, IpamConfig, Millis, ServiceId, TaskState, Timestamp, Vni};
+use proto::model::{
+    EndpointMode, IpamConfig, Millis, NetworkDriver, OverlayOptions, ServiceId, TaskState, Timestamp, Vni,
+};
 
 use super::{
     fixture::{self, add_service, edit_service, network, port, service},
@@ -96,11 +98,11 @@ fn a_fresh_cluster_is_allocated_in_one_entry() {
 fn what_the_user_asked_for_is_what_there_is() {
     let mut state = fixture::state();
     let asked = network("asked", |s| {
-        s.options = [
-            ("com.docker.network.driver.overlay.vxlanid_list".to_owned(), "300".to_owned()),
-            ("com.docker.network.driver.mtu".to_owned(), "1300".to_owned()),
-        ]
-        .into();
+        s.driver = NetworkDriver::Overlay(OverlayOptions {
+            mtu: Some(1300),
+            vnis: vec![Vni(300)],
+            ..OverlayOptions::default()
+        });
         s.ipam = vec![IpamConfig {
             subnet: Some("192.168.5.0/24".parse().unwrap()),
             ip_range: Some("192.168.5.128/25".parse().unwrap()),

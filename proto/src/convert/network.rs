@@ -36,8 +36,8 @@ impl From<model::NetworkSpec> for pb::NetworkSpec {
         Self {
             name: m.name,
             labels: m.labels,
-            driver: m.driver,
-            options: m.options,
+            driver: m.driver.name().to_owned(),
+            options: m.driver.options(),
             internal: m.internal,
             attachable: m.attachable,
             ingress: m.ingress,
@@ -54,11 +54,12 @@ impl TryFrom<pb::NetworkSpec> for model::NetworkSpec {
     type Error = Malformed;
 
     fn try_from(p: pb::NetworkSpec) -> Result<Self, Malformed> {
+        let driver = model::NetworkDriver::parse(&p.driver, &p.options);
+        let driver = driver.map_err(|e| Malformed { field: "driver", reason: e.to_string() })?;
         Ok(Self {
             name: p.name,
             labels: p.labels,
-            driver: p.driver,
-            options: p.options,
+            driver,
             internal: p.internal,
             attachable: p.attachable,
             ingress: p.ingress,

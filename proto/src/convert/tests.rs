@@ -245,7 +245,11 @@ fn nodes_networks_and_the_cluster_survive_the_wire() {
         spec: NetworkSpec {
             name: "app".into(),
             labels: labels(),
-            options: labels(),
+            driver: NetworkDriver::Overlay(OverlayOptions {
+                mtu: Some(1400),
+                vnis: vec![Vni(300), Vni(301)],
+                encrypted: true,
+            }),
             internal: true,
             attachable: true,
             ingress: true,

@@ -6,6 +6,7 @@
 mod addr;
 mod cluster;
 mod digest;
+mod driver;
 mod file;
 mod id;
 mod log;
@@ -19,6 +20,10 @@ mod usage;
 pub use addr::{Mac, Port, Protocol, SubnetAddr, Vni};
 pub use cluster::{Cluster, ClusterSpec, KeySubsystem, NetworkKey, RootCa, RootRotation, UnlockKey};
 pub use digest::{EndpointDigest, endpoint_digest};
+pub use driver::{
+    DRIVERS, DriverError, DriverInfo, NetworkDriver, NetworkScope, OPTION_ENCRYPTED, OPTION_MTU, OPTION_VNI,
+    OverlayOptions,
+};
 pub use file::{Config, FileReference, FileSpec, Payload, Secret, Templating};
 pub use id::{
     ClusterId, ConfigId, ContainerId, InvalidId, NetworkId, NodeId, SecretId, ServiceId, SessionId, TaskId,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::{Condition, Meta, NetworkId, Vni};
+use super::{Condition, Meta, NetworkDriver, NetworkId, Vni};
 
 /// One subnet that a user asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,10 +26,8 @@ pub struct NetworkSpec {
     pub name: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// `overlay`.
-    pub driver: String,
-    /// Driver options by Docker's names, e.g. `com.docker.network.driver.mtu`.
-    pub options: BTreeMap<String, String>,
+    /// How it is made, with the options of that.
+    pub driver: NetworkDriver,
     /// No way out.
     pub internal: bool,
     /// Standalone containers may join.
@@ -53,8 +51,7 @@ impl Default for NetworkSpec {
         Self {
             name: String::new(),
             labels: BTreeMap::new(),
-            driver: "overlay".into(),
-            options: BTreeMap::new(),
+            driver: NetworkDriver::default(),
             internal: false,
             attachable: false,
             ingress: false,

@@ -33,7 +33,7 @@ impl Local {
             list.extend(assigned.networks.values().map(|network| pb::LocalNetwork {
                 id: network.id.to_string(),
                 name: network.spec.name.clone(),
-                driver: network.spec.driver.clone(),
+                driver: network.spec.driver.name().into(),
                 scope: "swarm".into(),
                 created_at: network.meta.created_at.0,
                 inspect_json: self.detail(member, network).to_string(),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use proto::{
     error::ApiError,
-    model::{IpamConfig, Network, NetworkSpec, Vni},
+    model::{DriverError, IpamConfig, Network, NetworkDriver, NetworkSpec},
 };
 
 use crate::store::state::State;
@@ -13,12 +13,8 @@ use crate::store::state::State;
 /// Names that every machine has a network of already.
 const RESERVED: [&str; 5] = ["bridge", "host", "none", "rn_gwbridge", "docker_gwbridge"];
 
-/// Driver option: MTU of the endpoints.
-pub const OPTION_MTU: &str = "com.docker.network.driver.mtu";
-/// Driver option: the VNIs to use.
-pub const OPTION_VNI: &str = "com.docker.network.driver.overlay.vxlanid_list";
-/// Driver option: its presence asks for encryption.
-pub const OPTION_ENCRYPTED: &str = "encrypted";
+/// The least MTU that IPv6 works with (RFC 8200, 5).
+const V6_LEAST_MTU: u32 = 1280;
 
 /// Checks a new network.
 pub fn create(state: &State, spec: &NetworkSpec) -> Result<(), ApiError> {
@@ -32,7 +28,7 @@ pub fn create(state: &State, spec: &NetworkSpec) -> Result<(), ApiError> {
         .help("choose another name"));
     }
     super::labels(&object, &spec.labels)?;
-    driver(&object, spec)?;
+    families_and_ipam(&object, spec)?;
     if let Some(holder) = state.networks.values().find(|n| super::same_name(&n.spec.name, &spec.name)) {
         let name = &holder.spec.name;
         return Err(ApiError::conflict(format!("network with name {name} already exists")).help(format!(
@@ -54,14 +50,7 @@ pub fn create(state: &State, spec: &NetworkSpec) -> Result<(), ApiError> {
     pairs(&object, &spec.ipam)
 }
 
-fn driver(object: &str, spec: &NetworkSpec) -> Result<(), ApiError> {
-    if spec.driver != "overlay" {
-        return Err(ApiError::unsupported(format!(
-            "{object}: driver {:?} cannot make a network that spans the swarm",
-            spec.driver
-        ))
-        .help(format!("rnctl network create -d overlay {}", spec.name)));
-    }
+fn families_and_ipam(object: &str, spec: &NetworkSpec) -> Result<(), ApiError> {
     if !spec.ipv4 {
         return Err(ApiError::invalid(format!(
             "{object}: IPv4 cannot be disabled for a network of the swarm"
@@ -97,14 +86,8 @@ fn ingress(state: &State, object: &str, spec: &NetworkSpec) -> Result<(), ApiErr
 }
 
 fn options(state: &State, object: &str, spec: &NetworkSpec) -> Result<(), ApiError> {
-    let known = [OPTION_MTU, OPTION_VNI, OPTION_ENCRYPTED];
-    if let Some(key) = spec.options.keys().find(|key| !known.contains(&key.as_str())) {
-        return Err(ApiError::unsupported(format!(
-            "{object}: option {key:?} is not known to overlay networks"
-        ))
-        .help(format!("leave it out; there are {OPTION_MTU} and {OPTION_VNI}")));
-    }
-    if spec.options.contains_key(OPTION_ENCRYPTED) {
+    let NetworkDriver::Overlay(options) = &spec.driver;
+    if options.encrypted {
         // Accepting it without encrypting would put clear text on the wire of a network that promised otherwise.
         return Err(ApiError::unsupported(format!(
             "{object}: encrypted overlays are not available in this version of rn"
@@ -113,29 +96,16 @@ fn options(state: &State, object: &str, spec: &NetworkSpec) -> Result<(), ApiErr
             "leave out --opt encrypted, or carry the data path over an encrypted link (--data-path-addr)",
         ));
     }
-    if let Some(text) = spec.options.get(OPTION_MTU) {
-        // 1280: the least that IPv6 works with (RFC 8200, 5); 576: IPv4 (RFC 791).
-        let least = if spec.ipv6 { 1280 } else { 576 };
-        if !text.parse::<u32>().is_ok_and(|mtu| (least..=65535).contains(&mtu)) {
-            return Err(ApiError::invalid(format!("{object}: invalid MTU {text:?}"))
-                .help(format!("it must be a number between {least} and 65535 (IPv6 needs 1280)")));
-        }
+    if let Some(mtu) = options.mtu.filter(|mtu| spec.ipv6 && *mtu < V6_LEAST_MTU) {
+        return Err(DriverError::Mtu(mtu.to_string()).of(&spec.name));
     }
-    if let Some(list) = spec.options.get(OPTION_VNI) {
-        for text in list.split(',') {
-            let vni = text.trim().parse::<u32>().ok().filter(|v| (1..=Vni::LAST.0).contains(v));
-            let Some(vni) = vni else {
-                return Err(ApiError::invalid(format!("{object}: invalid VXLAN id {text:?}"))
-                    .help(format!("it must be a number between 1 and {}", Vni::LAST)));
-            };
-            let holder =
-                state.networks.values().find(|n| n.allocation.as_ref().is_some_and(|a| a.vni.0 == vni));
-            if let Some(holder) = holder {
-                return Err(ApiError::conflict(format!(
-                    "{object}: VXLAN id {vni} is already in use by network {}",
-                    holder.spec.name
-                )));
-            }
+    for vni in &options.vnis {
+        let holder = state.networks.values().find(|n| n.allocation.as_ref().is_some_and(|a| a.vni == *vni));
+        if let Some(holder) = holder {
+            return Err(ApiError::conflict(format!(
+                "{object}: VXLAN id {vni} is already in use by network {}",
+                holder.spec.name
+            )));
         }
     }
     Ok(())

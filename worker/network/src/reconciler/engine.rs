@@ -9,7 +9,7 @@ use std::{
 
 use gossip::PeerView;
 use kernel::{ConntrackFilter, IpFamily, Kernel, Ns, Observed, Scope, Step, facts::bridge_netfilter};
-use proto::model::{NetworkId, NodeId, Port, PublishMode};
+use proto::model::{Network, NetworkDriver, NetworkId, NodeId, Port, PublishMode};
 
 use super::{
     Config, NetworkError, SandboxInfo, SandboxRequest, Status, UnitStatus, WARM_UP, gateway::GatewayStore,
@@ -161,7 +161,11 @@ impl Engine {
     /// Takes a sandbox into what is wanted; one that is there already gets its newer workload.
     pub fn admit(&mut self, request: SandboxRequest) -> Result<(), NetworkError> {
         let SandboxRequest { workload, networks } = request;
-        if let Some(network) = networks.iter().find(|n| n.spec.options.contains_key("encrypted")) {
+        let encrypted = |n: &Network| {
+            let NetworkDriver::Overlay(options) = &n.spec.driver;
+            options.encrypted
+        };
+        if let Some(network) = networks.iter().find(|n| encrypted(n)) {
             return Err(NetworkError::Encrypted(network.spec.name.clone()));
         }
         let published = !workload.ports.is_empty() || !workload.ingress_addrs.is_empty();

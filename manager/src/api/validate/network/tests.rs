@@ -2,7 +2,7 @@
 
 use proto::{
     error::Kind,
-    model::{Meta, NetworkAllocation, NetworkId, Subnet},
+    model::{Meta, NetworkAllocation, NetworkId, OverlayOptions, Subnet, Vni},
 };
 
 use super::*;
@@ -19,6 +19,12 @@ fn with(change: impl FnOnce(&mut NetworkSpec)) -> Result<(), ApiError> {
     let mut spec = spec("app");
     change(&mut spec);
     create(&existing(), &spec)
+}
+
+fn with_options(change: impl FnOnce(&mut OverlayOptions)) -> Result<(), ApiError> {
+    let mut options = OverlayOptions::default();
+    change(&mut options);
+    with(|s| s.driver = NetworkDriver::Overlay(options))
 }
 
 /// A cluster with the networks `ingress` (10.0.0.0/24, VNI 4096) and `db` (10.0.9.0/24, VNI 4097).
@@ -57,8 +63,8 @@ fn what_is_right_passes() {
         }),
         Ok(())
     );
-    assert_eq!(with(|s| drop(s.options.insert(OPTION_MTU.into(), "9000".into()))), Ok(()));
-    assert_eq!(with(|s| drop(s.options.insert(OPTION_VNI.into(), "5000".into()))), Ok(()));
+    assert_eq!(with_options(|o| o.mtu = Some(9000)), Ok(()));
+    assert_eq!(with_options(|o| o.vnis = vec![Vni(5000)]), Ok(()));
 }
 
 #[test]
@@ -111,19 +117,18 @@ fn gateways_ranges_and_auxiliary_addresses_lie_inside() {
 
 #[test]
 fn options_are_checked() {
-    let refused =
-        |key: &str, value: &str| with(|s| drop(s.options.insert(key.into(), value.into()))).unwrap_err();
-    assert!(refused("com.docker.network.bridge.name", "br0").message.contains("not known"));
-    assert_eq!(refused(OPTION_ENCRYPTED, "").kind, Kind::Unsupported);
-    assert!(refused(OPTION_MTU, "100").message.contains("MTU"));
-    assert!(refused(OPTION_MTU, "big").message.contains("MTU"));
-    assert!(refused(OPTION_VNI, "0").message.contains("VXLAN id"));
-    assert!(refused(OPTION_VNI, "4097").message.contains("network db"));
+    let refused = |change: fn(&mut OverlayOptions)| with_options(change).unwrap_err();
+    assert_eq!(refused(|o| o.encrypted = true).kind, Kind::Unsupported);
+    assert!(refused(|o| o.mtu = Some(600)).message.contains("MTU \"600\""), "too small for IPv6");
+    assert!(refused(|o| o.vnis = vec![Vni(5000), Vni(4097)]).message.contains("network db"));
+    let mut small = spec("app");
+    small.ipv6 = false;
+    small.driver = NetworkDriver::Overlay(OverlayOptions { mtu: Some(600), ..OverlayOptions::default() });
+    assert_eq!(create(&existing(), &small), Ok(()));
 }
 
 #[test]
-fn drivers_families_and_the_ingress_network() {
-    assert_eq!(with(|s| s.driver = "bridge".into()).unwrap_err().kind, Kind::Unsupported);
+fn families_and_the_ingress_network() {
     assert!(with(|s| s.ipv4 = false).unwrap_err().message.contains("IPv4"));
     assert!(
         with(|s| s.ingress = true)
