@@ -15,14 +15,15 @@ use std::{
 
 use gossip::PeerView;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use kernel::facts::BridgeNetfilter;
-use proto::model::{
-    Mac, Network, NetworkAllocation, NetworkId, NodeId, Port, PortConfig, Protocol, SubnetAddr, Vni,
-};
+use kernel::{Ns, facts::BridgeNetfilter};
+use proto::model::{Mac, Network, NetworkId, NodeId, Port, PortConfig, Protocol, SubnetAddr, Vni};
 
 use crate::{
     assigned::Assigned,
-    plan::names::{Marks, Names},
+    plan::{
+        driver, gateway,
+        names::{Marks, Names},
+    },
     services::ServiceTable,
     workload::{Workload, WorkloadId},
 };
@@ -117,7 +118,7 @@ pub struct LocalSandbox {
     pub workload: Arc<Workload>,
     /// Its overlays.
     pub networks: Vec<Arc<Network>>,
-    /// Its number on the gateway bridge ([`GatewaySubnets::host`]); none = no leg there.
+    /// Its number on the gateway bridge ([`GatewaySubnets::host`]); none = no interface there.
     pub gateway_host: Option<u32>,
     /// Host-mode ports as bound on this node.
     pub host_ports: Vec<PortConfig>,
@@ -161,31 +162,39 @@ pub struct Peer {
     pub vtep: IpAddr,
 }
 
-/// An overlay in use on this node.
+/// A network in use on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Overlay {
+pub struct DesiredNetwork {
     /// The network.
     pub id: NetworkId,
-    /// Its segment.
-    pub vni: Vni,
     /// MTU of its endpoints.
     pub mtu: u32,
-    /// Its own namespace.
-    pub netns: PathBuf,
-    /// The bridge's addresses: the gateway of each subnet.
+    /// Where its devices are: a namespace of its own, or the host's.
+    pub ns: Ns,
+    /// The node's own addresses on it: the gateway of each subnet.
     pub gateways: Vec<SubnetAddr>,
-    /// Endpoints on other nodes.
-    pub peers: BTreeMap<IpAddr, Peer>,
+    /// What only its driver knows.
+    pub state: DriverState,
 }
 
-/// A task's place on an overlay.
+/// What a network is beyond what all have, by its driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OverlayInterface {
-    /// The network.
-    pub network: NetworkId,
-    /// The overlay's namespace.
-    pub overlay_netns: PathBuf,
-    /// Interface in the sandbox.
+pub enum DriverState {
+    /// Spans nodes by VXLAN.
+    Overlay {
+        /// Its segment.
+        vni: Vni,
+        /// Endpoints on other nodes.
+        peers: BTreeMap<IpAddr, Peer>,
+    },
+}
+
+/// An interface of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// The network; none = the gateway bridge.
+    pub network: Option<NetworkId>,
+    /// Its name in the sandbox.
     pub ifname: String,
     /// Its MAC, derived from its addresses.
     pub mac: Mac,
@@ -193,23 +202,36 @@ pub struct OverlayInterface {
     pub mtu: u32,
     /// Its addresses.
     pub addrs: Vec<SubnetAddr>,
-    /// Subnets of the network that are reached through it apart from those of its addresses: one segment carries all.
+    /// Subnets that are reached through it without a router, apart from those of its addresses: one segment carries all subnets of a
+    /// network.
     pub routes: Vec<IpNet>,
+    /// Next hops of default routes.
+    pub default_via: Vec<IpAddr>,
+    /// What it is to the kernel, and where its other end is.
+    pub link: InterfaceLink,
 }
 
-/// A task's place on the gateway bridge, with its default routes.
+/// What an interface is to the kernel. A driver says which of these its interfaces are; `macvlan`, `ipvlan` and an interface that a plugin
+/// makes become variants here when their drivers come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GatewayInterface {
-    /// Interface in the sandbox.
-    pub ifname: String,
-    /// Its MAC.
-    pub mac: Mac,
-    /// Its addresses.
-    pub addrs: Vec<SubnetAddr>,
-    /// Next hops of the default routes; empty for a task that has internal networks only.
-    pub default_via: Vec<IpAddr>,
-    /// Whether its port is isolated from the other tasks'.
-    pub isolated: bool,
+pub enum InterfaceLink {
+    /// One end of a veth pair; the other is a port of a bridge.
+    Veth(BridgePort),
+}
+
+/// A port of a bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgePort {
+    /// Where the bridge is.
+    pub ns: Ns,
+    /// The port's name.
+    pub name: String,
+    /// What its alias says after the daemon's id.
+    pub object: String,
+    /// The bridge.
+    pub bridge: String,
+    /// Whether the port is kept apart from the bridge's other isolated ones; none = as the kernel made it.
+    pub isolated: Option<bool>,
 }
 
 /// A workload's network.
@@ -219,10 +241,10 @@ pub struct Sandbox {
     pub workload: WorkloadId,
     /// Its namespace.
     pub netns: PathBuf,
-    /// Its overlays, in the spec's order: `eth0`, `eth1`, …
-    pub interfaces: Vec<OverlayInterface>,
-    /// Its leg on the gateway bridge, numbered after those.
-    pub gateway: Option<GatewayInterface>,
+    /// One on each of its networks, in the spec's order: `eth0`, `eth1`, …
+    pub interfaces: Vec<Interface>,
+    /// That on the gateway bridge, numbered after those.
+    pub gateway: Option<Interface>,
     /// Its resolver.
     pub dns: Option<DnsPorts>,
 }
@@ -230,7 +252,7 @@ pub struct Sandbox {
 impl Sandbox {
     /// Its networks, in order.
     pub fn networks(&self) -> impl Iterator<Item = &NetworkId> {
-        self.interfaces.iter().map(|interface| &interface.network)
+        self.interfaces.iter().filter_map(|interface| interface.network.as_ref())
     }
 }
 
@@ -255,8 +277,8 @@ pub struct NodeDesired {
     pub gateway: GatewaySubnets,
     /// Packet marks of the mesh.
     pub marks: Marks,
-    /// Overlays with an endpoint here.
-    pub overlays: BTreeMap<NetworkId, Overlay>,
+    /// Networks with an endpoint here.
+    pub networks: BTreeMap<NetworkId, DesiredNetwork>,
     /// Workloads here.
     pub sandboxes: BTreeMap<WorkloadId, Sandbox>,
     /// The routing mesh, once `ingress` exists and this node has its addresses there.
@@ -270,27 +292,31 @@ pub struct NodeDesired {
 impl NodeDesired {
     /// The whole answer. `swarm` = none: the machine is in none. `table` is [`ServiceTable::compute`] of the same two snapshots.
     pub fn compute(swarm: Option<Swarm<'_>>, local: &LocalFacts, table: Arc<ServiceTable>) -> Self {
-        let mut overlays = BTreeMap::new();
+        let mut networks = BTreeMap::new();
         let mut sandboxes = BTreeMap::new();
         let mut host_ports: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let underlay = swarm.map_or(Underlay::NONE, |swarm| swarm.member.underlay.clone());
         for (id, s) in &local.sandboxes {
             for network in s.networks.iter().filter(|n| !n.spec.ingress) {
-                let Some(swarm) = swarm else { continue };
+                if networks.contains_key(&network.id) {
+                    continue;
+                }
                 // The newest form of the network, where there is one.
-                let network = swarm.assigned.networks.get(&network.id).unwrap_or(network);
-                let Some(allocation) = &network.allocation else { continue };
-                overlays
-                    .entry(network.id.clone())
-                    .or_insert_with(|| overlay(&network.id, allocation, swarm, local));
+                let newest = swarm.and_then(|swarm| swarm.assigned.networks.get(&network.id));
+                let network = newest.unwrap_or(network);
+                if let Some(made) = (driver::of(&network.spec.driver).network)(network, swarm, local) {
+                    networks.insert(network.id.clone(), made);
+                }
             }
             for port in &s.host_ports {
                 let to = local.gateway_addrs(s).map(|a| (a.addr, port.target));
                 host_ports.entry((port.protocol, port.published)).or_default().extend(to);
             }
-            sandboxes.insert(id.clone(), sandbox(s, local));
+            sandboxes.insert(id.clone(), sandbox(s, local, underlay.mtu));
         }
         let mesh = swarm.and_then(|swarm| mesh::mesh(swarm, local, &table));
-        let tunnels = mesh.is_some() || !overlays.is_empty();
+        let tunnels =
+            mesh.is_some() || networks.values().any(|n| matches!(n.state, DriverState::Overlay { .. }));
         let from_members = swarm.filter(|_| local.vxlan_members_only && tunnels);
         Self {
             names: local.names.clone(),
@@ -298,13 +324,13 @@ impl NodeDesired {
             netns_dir: local.netns_dir.clone(),
             // Before the managers have said anything, nothing can be told to be superfluous.
             settled: local.settled && swarm.is_none_or(|swarm| swarm.assigned.generation != 0),
-            underlay: swarm.map_or(Underlay::NONE, |swarm| swarm.member.underlay.clone()),
+            underlay,
             gateway: local.gateway,
             marks: swarm.map(|swarm| swarm.member.marks).unwrap_or_default(),
             firewall_compat: local.firewall_compat,
             bridge_netfilter: local.bridge_netfilter != BridgeNetfilter::Absent,
             mesh,
-            overlays,
+            networks,
             sandboxes,
             host_ports,
             table,
@@ -318,8 +344,8 @@ impl LocalFacts {
         self.netns_dir.join(workload.as_str())
     }
 
-    /// The namespace of an overlay.
-    pub fn overlay_netns(&self, network: &NetworkId) -> PathBuf {
+    /// The namespace of a network that has one of its own.
+    pub fn network_netns(&self, network: &NetworkId) -> PathBuf {
         self.netns_dir.join(format!("{OVERLAY_NETNS}{network}"))
     }
 
@@ -332,37 +358,6 @@ impl LocalFacts {
 /// Prefix of an overlay's namespace file; a workload's is its id alone.
 pub const OVERLAY_NETNS: &str = "ov-";
 
-fn overlay(id: &NetworkId, allocation: &NetworkAllocation, swarm: Swarm<'_>, local: &LocalFacts) -> Overlay {
-    let Swarm { member, view, .. } = swarm;
-    let mut peers = BTreeMap::new();
-    for record in view.endpoints_of(id).filter(|r| r.node != member.me) {
-        let (Some(node), Some(mac)) =
-            (view.nodes.get(&record.node), Mac::of_any(record.addrs.iter().copied()))
-        else {
-            continue;
-        };
-        peers.extend(record.addrs.iter().map(|addr| (*addr, Peer { mac, vtep: node.vtep })));
-    }
-    // An address that just came here may still be in a record of the node it left.
-    for s in local.sandboxes.values() {
-        for addr in s.workload.attachments.iter().filter(|a| a.network == *id).flat_map(|a| &a.addrs) {
-            peers.remove(&addr.addr);
-        }
-    }
-    Overlay {
-        id: id.clone(),
-        vni: allocation.vni,
-        mtu: allocation.mtu,
-        netns: local.overlay_netns(id),
-        gateways: allocation
-            .subnets
-            .iter()
-            .map(|s| SubnetAddr { addr: s.gateway, prefix: s.subnet.prefix_len() })
-            .collect(),
-        peers,
-    }
-}
-
 /// Other members' addresses, of either family: where they send from is where they take VXLAN. This node sends itself none.
 fn senders(swarm: Swarm<'_>, local: &LocalFacts) -> BTreeSet<IpAddr> {
     let own = swarm.member.underlay.addr;
@@ -370,15 +365,16 @@ fn senders(swarm: Swarm<'_>, local: &LocalFacts) -> BTreeSet<IpAddr> {
     now.chain(local.recent_members.iter().copied()).filter(|addr| *addr != own).collect()
 }
 
-fn sandbox(s: &LocalSandbox, local: &LocalFacts) -> Sandbox {
+fn sandbox(s: &LocalSandbox, local: &LocalFacts, underlay_mtu: u32) -> Sandbox {
     let mut interfaces = Vec::new();
     for attachment in &s.workload.attachments {
         let network = s.networks.iter().find(|n| n.id == attachment.network);
-        let Some(allocation) = network.and_then(|n| n.allocation.as_ref()) else { continue };
+        let Some((network, allocation)) = network.and_then(|n| Some((n, n.allocation.as_ref()?))) else {
+            continue;
+        };
         let Some(mac) = Mac::of_any(attachment.addrs.iter().map(|a| a.addr)) else { continue };
-        interfaces.push(OverlayInterface {
-            network: attachment.network.clone(),
-            overlay_netns: local.overlay_netns(&attachment.network),
+        interfaces.push(Interface {
+            network: Some(network.id.clone()),
             ifname: format!("eth{}", interfaces.len()),
             mac,
             mtu: allocation.mtu,
@@ -391,15 +387,20 @@ fn sandbox(s: &LocalSandbox, local: &LocalFacts) -> Sandbox {
                 // A subnet of a family that the task has no address of cannot be used from it.
                 .filter(|net| attachment.addrs.iter().any(|a| a.addr.is_ipv4() == net.addr().is_ipv4()))
                 .collect(),
+            default_via: Vec::new(),
+            link: (driver::of(&network.spec.driver).link)(&network.id, &s.workload.id, local),
         });
     }
     let gateway_addrs: Vec<SubnetAddr> = local.gateway_addrs(s).collect();
-    let gateway = Mac::of_any(gateway_addrs.iter().map(|a| a.addr)).map(|mac| GatewayInterface {
+    let gateway = Mac::of_any(gateway_addrs.iter().map(|a| a.addr)).map(|mac| Interface {
+        network: None,
         ifname: format!("eth{}", interfaces.len()),
         mac,
+        mtu: underlay_mtu,
         addrs: gateway_addrs,
+        routes: Vec::new(),
         default_via: local.gateway.host(1).map(|a| a.addr).to_vec(),
-        isolated: local.bridge_netfilter != BridgeNetfilter::On,
+        link: gateway::link(&s.workload.id, local),
     });
     let workload = s.workload.id.clone();
     Sandbox { netns: local.sandbox_netns(&workload), workload, interfaces, gateway, dns: s.dns }

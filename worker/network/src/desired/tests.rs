@@ -25,12 +25,13 @@ fn world() -> World {
 fn an_overlay_is_there_while_a_task_here_uses_it() {
     let mut w = world();
     let d = desired(&w);
-    let app = &d.overlays[&id::<NetworkId>("app")];
-    assert_eq!(app.peers.len(), 2, "the other node's task, both families: {:?}", app.peers);
-    let peer = app.peers[&ip("fd00:2::c")];
+    let app = &d.networks[&id::<NetworkId>("app")];
+    let DriverState::Overlay { peers, .. } = &app.state;
+    assert_eq!(peers.len(), 2, "the other node's task, both families: {peers:?}");
+    let peer = peers[&ip("fd00:2::c")];
     assert_eq!((peer.mac.to_string().as_str(), peer.vtep), ("02:42:0a:00:01:0c", ip("10.77.0.2")));
     w.local.sandboxes.clear();
-    assert!(desired(&w).overlays.is_empty());
+    assert!(desired(&w).networks.is_empty());
     // The node goes on serving the port.
     assert_eq!(
         desired(&w).mesh.unwrap().ports[&(Protocol::Tcp, 8080)],
@@ -64,6 +65,7 @@ fn a_dead_node_keeps_its_addresses_but_gets_no_new_connections() {
     let mut w = world();
     w.set_alive("b", false);
     let d = desired(&w);
-    assert_eq!(d.overlays[&id::<NetworkId>("app")].peers.len(), 2);
+    let DriverState::Overlay { peers, .. } = &d.networks[&id::<NetworkId>("app")].state;
+    assert_eq!(peers.len(), 2);
     assert_eq!(d.mesh.unwrap().ports[&(Protocol::Tcp, 8080)].len(), 2);
 }

@@ -5,11 +5,28 @@
 
 use std::sync::Arc;
 
-use kernel::{Family, LinkKind, Ns, Step, alias};
+use kernel::{Family, LinkKind, Ns, Step, alias, facts::BridgeNetfilter};
 use proto::model::Mac;
 
 use super::{Planner, Unit, UnitKey, diff::Diff, elements, rulesets};
-use crate::desired::NodeDesired;
+use crate::{
+    desired::{BridgePort, InterfaceLink, LocalFacts, NodeDesired},
+    workload::WorkloadId,
+};
+
+/// What the alias of the host's end of an interface on the bridge starts with, before the workload's id.
+pub(super) const ALIAS: &str = "gw/";
+
+/// A workload's interface on the bridge.
+pub(crate) fn link(workload: &WorkloadId, local: &LocalFacts) -> InterfaceLink {
+    InterfaceLink::Veth(BridgePort {
+        ns: Ns::Host,
+        name: local.names.gateway_port(workload),
+        object: format!("{ALIAS}{workload}"),
+        bridge: local.names.gateway_bridge.clone(),
+        isolated: Some(local.bridge_netfilter != BridgeNetfilter::On),
+    })
+}
 
 const FORWARDING: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
 

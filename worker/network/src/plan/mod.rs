@@ -5,7 +5,8 @@
 //!
 //! * [`names`]: what our things are called, and the mesh's packet marks.
 //! * [`rulesets`]: the nftables tables; [`elements`]: what changes in them.
-//! * `gateway`, `mesh`, `underlay`, `overlay`, `sandbox`, `firewall`: one file per thing that is planned.
+//! * `gateway`, `mesh`, `underlay`, `sandbox`, `firewall`: one file per thing that is planned.
+//! * `driver`: the drivers of networks, a row each; `overlay`: one of them.
 //!
 //! Elements are compared with what is *known* to have been put into a table ([`Known`]), and read back from the kernel only
 //! when that is not known or when it is time to check, since a dump of all tables grows with services x sandboxes.
@@ -13,19 +14,23 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    path::PathBuf,
+    path::Path,
     sync::Arc,
 };
 
 use kernel::{Family, Ns, Observed, Scope, Step};
 use proto::model::NetworkId;
 
-use crate::{desired::NodeDesired, workload::WorkloadId};
+use crate::{
+    desired::{InterfaceLink, NodeDesired},
+    workload::WorkloadId,
+};
 
 mod diff;
+pub(crate) mod driver;
 pub mod elements;
 pub mod firewall;
-mod gateway;
+pub(crate) mod gateway;
 mod mesh;
 pub mod names;
 mod overlay;
@@ -54,8 +59,8 @@ pub enum UnitKey {
     Mesh,
     /// Who may send VXLAN here.
     Underlay,
-    /// An overlay's namespace.
-    Overlay(NetworkId),
+    /// A network's devices.
+    Network(NetworkId),
     /// A workload's sandbox.
     Sandbox(WorkloadId),
     /// The administrator's table.
@@ -71,7 +76,7 @@ impl fmt::Display for UnitKey {
             UnitKey::Gateway => f.write_str("gateway bridge"),
             UnitKey::Mesh => f.write_str("routing mesh"),
             UnitKey::Underlay => f.write_str("senders of VXLAN"),
-            UnitKey::Overlay(id) => write!(f, "overlay {id}"),
+            UnitKey::Network(id) => write!(f, "network {id}"),
             UnitKey::Sandbox(id) => write!(f, "sandbox of {} {id}", id.kind()),
             UnitKey::User => f.write_str("administrator's table"),
             UnitKey::Firewall => f.write_str("other firewalls"),
@@ -168,9 +173,9 @@ impl Focus {
         if old.senders.is_some() != new.senders.is_some() || old.names != new.names {
             keys.insert(UnitKey::Underlay);
         }
-        for (id, overlay) in &new.overlays {
-            if old.overlays.get(id) != Some(overlay) {
-                keys.insert(UnitKey::Overlay(id.clone()));
+        for (id, network) in &new.networks {
+            if old.networks.get(id) != Some(network) {
+                keys.insert(UnitKey::Network(id.clone()));
             }
         }
         for (id, sandbox) in &new.sandboxes {
@@ -179,7 +184,7 @@ impl Focus {
             }
         }
         let gone = old.sandboxes.keys().any(|id| !new.sandboxes.contains_key(id))
-            || old.overlays.keys().any(|id| !new.overlays.contains_key(id));
+            || old.networks.keys().any(|id| !new.networks.contains_key(id));
         if old.mesh.is_some() != new.mesh.is_some() || old.sandboxes.is_empty() != new.sandboxes.is_empty() {
             keys.insert(UnitKey::Firewall);
         }
@@ -215,19 +220,19 @@ pub fn scope(desired: &NodeDesired, known: &Known, focus: &Focus) -> Scope {
     if [UnitKey::User, UnitKey::Firewall, UnitKey::Leftovers].iter().any(|key| focus.looks_at(key)) {
         look(&Ns::Host, vec![], &[]);
     }
-    for (id, overlay) in &desired.overlays {
-        if focus.looks_at(&UnitKey::Overlay(id.clone())) {
-            look(&overlay.netns.clone().into(), overlay::sysctls(), &[]);
+    for (id, network) in &desired.networks {
+        if focus.looks_at(&UnitKey::Network(id.clone())) {
+            look(&network.ns, (driver::of_state(&network.state).sysctls)(), &[]);
         }
     }
     for (id, sandbox) in &desired.sandboxes {
         if focus.looks_at(&UnitKey::Sandbox(id.clone())) {
             look(&sandbox.netns.clone().into(), vec![], &[(Family::Inet, rulesets::SANDBOX_TABLE)]);
             look(&Ns::Host, vec![], &[]);
-            sandbox
-                .interfaces
-                .iter()
-                .for_each(|interface| look(&interface.overlay_netns.clone().into(), vec![], &[]));
+            for interface in &sandbox.interfaces {
+                let InterfaceLink::Veth(port) = &interface.link;
+                look(&port.ns, vec![], &[]);
+            }
         }
     }
     scope.netns_dir = Some(desired.netns_dir.clone());
@@ -257,9 +262,9 @@ pub fn plan(desired: &NodeDesired, observed: &Observed, known: &Known, focus: &F
     } else {
         mesh::update(&mut planner)
     });
-    for (id, overlay) in &desired.overlays {
-        if focus.looks_at(&UnitKey::Overlay(id.clone())) {
-            units.push(overlay::plan(&mut planner, overlay));
+    for (id, network) in &desired.networks {
+        if focus.looks_at(&UnitKey::Network(id.clone())) {
+            units.push((driver::of_state(&network.state).plan)(&mut planner, network));
         }
     }
     let mut shared = BTreeMap::new();
@@ -290,7 +295,7 @@ pub fn plan(desired: &NodeDesired, observed: &Observed, known: &Known, focus: &F
 }
 
 /// What all planners work from.
-struct Planner<'a> {
+pub(crate) struct Planner<'a> {
     desired: &'a NodeDesired,
     observed: &'a Observed,
     known: &'a Known,
@@ -305,13 +310,14 @@ impl Planner<'_> {
         if !desired.settled {
             return unit;
         }
-        let wanted: BTreeSet<&PathBuf> = desired
-            .overlays
+        let wanted: BTreeSet<&Path> = desired
+            .networks
             .values()
-            .map(|o| &o.netns)
-            .chain(desired.sandboxes.values().map(|s| &s.netns))
+            .filter_map(|n| n.ns.path())
+            .chain(desired.sandboxes.values().map(|s| s.netns.as_path()))
             .collect();
-        let gone = observed.netns.iter().chain(&observed.stale).filter(|path| !wanted.contains(path));
+        let gone =
+            observed.netns.iter().chain(&observed.stale).filter(|path| !wanted.contains(path.as_path()));
         unit.steps.extend(gone.map(|path| Step::DeleteNetns { path: path.clone() }));
 
         let names = &desired.names;
@@ -325,7 +331,7 @@ impl Planner<'_> {
         for (name, link) in host.iter().flat_map(|h| &h.links) {
             let kept = *name == names.gateway_bridge || *name == names.mesh_device || ports.contains(name);
             // Other parts of the daemon have links too; the alias says whose a link is.
-            if !kept && link.owned_by(&names.daemon).is_some_and(|o| o.starts_with(sandbox::GATEWAY_ALIAS)) {
+            if !kept && link.owned_by(&names.daemon).is_some_and(|o| o.starts_with(gateway::ALIAS)) {
                 unit.steps.push(Step::DeleteLink { ns: Ns::Host, link: name.clone() });
             }
         }

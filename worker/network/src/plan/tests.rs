@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+use std::path::PathBuf;
+
 use gossip::EndpointState;
 use kernel::{
     FakeKernel, Kernel, Link, LinkKind, NsObserved,

@@ -32,7 +32,7 @@ use crate::{
 pub(super) enum Depth {
     /// Where the answer differs from the last one.
     Changes,
-    /// The host's tables and devices, and all overlays.
+    /// The host's tables and devices, and those of all networks.
     Light,
     /// Everything but the elements of tables.
     Everything,
@@ -227,10 +227,10 @@ impl Engine {
     /// What is wrong with a workload's sandbox, or with what it rests on.
     pub fn fault(&self, workload: &WorkloadId) -> Option<NetworkError> {
         let sandbox = self.last.as_ref().and_then(|(desired, _)| desired.sandboxes.get(workload));
-        let overlays = sandbox.iter().flat_map(|s| s.networks()).map(|id| UnitKey::Overlay(id.clone()));
+        let networks = sandbox.iter().flat_map(|s| s.networks()).map(|id| UnitKey::Network(id.clone()));
         // The overlay's failure explains the sandbox's, so it is named first.
         let bases =
-            overlays.chain(sandbox.map(|_| UnitKey::Gateway)).chain([UnitKey::Sandbox(workload.clone())]);
+            networks.chain(sandbox.map(|_| UnitKey::Gateway)).chain([UnitKey::Sandbox(workload.clone())]);
         let unit = bases.into_iter().find(|key| self.failed.contains_key(key))?;
         let reason = self.failed.get(&unit).cloned().unwrap_or_default();
         Some(NetworkError::Unit { unit, reason })
@@ -320,7 +320,7 @@ impl Engine {
         self.known.retain(|(ns, ..), _| live(ns));
         self.failed.retain(|key, _| match key {
             UnitKey::Sandbox(id) => desired.sandboxes.contains_key(id),
-            UnitKey::Overlay(id) => desired.overlays.contains_key(id),
+            UnitKey::Network(id) => desired.networks.contains_key(id),
             _ => true,
         });
 
@@ -374,7 +374,7 @@ impl Engine {
                 keys.extend(self.failed.keys().cloned());
                 if depth == Depth::Light {
                     keys.extend(FIXED);
-                    keys.extend(desired.overlays.keys().cloned().map(UnitKey::Overlay));
+                    keys.extend(desired.networks.keys().cloned().map(UnitKey::Network));
                 }
                 Focus::Units(keys)
             }
@@ -457,7 +457,7 @@ impl Engine {
         let mut out = BTreeSet::new();
         for key in self.failed.keys() {
             match key {
-                UnitKey::Overlay(id) => _ = out.insert(id.clone()),
+                UnitKey::Network(id) => _ = out.insert(id.clone()),
                 UnitKey::Sandbox(id) => {
                     out.extend(desired.sandboxes.get(id).iter().flat_map(|s| s.networks()).cloned());
                 }
@@ -481,9 +481,9 @@ fn units(desired: &NodeDesired, focus: &Focus) -> Vec<UnitKey> {
     match focus {
         Focus::Units(keys) => keys.iter().cloned().collect(),
         Focus::All(_) => {
-            let overlays = desired.overlays.keys().cloned().map(UnitKey::Overlay);
+            let networks = desired.networks.keys().cloned().map(UnitKey::Network);
             let sandboxes = desired.sandboxes.keys().cloned().map(UnitKey::Sandbox);
-            FIXED.into_iter().chain(overlays).chain(sandboxes).collect()
+            FIXED.into_iter().chain(networks).chain(sandboxes).collect()
         }
     }
 }
