@@ -210,3 +210,161 @@ fn what_a_container_uses_is_told() -> Result<()> {
     ensure!(host.http("GET", "/containers/none/stats")?.status == 404);
     host.docker(&["rm", "-f", "busy", "idle"]).map(drop)
 }
+
+#[test]
+fn a_restart_does_not_remove_what_goes_when_it_ends() -> Result<()> {
+    if skip::unless(&[CLIENT]) {
+        return Ok(());
+    }
+    let cluster = machine()?;
+    let host = cluster.manager();
+    let id = start(host, "again", &["--rm", "--stop-timeout", "0"], "while true; do sleep 0.1; done")?;
+    let before = inspect(host, "again", "{{.State.Pid}}")?;
+    host.docker(&["restart", "again"])?;
+    ensure!(inspect(host, "again", "{{.Id}} {{.State.Status}}")? == format!("{id} running"));
+    ensure!(inspect(host, "again", "{{.State.Pid}}")? != before);
+    // One that stands still too.
+    host.docker(&["pause", "again"])?;
+    host.docker(&["restart", "again"])?;
+    ensure!(inspect(host, "again", "{{.State.Status}}")? == "running");
+    host.docker(&["stop", "again"])?;
+    wait::until("it goes when it is stopped", LIMIT, || {
+        ensure!(host.docker(&["ps", "-aq"])?.is_empty());
+        Ok(())
+    })?;
+    // One that does not run is started.
+    host.docker(&["create", "--name", "made", "--network", "host", IMAGE, "sleep", "600"])?;
+    host.docker(&["restart", "made"])?;
+    ensure!(inspect(host, "made", "{{.State.Status}}")? == "running");
+    host.docker(&["rm", "-f", "made"]).map(drop)
+}
+
+#[test]
+fn a_container_without_a_network_has_its_loopback_interface() -> Result<()> {
+    if skip::unless(&[CLIENT]) {
+        return Ok(());
+    }
+    let mut cluster = machine()?;
+    let host = cluster.manager();
+    let out = host.docker(&[
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        IMAGE,
+        "sh",
+        "-c",
+        "ip -o link; ping -c 1 127.0.0.1",
+    ])?;
+    ensure!(out.contains("lo:") && !out.contains("eth0") && out.contains("1 packets received"), "{out}");
+    let args =
+        ["run", "-d", "--name", "alone", "--network", "none", "--restart", "always", IMAGE, "sleep", "600"];
+    host.docker(&args)?;
+    ensure!(
+        inspect(
+            host,
+            "alone",
+            "{{.HostConfig.NetworkMode}} {{range $k, $v := .NetworkSettings.Networks}}{{$k}}{{end}}"
+        )? == "none none"
+    );
+    ensure!(host.docker(&["ps", "-q", "--no-trunc", "--filter", "network=none"])?.len() == 64);
+    host.docker_says(&["run", "--network", "none", "-p", "80", IMAGE], 125, &["without a network"])?;
+    // It goes on without the daemon, comes back after a reboot, and leaves nothing.
+    cluster.hosts[0].stop(Signal::SIGKILL)?;
+    cluster.hosts[0].start()?;
+    let host = cluster.manager();
+    ensure!(host.docker(&["exec", "alone", "ip", "-o", "link"])?.lines().count() == 1);
+    host.docker(&["restart", "-t", "0", "alone"])?;
+    ensure!(host.docker(&["exec", "alone", "ip", "-o", "link"])?.lines().count() == 1);
+    host.docker(&["rm", "-f", "alone"])?;
+    let left = std::fs::read_dir(host.exec_root().join("isolated"))?.count();
+    ensure!(left == 0, "{left} namespaces are left");
+    Ok(())
+}
+
+#[test]
+fn further_processes_and_ports_are_told_of() -> Result<()> {
+    if skip::unless(&[CLIENT]) {
+        return Ok(());
+    }
+    let cluster = machine()?;
+    let host = cluster.manager();
+    start(host, "main", &["--expose", "8000", "--expose", "53/udp"], "while true; do sleep 0.1; done")?;
+    ensure!(inspect(host, "main", "{{json .Config.ExposedPorts}}")? == r#"{"53/udp":{},"8000/tcp":{}}"#);
+    let created =
+        host.http_json("POST", "/containers/main/exec", r#"{"Cmd":["sleep","600"],"AttachStdout":true}"#)?;
+    let id = serde_json::from_str::<Value>(&created.body)?["Id"].as_str().unwrap().to_owned();
+    let started = host.http_json("POST", &format!("/exec/{id}/start"), r#"{"Detach":true}"#)?;
+    ensure!(started.status == 200, "{started:?}");
+    wait::until("it has a number", LIMIT, || {
+        let seen: Value = serde_json::from_str(&host.http("GET", &format!("/exec/{id}/json"))?.body)?;
+        let pid = seen["Pid"].as_i64().filter(|pid| *pid > 0);
+        let pid = i32::try_from(pid.ok_or_else(|| anyhow::anyhow!("{seen}"))?)?;
+        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline"))?;
+        ensure!(words.contains("sleep"), "{words}");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL)?;
+        Ok(())
+    })?;
+    wait::until("its life is told", LIMIT, || {
+        let told = events(
+            host,
+            &["event=exec_create", "event=exec_start", "event=exec_die"],
+            "{{.Action}} {{.Actor.Attributes.execID}} {{.Actor.Attributes.exitCode}}",
+        )?;
+        for (line, words) in told.lines().zip(["exec_create: sleep 600", "exec_start: sleep 600", "exec_die"])
+        {
+            ensure!(line.starts_with(words) && line.contains(&id), "{told}");
+        }
+        ensure!(told.lines().count() == 3 && told.ends_with("137"), "{told}");
+        Ok(())
+    })?;
+    for (filter, there) in [
+        ("name=^/?ma.n$", true),
+        ("name=^main", true),
+        ("name=ain", true),
+        ("name=^ain", false),
+        ("name=m.*z", false),
+        ("ancestor=testweb:1", true),
+        ("ancestor=none:1", false),
+        ("is-task=false", true),
+        ("exited=0", false),
+    ] {
+        ensure!(host.docker(&["ps", "-q", "--filter", filter])?.is_empty() != there, "{filter}");
+    }
+    host.docker(&["tag", IMAGE, "second:name"])?;
+    ensure!(!host.docker(&["ps", "-q", "--filter", "ancestor=second:name"])?.is_empty(), "by its image");
+    host.docker(&["rm", "-f", "main"]).map(drop)
+}
+
+#[test]
+fn what_is_on_the_disk_is_told() -> Result<()> {
+    if skip::unless(&[CLIENT]) {
+        return Ok(());
+    }
+    let cluster = machine()?;
+    let host = cluster.manager();
+    start(
+        host,
+        "writer",
+        &["-v", "data:/data"],
+        "echo written > /tmp/x; echo kept > /data/y; while true; do sleep 0.1; done",
+    )?;
+    wait::until("it has written", LIMIT, || host.docker(&["exec", "writer", "cat", "/data/y"]).map(drop))?;
+    let shown =
+        host.docker(&["system", "df", "--format", "{{.Type}}:{{.TotalCount}}:{{.Active}}:{{.Size}}"])?;
+    let lines: Vec<&str> = shown.lines().collect();
+    ensure!(lines[0].starts_with("Images:1:1:") && !lines[0].ends_with(":0B"), "{shown}");
+    ensure!(lines[1].starts_with("Containers:1:1:") && !lines[1].ends_with(":0B"), "{shown}");
+    ensure!(lines[2] == "Local Volumes:1:1:5B" && lines[3] == "Build Cache:0:0:0B", "{shown}");
+    let verbose = host.docker(&["system", "df", "-v"])?;
+    ensure!(verbose.contains("writer") && verbose.contains("data"), "{verbose}");
+    let some: Value =
+        serde_json::from_str(&host.http("GET", "/v1.43/system/df?type=volume&type=image")?.body)?;
+    ensure!(some["Volumes"][0]["UsageData"]["RefCount"] == 1 && some.get("Containers").is_none(), "{some}");
+    ensure!(
+        some["Images"][0]["Containers"] == 1 && some["LayersSize"] == some["Images"][0]["Size"],
+        "{some}"
+    );
+    ensure!(host.http("GET", "/system/df?type=x")?.status == 400);
+    host.docker(&["rm", "-f", "writer"]).map(drop)
+}

@@ -5,6 +5,7 @@ use proto::{
     model::{Protocol, Timestamp},
     pb::{Container, PortConfig, PublishMode},
 };
+use regex::Regex;
 use serde_json::{Map, Value, json};
 
 use crate::{filters::Filters, time};
@@ -130,9 +131,19 @@ pub fn check(filters: &Filters) -> Result<(), ApiError> {
     }
 }
 
-/// Whether a container is among those that filters ask for. Where `before` and `since` are asked for, `bounds` are when those
-/// containers were made.
-pub fn is_wanted(listed: &Listed, filters: &Filters, bounds: (Option<u64>, Option<u64>)) -> bool {
+/// What filters of containers refer to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// When the container of `before` was made.
+    pub before: Option<u64>,
+    /// When the container of `since` was made.
+    pub since: Option<u64>,
+    /// The images of `ancestor`, `sha256:…`.
+    pub ancestors: Vec<String>,
+}
+
+/// Whether a container is among those that filters ask for.
+pub fn is_wanted(listed: &Listed, filters: &Filters, bounds: &Bounds) -> bool {
     let c = &listed.container;
     let is_port = |wanted: &str, published: bool| {
         let (number, wanted_protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
@@ -151,13 +162,11 @@ pub fn is_wanted(listed: &Listed, filters: &Filters, bounds: (Option<u64>, Optio
             .iter()
             .any(|m| [&m["Name"], &m["Destination"], &m["Source"]].contains(&&Value::from(wanted)))
     };
+    // By its image, whatever that is called; one that has lost its image is found by the name that it was made with.
     let ancestor = |wanted: &str| {
-        let id = |id: &str| id.strip_prefix("sha256:").unwrap_or(id).to_owned();
-        let short = wanted.len() >= 12 && id(&listed.image_id).starts_with(&id(wanted));
-        c.image == wanted
+        bounds.ancestors.contains(&listed.image_id)
+            || c.image == wanted
             || c.image.strip_suffix(":latest") == Some(wanted)
-            || c.image.rsplit_once(':').is_some_and(|(n, _)| n == wanted)
-            || short
     };
     let health = if c.health.is_empty() { "none" } else { &c.health };
     filters.any("id", |value| c.id.contains(value))
@@ -176,21 +185,14 @@ pub fn is_wanted(listed: &Listed, filters: &Filters, bounds: (Option<u64>, Optio
         && filters.any("publish", |value| is_port(value, true))
         && filters.any("expose", |value| is_port(value, false))
         && filters.switch("is-task").ok().flatten().is_none_or(|wanted| wanted != c.task_id.is_empty())
-        && bounds.0.is_none_or(|before| c.created_at < before)
-        && bounds.1.is_none_or(|since| c.created_at > since)
+        && bounds.before.is_none_or(|before| c.created_at < before)
+        && bounds.since.is_none_or(|since| c.created_at > since)
 }
 
-/// A name's filter is a part of it. The ends that regular expressions mark count, and a slash at the begin.
+/// A filter of names is a regular expression, or the whole name; with a slash before it or without.
 fn name_fits(name: &str, wanted: &str) -> bool {
-    let (wanted, begins) = wanted.strip_prefix('^').map_or((wanted, false), |rest| (rest, true));
-    let (wanted, ends) = wanted.strip_suffix('$').map_or((wanted, false), |rest| (rest, true));
-    let (wanted, begins) = wanted.strip_prefix('/').map_or((wanted, begins), |rest| (rest, true));
-    match (begins, ends) {
-        (true, true) => name == wanted,
-        (true, false) => name.starts_with(wanted),
-        (false, true) => name.ends_with(wanted),
-        (false, false) => name.contains(wanted),
-    }
+    let fits = |text: &str| text == wanted || Regex::new(wanted).is_ok_and(|wanted| wanted.is_match(text));
+    fits(name) || fits(&format!("/{name}"))
 }
 
 #[cfg(test)]
@@ -227,12 +229,16 @@ mod tests {
             (r#"{"name":["we"]}"#, true),
             (r#"{"name":["^/web$"]}"#, true),
             (r#"{"name":["^eb"]}"#, false),
+            (r#"{"name":["^/we"]}"#, true),
+            (r#"{"name":["w.b","x"]}"#, true),
+            (r#"{"name":["(we"]}"#, false),
             (r#"{"id":["abc"],"status":["exited","running"]}"#, true),
             (r#"{"exited":["3"]}"#, true),
             (r#"{"exited":["0"]}"#, false),
             (r#"{"publish":["8080"],"expose":["80/tcp"]}"#, true),
             (r#"{"publish":["80"]}"#, false),
-            (r#"{"ancestor":["img"]}"#, true),
+            (r#"{"ancestor":["img:1"]}"#, true),
+            (r#"{"ancestor":["other"]}"#, false),
             (r#"{"volume":["vol"]}"#, true),
             (r#"{"volume":["/w"]}"#, false),
             (r#"{"label":["a=b"],"health":["none"],"is-task":["false"]}"#, true),
@@ -240,9 +246,9 @@ mod tests {
         ] {
             let filters = Filters::parse(filters).unwrap();
             check(&filters).unwrap();
-            assert_eq!(is_wanted(&web(), &filters, (None, None)), expected, "{filters:?}");
+            assert_eq!(is_wanted(&web(), &filters, &Bounds::default()), expected, "{filters:?}");
         }
-        assert!(!is_wanted(&web(), &Filters::default(), (Some(2000), None)));
+        assert!(!is_wanted(&web(), &Filters::default(), &Bounds { before: Some(2000), ..Bounds::default() }));
         for bad in [r#"{"status":["well"]}"#, r#"{"exited":["x"]}"#, r#"{"is-task":["x"]}"#] {
             assert!(check(&Filters::parse(bad).unwrap()).is_err(), "{bad}");
         }

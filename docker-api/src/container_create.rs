@@ -56,16 +56,7 @@ impl ContainerConfig {
     fn wanted(self, name: &str) -> Result<Wanted, ApiError> {
         let host = self.host_config;
         let ports = ports(&host.port_bindings)?;
-        let unpublished = self.exposed_ports.keys().find(|port| {
-            let full = |p: &String| if p.contains('/') { p.clone() } else { format!("{p}/tcp") };
-            !host.port_bindings.keys().any(|bound| full(bound) == full(port))
-        });
-        if let Some(port) = unpublished {
-            return Err(ApiError::unsupported(format!(
-                "ExposedPorts: {port} is not published, and exposing alone means nothing in rn; leave it out: containers on one \
-                 network reach all of each other's ports"
-            )));
-        }
+        let exposed = exposed(&self.exposed_ports)?;
         let mut mounts: Vec<model::Mount> = host.binds.iter().map(|b| bind(b)).collect::<Result<_, _>>()?;
         for mount in host.mounts {
             mounts.push(mount.try_into()?);
@@ -143,6 +134,7 @@ impl ContainerConfig {
             limits: Some(limits),
             networks,
             ports,
+            exposed,
             restart: host.restart_policy.text()?,
             auto_remove: host.auto_remove,
             ..Default::default()
@@ -193,19 +185,13 @@ fn endpoints(
     mut config: BTreeMap<String, Option<Endpoint>>,
 ) -> Result<Vec<pb::EndpointSettings>, ApiError> {
     let mode = if mode.is_empty() { "default" } else { mode };
-    let way_out = "name one: the machine's own (--network host), or an overlay made with --attachable";
+    let way_out = "name one: the machine's own (--network host), none (--network none), or an overlay made with --attachable";
     let refused = |what: String| Err(ApiError::unsupported(format!("{what}; {way_out}")));
     match mode {
         "default" | "bridge" => {
             return refused(format!(
                 "HostConfig.NetworkMode {mode:?}: this version of rn has no bridge network for containers"
             ));
-        }
-        "none" => {
-            return refused(
-                "HostConfig.NetworkMode \"none\": this version of rn has no container without a network"
-                    .into(),
-            );
         }
         _ if mode.starts_with("container:") => {
             return refused(format!("HostConfig.NetworkMode {mode:?}: rn shares no container's network"));
@@ -224,19 +210,36 @@ fn endpoints(
         .collect())
 }
 
+/// `80/tcp`; without a protocol it is TCP.
+fn port(field: &str, text: &str) -> Result<(u16, model::Protocol), ApiError> {
+    let bad = |why: &str| ApiError::invalid(format!("{field} {text:?}: {why}"));
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let number = number.parse::<u16>().ok().filter(|n| *n != 0);
+    let number = number.ok_or_else(|| bad("a port is a number from 1 to 65535"))?;
+    Ok((number, protocol.parse().map_err(|_| bad("a protocol is tcp, udp or sctp"))?))
+}
+
+/// `"80/tcp": {}`.
+fn exposed(ports: &BTreeMap<String, Value>) -> Result<Vec<pb::PortConfig>, ApiError> {
+    let one = |text: &String| {
+        let (target, protocol) = port("ExposedPorts", text)?;
+        let config =
+            model::PortConfig { protocol, target, mode: PublishMode::Host, ..model::PortConfig::default() };
+        Ok(pb::PortConfig::from(&config))
+    };
+    ports.keys().map(one).collect()
+}
+
 /// `"80/tcp": [{"HostPort": "8080"}]`.
 fn ports(bindings: &BTreeMap<String, Option<Vec<PortBinding>>>) -> Result<Vec<pb::PortConfig>, ApiError> {
     let mut ports = Vec::new();
-    for (port, bindings) in bindings {
-        let bad = |why: &str| ApiError::invalid(format!("HostConfig.PortBindings {port:?}: {why}"));
-        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-        let target = number.parse::<u16>().ok().filter(|n| *n != 0);
-        let target = target.ok_or_else(|| bad("a port is a number from 1 to 65535"))?;
-        let protocol = protocol.parse().map_err(|_| bad("a protocol is tcp, udp or sctp"))?;
+    for (text, bindings) in bindings {
+        let bad = |why: &str| ApiError::invalid(format!("HostConfig.PortBindings {text:?}: {why}"));
+        let (target, protocol) = port("HostConfig.PortBindings", text)?;
         for PortBinding { host_ip, host_port } in bindings.iter().flatten() {
             if !matches!(host_ip.as_str(), "" | "0.0.0.0" | "::") {
                 return Err(ApiError::unsupported(format!(
-                    "HostConfig.PortBindings {port:?}: HostIp {host_ip} is not supported by rn; leave it out: a port is published \
+                    "HostConfig.PortBindings {text:?}: HostIp {host_ip} is not supported by rn; leave it out: a port is published \
                      on all of the machine's addresses"
                 )));
             }

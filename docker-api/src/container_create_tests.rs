@@ -44,7 +44,7 @@ fn what_clients_send_of_themselves_means_nothing() {
 fn what_is_asked_for_is_read() {
     let body = json!({
         "Image": "img", "Cmd": "one word", "Entrypoint": ["/e"], "Tty": true, "StopTimeout": -1, "Volumes": {"/a": {}, "/v": {}},
-        "ExposedPorts": {"80/tcp": {}}, "Healthcheck": {"Test": ["CMD", "true"], "Interval": 5_000_000_000_u64},
+        "ExposedPorts": {"80/tcp": {}, "53/udp": {}}, "Healthcheck": {"Test": ["CMD", "true"], "Interval": 5_000_000_000_u64},
         "HostConfig": {
             "NetworkMode": "app", "Binds": ["v:/v:ro", "/h:/h", "/x"], "Tmpfs": {"/t": "size=1m,mode=700"},
             "PortBindings": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": "8080"}]},
@@ -76,6 +76,8 @@ fn what_is_asked_for_is_read() {
     assert_eq!(spec.hosts, ["1.2.3.4 x"]);
     assert_eq!(spec.healthcheck.unwrap().interval, Millis::secs(5));
     assert_eq!(definition.ports.len(), 1, "both families are one");
+    let exposed: Vec<_> = definition.exposed.iter().map(|p| (p.target_port, p.published_port)).collect();
+    assert_eq!(exposed, [(53, 0), (80, 0)]);
     assert_eq!(definition.restart, "on-failure:3");
     assert_eq!(definition.limits.unwrap(), pb::Resources { memory_bytes: 4096, ..pb::Resources::default() });
     let networks: Vec<_> =
@@ -97,9 +99,8 @@ fn what_is_not_there_is_refused_by_name() {
         ("/HostConfig/IpcMode", json!("host"), "HostConfig.IpcMode"),
         ("/HostConfig/NewThing", json!(7), "HostConfig.NewThing"),
         ("/Domainname", json!("x"), "Domainname"),
-        ("/ExposedPorts", json!({"80/tcp": {}}), "ExposedPorts: 80/tcp"),
+        ("/ExposedPorts", json!({"0/tcp": {}}), "1 to 65535"),
         ("/HostConfig/NetworkMode", json!("default"), "no bridge network for containers; name one"),
-        ("/HostConfig/NetworkMode", json!("none"), "NetworkMode \"none\""),
         ("/HostConfig/NetworkMode", json!("container:x"), "shares no container's network"),
         ("/HostConfig/Binds", json!(["a:/b:z"]), "SELinux"),
         ("/HostConfig/Binds", json!(["a:b"]), "absolute"),

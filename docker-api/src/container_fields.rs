@@ -91,12 +91,11 @@ const AS_IT_IS: [(&str, &[&str]); 12] = [
 ];
 
 /// What to do instead.
-const INSTEAD: [(&str, &str); 14] = [
+const INSTEAD: [(&str, &str); 13] = [
     ("Privileged", "add the capabilities that it needs (CapAdd)"),
     ("Links", "containers on one network find each other by name"),
     ("VolumesFrom", "name the volumes (Binds, Mounts)"),
     ("PublishAllPorts", "name the ports (PortBindings)"),
-    ("ExposedPorts", "leave it out: containers on one network reach all of each other's ports"),
     ("CpuQuota", "say how many processors (NanoCpus)"),
     ("CpuPeriod", "say how many processors (NanoCpus)"),
     ("Domainname", "write it into Hostname"),

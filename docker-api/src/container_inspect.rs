@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proto::{
     model::{self, JSON_FILE, Timestamp},
-    pb::{Container, ContainerDefinition, ContainerDetail, HealthReport, health_report},
+    pb::{Container, ContainerDefinition, ContainerDetail, HealthReport, PortConfig, health_report},
 };
 use serde_json::{Map, Value, json};
 
@@ -37,6 +37,7 @@ pub fn inspect(inspected: &Inspected) -> Value {
     let oci: Value = serde_json::from_str(&detail.oci_config_json).unwrap_or_default();
     let spec =
         definition.as_ref().and_then(|d| d.spec.clone()).and_then(|s| model::ContainerSpec::try_from(s).ok());
+    let exposed = definition.as_ref().map(|d| d.exposed.as_slice()).unwrap_or_default();
     let words = command(&oci, spec.as_ref(), image_config);
     let (path, args) = words.split_first().map_or((String::new(), &[][..]), |(p, a)| (p.clone(), a));
     let mut whole = json!({
@@ -61,7 +62,7 @@ pub fn inspect(inspected: &Inspected) -> Value {
         "HostConfig": host_config(detail, &container, definition.as_ref(), spec.as_ref()),
         "GraphDriver": {"Name": "overlayfs", "Data": {"UpperDir": detail.rootfs_path}},
         "Mounts": mounts(&detail.oci_config_json),
-        "Config": config(&container, detail, &oci, spec.as_ref(), image_config),
+        "Config": config(&container, detail, &oci, spec.as_ref(), image_config, exposed),
         "NetworkSettings": network_settings(&container, &detail.netns_path),
     });
     if let (Some((written, all)), Some(fields)) = (size, whole.as_object_mut()) {
@@ -152,6 +153,7 @@ fn config(
     oci: &Value,
     spec: Option<&model::ContainerSpec>,
     image: &Value,
+    exposed: &[PortConfig],
 ) -> Value {
     let own = spec.cloned().unwrap_or_default();
     let (entrypoint, cmd) = match spec {
@@ -188,8 +190,10 @@ fn config(
         "Labels": container.labels,
     });
     let Some(fields) = config.as_object_mut() else { return config };
-    let ports: Map<String, Value> =
-        container.ports.iter().map(|p| (format!("{}/{}", p.target_port, protocol(p)), json!({}))).collect();
+    let exposed = exposed.iter().chain(&container.ports);
+    let mut ports: Map<String, Value> =
+        exposed.map(|p| (format!("{}/{}", p.target_port, protocol(p)), json!({}))).collect();
+    ports.extend(image["ExposedPorts"].as_object().cloned().unwrap_or_default());
     if !ports.is_empty() {
         fields.insert("ExposedPorts".into(), ports.into());
     }

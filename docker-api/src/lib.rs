@@ -2,10 +2,9 @@
 //! I/O, no clock, no async.
 //!
 //! * What clients send is read by [`json`], [`query`], [`filters`] and [`auth`]; [`version`] says which versions of the API there are.
-//! * [`container`] (with [`container_config`], [`container_create`], [`container_update`], [`container_inspect`], [`stats`] and [`archive`]), [`image`], [`volume`], [`swarm`], [`node`], [`service`]
-//!   (with [`service_spec`] and its parts), [`task`], [`network`], [`system`], [`event`] and [`distribution`] hold the objects. Each
-//! * [`container`] (with [`container_create`] and [`container_inspect`]), [`image`], [`volume`], [`swarm`], [`node`], [`service`]
-//!   (with [`service_spec`] and its parts), [`task`], [`network`], [`file`] (secrets and configs), [`system`], [`event`] and [`distribution`] hold the objects. Each
+//! * [`container`] (with [`container_config`], [`container_create`], [`container_update`], [`container_inspect`], [`stats`] and
+//!   [`archive`]), [`image`], [`push`], [`volume`], [`swarm`], [`node`], [`service`] (with [`service_spec`] and its parts), [`task`],
+//!   [`network`], [`file`] (secrets and configs), [`system`], [`disk_usage`], [`event`] and [`distribution`] hold the objects. Each
 //!   is translated into JSON by `From` or a function that takes what else the JSON names, and out of it by `TryFrom`, which refuses what rn does
 //!   not have, by name: nothing is taken and then left out.
 //! * [`error`] says with which status and words a refusal goes out; [`frames`] is how two outputs share one stream.
@@ -25,6 +24,7 @@ pub mod container_inspect;
 pub mod container_spec;
 pub mod container_update;
 pub mod detach_keys;
+pub mod disk_usage;
 pub mod distribution;
 pub mod endpoint;
 pub mod error;
@@ -40,6 +40,7 @@ pub mod mount;
 pub mod network;
 pub mod node;
 pub mod policy;
+pub mod push;
 pub mod query;
 pub mod resources;
 pub mod service;

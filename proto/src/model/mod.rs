@@ -39,7 +39,7 @@ pub use service::{
     ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Vip,
 };
 pub use task::{
-    Attachment, ContainerSpec, DnsConfig, EndpointSettings, HOST_NETWORK, Healthcheck, Mount,
+    Attachment, ContainerSpec, DnsConfig, EndpointSettings, HOST_NETWORK, Healthcheck, Mount, NO_NETWORK,
     NetworkAttachmentConfig, Placement, RegistryAuth, Resources, RestartCondition, RestartPolicy, Task,
     TaskAllocation, TaskSpec, TaskState, TaskStatus, Ulimit,
 };

@@ -312,6 +312,9 @@ pub struct TaskSpec {
 /// The network that each machine has by itself: its own.
 pub const HOST_NETWORK: &str = "host";
 
+/// The name of having no network at all, but for the loopback interface.
+pub const NO_NETWORK: &str = "none";
+
 impl TaskSpec {
     /// Whether the task runs in its node's own network.
     pub fn is_on_host_network(&self) -> bool {

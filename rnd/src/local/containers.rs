@@ -6,7 +6,7 @@ use futures::StreamExt;
 use network::{assigned::Assigned, reconciler::Status, workload::WorkloadId};
 use node::containers::{ContainerStatus, Definition};
 use proto::{
-    model::{ContainerId, EndpointSettings, HOST_NETWORK, Mac, SubnetAddr},
+    model::{ContainerId, EndpointSettings, HOST_NETWORK, Mac, NO_NETWORK, SubnetAddr},
     pb,
 };
 use runtime::{Check, Container, ContainerState, HealthReport, LogOptions, Runtime, Stream};
@@ -235,10 +235,22 @@ fn to_pb(
     if record.netns.is_none() && by_hand.is_none_or(|s| s.definition.is_on_host_network()) {
         networks.push(pb::ContainerNetwork { name: HOST_NETWORK.into(), ..Default::default() });
     }
+    if by_hand.is_some_and(|s| s.definition.is_isolated()) {
+        networks.push(pb::ContainerNetwork { name: NO_NETWORK.into(), ..Default::default() });
+    }
     let id = record.task.as_ref().map_or(WorkloadId::from(&record.id), |t| WorkloadId::from(&t.task));
     let bound = network.host_ports.get(&id);
     let bound = bound.filter(|_| matches!(state, ContainerState::Running { .. }));
-    let ports = bound.map(|ports| ports.iter().map(Into::into).collect()).unwrap_or_default();
+    let mut ports: Vec<pb::PortConfig> =
+        bound.map(|ports| ports.iter().map(Into::into).collect()).unwrap_or_default();
+    let exposed =
+        by_hand.filter(|s| matches!(state, ContainerState::Running { .. }) && !s.definition.needs_no_swarm());
+    for port in exposed.into_iter().flat_map(|s| &s.definition.exposed) {
+        let port = pb::PortConfig::from(port);
+        if !ports.iter().any(|p| (p.target_port, p.protocol) == (port.target_port, port.protocol)) {
+            ports.push(port);
+        }
+    }
     pb::Container {
         id: record.id.to_string(),
         name: record.name,

@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    containers::{Containers, SwarmServices},
+    containers::{Containers, NoNetwork, SwarmServices},
     dataplane::DataPlane,
     managers::{AgentStatus, Attachments, Reports},
     tasks::{NodeName, RuntimeLogs, StartLimiter, Supervisor, SupervisorConfig},
@@ -113,6 +113,7 @@ impl Engine {
     pub fn start(config: EngineConfig) -> Result<Self, ApiError> {
         let internal = |error: &dyn std::fmt::Display| ApiError::internal(error.to_string());
         let stop = CancellationToken::new();
+        let kernel = Arc::new(LinuxKernel::new());
         let names = if config.shared_namespace { Names::shared } else { Names::well_known };
         let reconciler = Reconciler::start(
             reconciler::Config {
@@ -123,7 +124,7 @@ impl Engine {
                 firewall_compat: config.firewall_compat,
                 vxlan_members_only: config.vxlan_members_only,
             },
-            Arc::new(LinuxKernel::new()),
+            kernel.clone(),
             stop.clone(),
         );
         let forwarder = Arc::new(Forwarder::new(UpstreamConfig::default()));
@@ -132,9 +133,10 @@ impl Engine {
         let assigned = watch::Sender::new(Arc::default());
         let runtime = config.runtime;
         let network = DataPlane::new(reconciler.clone(), dns, runtime.clone(), assigned.subscribe());
-        let containers =
-            Containers::open(&config.data_root, runtime.clone(), config.search.clone(), config.hostname)
-                .map_err(|e| internal(&format!("the containers of users: {e}")))?;
+        let no_network = NoNetwork::new(kernel, config.exec_root.join("isolated"));
+        let (search, hostname) = (config.search.clone(), config.hostname);
+        let containers = Containers::open(&config.data_root, runtime.clone(), search, hostname, no_network)
+            .map_err(|e| internal(&format!("the containers of users: {e}")))?;
         Ok(Self(Arc::new(Inner {
             runtime,
             containers,

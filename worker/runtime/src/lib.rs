@@ -47,8 +47,11 @@ pub use image::fuzzing;
 pub use image::save_record;
 pub use image::{
     Chunks, Image, ImageConfig, ImageDocument, ImageStore, ImportOptions, Loaded, Pin as ImagePin,
-    PruneFilter, Reference, Removed, UnpackLimit, Users,
-    registry::{Credentials, LayerStep, Platform, Progress, Pulled, Registries, RegistryConfig, Resolved},
+    PruneFilter, Reference, Removed, Selection, UnpackLimit, Users, is_repository,
+    registry::{
+        Credentials, LayerStep, Platform, Progress, Pulled, PushStep, Pushed, Registries, RegistryConfig,
+        Resolved,
+    },
 };
 pub use proto::parse::signal::number as parse_signal;
 pub use shim::{
@@ -300,6 +303,8 @@ pub enum ExecIo {
 pub struct ExecSession {
     /// Its streams.
     pub io: ExecIo,
+    /// The process that keeps it: its only child.
+    pub keeper: Option<u32>,
     /// Its exit code, once it has ended; 126 = cannot be run, 127 = not found. Dropped = nobody cares, it runs on.
     pub exit: tokio::sync::oneshot::Receiver<i32>,
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use axum::extract::State;
 use docker_api::{
-    container::{self, Listed},
+    container::{self, Bounds, Listed},
     container_create,
     container_inspect::{self, Inspected},
     filters::Filters,
@@ -38,7 +38,7 @@ impl Api {
     }
 
     /// All containers, the newest first.
-    async fn listed(&self, with_size: bool) -> Vec<Listed> {
+    pub(super) async fn listed(&self, with_size: bool) -> Vec<Listed> {
         let runtime = &self.daemon.runtime;
         let images: BTreeMap<String, String> =
             runtime.list().into_iter().map(|c| (c.record.id.to_string(), c.record.image_id)).collect();
@@ -96,12 +96,21 @@ pub async fn list(State(api): State<Api>, query: Params) -> Answer {
     let limit = query.number::<i64>("limit")?.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
     let all = query.flag("all") || limit.is_some() || filters.has("status");
     let listed = api.listed(query.flag("size")).await;
-    let bounds = (bound(&api, &listed, &filters, "before")?, bound(&api, &listed, &filters, "since")?);
+    let images = api.daemon.runtime.images();
+    let bounds = Bounds {
+        before: bound(&api, &listed, &filters, "before")?,
+        since: bound(&api, &listed, &filters, "since")?,
+        ancestors: filters
+            .values("ancestor")
+            .filter_map(|key| images.resolve(key).ok())
+            .map(|i| i.id)
+            .collect(),
+    };
     let now = Timestamp::now();
     let shown: Vec<Value> = listed
         .iter()
         .filter(|l| all || matches!(l.container.state.as_str(), "running" | "paused" | "restarting"))
-        .filter(|l| container::is_wanted(l, &filters, bounds))
+        .filter(|l| container::is_wanted(l, &filters, &bounds))
         .take(limit.unwrap_or(usize::MAX))
         .map(|l| container::summary(l, now))
         .collect();

@@ -10,7 +10,7 @@ use axum::{body::Body, extract::FromRequest, extract::State};
 use docker_api::{detach_keys::DetachKeys, frames::Output as To};
 use http::{Request, StatusCode};
 use proto::{error::ApiError, model::ContainerId};
-use runtime::{ContainerState, ExecConfig, ExecIo, ExecSession, Resizer, Runtime};
+use runtime::{ContainerState, ExecConfig, ExecIo, ExecSession, Resizer, Runtime, ShimRuntime};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{
@@ -72,6 +72,27 @@ struct Exec {
     wanted: Wanted,
     state: Stage,
     resizer: Option<Resizer>,
+    /// The process that keeps the one that was asked for.
+    keeper: Option<u32>,
+}
+
+impl Exec {
+    /// As events and `docker events` name it.
+    fn words(&self) -> String {
+        self.wanted.cmd.join(" ")
+    }
+
+    /// The process on this machine; 0 where it does not run.
+    fn pid(&self) -> u32 {
+        let Some(keeper) = self.keeper.filter(|_| self.state == Stage::Running) else { return 0 };
+        let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"));
+        children
+            .unwrap_or_default()
+            .split_whitespace()
+            .last()
+            .and_then(|pid| pid.parse().ok())
+            .unwrap_or_default()
+    }
 }
 
 /// What was asked for, and what has become of it: as long as the daemon lives.
@@ -92,10 +113,14 @@ impl Execs {
         });
     }
 
-    fn ended(&self, id: &str, code: i32) {
-        if let Some(exec) = self.table().get_mut(id) {
+    fn ended(&self, id: &str, code: i32, runtime: &ShimRuntime) {
+        let container = {
+            let mut table = self.table();
+            let Some(exec) = table.get_mut(id) else { return };
             (exec.state, exec.resizer) = (Stage::Exited(code, Instant::now()), None);
-        }
+            exec.container.clone()
+        };
+        runtime.container_event(&container, "exec_die", &[("execID", id), ("exitCode", &code.to_string())]);
     }
 }
 
@@ -144,7 +169,12 @@ pub async fn create(State(api): State<Api>, Key(key): Key, Json(wanted): Json<Wa
     api.execs.sweep(|id| api.runs(id));
     // As long as a container's, and as random.
     let id = ContainerId::random().to_string();
-    let exec = Exec { container, wanted, state: Stage::Created, resizer: None };
+    let exec = Exec { container, wanted, state: Stage::Created, resizer: None, keeper: None };
+    api.daemon.runtime.container_event(
+        &exec.container,
+        &format!("exec_create: {}", exec.words()),
+        &[("execID", &id)],
+    );
     api.execs.table().insert(id.clone(), exec);
     json_with(StatusCode::CREATED, &json!({ "Id": id }))
 }
@@ -158,7 +188,7 @@ pub async fn start(
 ) -> Answer {
     let connection = Connection::of(&mut request);
     let Json(start) = Json::<Start>::from_request(request, &()).await?;
-    let (container, wanted) = {
+    let (container, wanted, words) = {
         let mut table = api.execs.table();
         let exec = table.get_mut(&id).ok_or_else(|| no_such(&id))?;
         match exec.state {
@@ -170,14 +200,17 @@ pub async fn start(
                 return Err(ApiError::conflict(format!("Error: Exec command {id} has already run")).into());
             }
         }
-        (exec.container.clone(), exec.wanted.clone())
+        (exec.container.clone(), exec.wanted.clone(), exec.words())
     };
+    let runtime = api.daemon.runtime.clone();
+    runtime.container_event(&container, &format!("exec_start: {words}"), &[("execID", &id)]);
     let session = begin(&api, &container, &wanted, &start).await;
-    let session = session.inspect_err(|_| api.execs.ended(&id, proto::exit_code::CANNOT_RUN))?;
-    if let ExecIo::Terminal(terminal) = &session.io
-        && let Some(exec) = api.execs.table().get_mut(&id)
-    {
-        exec.resizer = terminal.resizer().ok();
+    let session = session.inspect_err(|_| api.execs.ended(&id, proto::exit_code::CANNOT_RUN, &runtime))?;
+    if let Some(exec) = api.execs.table().get_mut(&id) {
+        exec.keeper = session.keeper;
+        if let ExecIo::Terminal(terminal) = &session.io {
+            exec.resizer = terminal.resizer().ok();
+        }
     }
     let execs = api.execs.clone();
     if start.detach {
@@ -185,7 +218,7 @@ pub async fn start(
         tokio::spawn(async move {
             let quiet = Wanted { attach_stdin: false, attach_stdout: false, attach_stderr: false, ..wanted };
             let code = carry(session, &quiet, Box::new(tokio::io::empty()), &mut None).await;
-            execs.ended(&id, code);
+            execs.ended(&id, code, &runtime);
         });
         return Ok(axum::response::Response::default());
     }
@@ -193,7 +226,7 @@ pub async fn start(
         let mut writer = Some(writer);
         let code = carry(session, &wanted, reader, &mut writer).await;
         // Clients ask for the code as soon as the stream has ended.
-        execs.ended(&id, code);
+        execs.ended(&id, code, &runtime);
         if let Some(mut writer) = writer {
             let _ = writer.shutdown().await;
         }
@@ -367,6 +400,6 @@ pub async fn inspect(State(api): State<Api>, Key(id): Key) -> Answer {
         "CanRemove": code.is_some(),
         "ContainerID": exec.container,
         "DetachKeys": wanted.detach_keys,
-        "Pid": 0,
+        "Pid": exec.pid(),
     }))
 }

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tonic::Request;
 
 use super::{
-    Answer, Api,
+    Answer, Api, push,
     request::{Params, Version},
     respond::{Refusal, json as answer, json_lines},
 };
@@ -62,10 +62,11 @@ pub async fn list(State(api): State<Api>, Version(version): Version, query: Para
     answer(&shown)
 }
 
-/// `GET /images/{name}/json` and `/history`: the name may have slashes.
+/// `GET /images/{name}/json`, `/history` and `/get`: the name may have slashes.
 pub async fn of_one(State(api): State<Api>, Path(rest): Path<String>) -> Answer {
     match rest.rsplit_once('/') {
         Some((name, "json")) => answer(&image::inspect(&api.image(name).await?)),
+        Some((name, "get")) => push::archive_of(&api, &[name.to_owned()]).await,
         Some((name, "history")) => {
             let shown = api.image(name).await?;
             let layers = api.daemon.runtime.images().layers_dir();
@@ -79,10 +80,17 @@ pub async fn of_one(State(api): State<Api>, Path(rest): Path<String>) -> Answer 
     }
 }
 
-/// `POST /images/{name}/tag`.
-pub async fn to_one(State(api): State<Api>, Path(rest): Path<String>, query: Params) -> Answer {
-    let Some((source, "tag")) = rest.rsplit_once('/') else {
-        return Err(ApiError::not_found(PAGE_NOT_FOUND).into());
+/// `POST /images/{name}/tag` and `/push`.
+pub async fn to_one(
+    State(api): State<Api>,
+    Path(rest): Path<String>,
+    query: Params,
+    headers: HeaderMap,
+) -> Answer {
+    let source = match rest.rsplit_once('/') {
+        Some((source, "tag")) => source,
+        Some((name, "push")) => return push::push(api, name, query.text("tag"), &headers).await,
+        _ => return Err(ApiError::not_found(PAGE_NOT_FOUND).into()),
     };
     let target = image::name(query.text("repo"), query.text("tag"));
     let request = pb::TagImageRequest { source: source.to_owned(), target };

@@ -1,5 +1,7 @@
 //! Starting, stopping and waiting for containers.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use node::containers::Until;
 use proto::{
@@ -26,11 +28,15 @@ impl Api {
     async fn run(&self, id: &ContainerId) -> Result<(), ApiError> {
         let size = self.consoles.take(id);
         self.daemon.containers.start(id).await?;
+        self.resize(id, size).await;
+        Ok(())
+    }
+
+    async fn resize(&self, id: &ContainerId, size: Option<(u16, u16)>) {
         if let Some((rows, cols)) = size {
             // It may have ended already.
             let _ = self.daemon.runtime.resize(id, rows, cols).await;
         }
-        Ok(())
     }
 }
 
@@ -75,8 +81,10 @@ pub async fn stop(State(api): State<Api>, Key(key): Key, query: Params) -> Answe
 pub async fn restart(State(api): State<Api>, Key(key): Key, query: Params) -> Answer {
     let grace = grace(&query)?;
     let id = api.local.by_hand(&key)?;
-    api.local.stop_container(Request::new(pb::StopContainerRequest { key: id.to_string(), grace })).await?;
-    api.run(&id).await?;
+    let size = api.consoles.take(&id);
+    api.daemon.containers.restart(&id, grace.map(Duration::from_millis)).await?;
+    api.resize(&id, size).await;
+    api.daemon.runtime.container_event(&id, "restart", &[]);
     done()
 }
 

@@ -11,6 +11,7 @@
 mod archive;
 pub mod connection;
 mod containers;
+mod disk_usage;
 mod distribution;
 mod exec;
 mod files;
@@ -20,6 +21,7 @@ mod live;
 mod logs;
 mod networks;
 mod nodes;
+mod push;
 mod request;
 mod respond;
 pub mod routes;

@@ -9,7 +9,7 @@ use docker_api::network::{
 use http::StatusCode;
 use proto::{
     error::{ApiError, Kind},
-    model::{HOST_NETWORK, Network, NetworkId, NetworkSpec, Timestamp},
+    model::{HOST_NETWORK, NO_NETWORK, Network, NetworkId, NetworkSpec, Timestamp},
     pb::{self, local_server::Local as _},
 };
 use serde_json::Value;
@@ -24,9 +24,6 @@ use crate::swarm_state::SwarmState;
 
 /// Driver of `host`, as Docker calls it.
 const HOST: &str = "host";
-/// Name of the network that has nothing, whose driver Docker calls `null`.
-const NONE: &str = "none";
-
 impl Api {
     /// Networks of the swarm: all of them on a manager, on a worker those in use there, and none outside a swarm.
     async fn swarm_networks(&self) -> Result<BTreeMap<NetworkId, Network>, Refusal> {
@@ -52,7 +49,7 @@ impl Api {
         let since = Timestamp(self.daemon.started_at);
         let mut own = vec![
             network::of_machine(HOST_NETWORK, &self.machine_id(1), HOST, "local", since),
-            network::of_machine(NONE, &self.machine_id(2), "null", "local", since),
+            network::of_machine(NO_NETWORK, &self.machine_id(2), "null", "local", since),
         ];
         let mut details = BTreeMap::new();
         for n in list.networks {

@@ -17,8 +17,8 @@ use proto::error::ApiError;
 use tower::ServiceExt;
 
 use super::{
-    Api, archive, containers, distribution, exec, files, images, lifecycle, live, logs, networks, nodes,
-    respond::Refusal, services, streams, swarm, system, tasks, top, volumes,
+    Api, archive, containers, disk_usage, distribution, exec, files, images, lifecycle, live, logs, networks,
+    nodes, push, respond::Refusal, services, streams, swarm, system, tasks, top, volumes,
 };
 
 /// The paths that there are.
@@ -27,6 +27,7 @@ pub fn router(api: Api) -> Router {
         .route("/_ping", get(system::ping))
         .route("/version", get(system::version))
         .route("/info", get(system::info))
+        .route("/system/df", get(disk_usage::usage))
         .route("/events", get(system::events))
         .route("/auth", post(system::auth))
         .route("/plugins", get(system::plugins))
@@ -97,6 +98,8 @@ pub fn router(api: Api) -> Router {
         .route("/images/create", post(images::create))
         .route("/images/load", post(images::load))
         .route("/images/prune", post(images::prune))
+        .route("/images/get", get(push::save))
+        .route("/images/search", get(push::no_search))
         .route("/images/{*rest}", get(images::of_one).post(images::to_one).delete(images::remove))
         .route("/volumes", get(volumes::list))
         .route("/volumes/create", post(volumes::create))

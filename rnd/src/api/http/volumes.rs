@@ -25,7 +25,7 @@ impl Api {
         wanting.map(|seen| seen.definition.id.clone()).collect()
     }
 
-    fn shown(&self, volume: Volume) -> Shown {
+    pub(super) fn shown(&self, volume: Volume) -> Shown {
         let used = !volume.users.is_empty() || !self.wanting(&volume.name).is_empty();
         Shown {
             name: volume.name,
@@ -36,7 +36,8 @@ impl Api {
         }
     }
 
-    async fn blocking<T: Send + 'static>(
+    /// Does something with the runtime that may wait for the disk.
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&ShimRuntime) -> Result<T, RuntimeError> + Send + 'static,
     ) -> Result<T, Refusal> {

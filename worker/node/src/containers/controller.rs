@@ -34,6 +34,8 @@ type Answer = oneshot::Sender<Result<(), ApiError>>;
 pub(super) enum ContainerCommand {
     Start(Answer),
     Stop(Option<Duration>, Answer),
+    /// Stop, and start again.
+    Restart(Option<Duration>, Answer),
     Kill(i32, Answer),
     Remove(bool, Answer),
     Rename(String, Answer),
@@ -54,6 +56,9 @@ pub(super) struct ContainerController {
     last: Option<TaskStatus>,
     starters: Vec<Answer>,
     stoppers: Vec<Answer>,
+    /// Who has ordered that it stop and start again; from then until it is on its way again, it is not at rest.
+    restarters: Vec<Answer>,
+    restarting: bool,
     /// When it starts again.
     again: Option<Instant>,
     pause: Duration,
@@ -86,6 +91,8 @@ impl ContainerController {
             last: None,
             starters: Vec::new(),
             stoppers: Vec::new(),
+            restarters: Vec::new(),
+            restarting: false,
             again: None,
             pause: Duration::ZERO,
         };
@@ -99,8 +106,7 @@ impl ContainerController {
         }
         loop {
             self.show();
-            let rests = self.run.is_none() && self.again.is_none() && self.attaching.is_none();
-            if rests && self.definition.auto_remove && self.last.is_some() {
+            if self.rests() && self.definition.auto_remove && self.last.is_some() {
                 return self.vanish().await;
             }
             let news = async {
@@ -119,8 +125,8 @@ impl ContainerController {
                     None => pending().await,
                 }
             };
-            let possible = self.definition.is_on_host_network()
-                || matches!(&*self.access.borrow(), SwarmAccess::Member(_));
+            let possible =
+                self.definition.needs_no_swarm() || matches!(&*self.access.borrow(), SwarmAccess::Member(_));
             let again = self.again.filter(|_| possible);
             let due = async {
                 match again {
@@ -167,6 +173,11 @@ impl ContainerController {
         self.runtime().list().into_iter().find(|c| c.record.id == self.definition.id)
     }
 
+    /// Nothing more will happen until a user wants it.
+    fn rests(&self) -> bool {
+        self.run.is_none() && self.again.is_none() && self.attaching.is_none() && !self.restarting
+    }
+
     fn keep(&self) {
         if let Err(error) = self.definitions().save(&self.definition) {
             tracing::error!(container = %self.definition.id, %error, "a container's definition cannot be kept");
@@ -181,7 +192,7 @@ impl ContainerController {
             going: self.run.is_some() || self.attaching.is_some(),
             // One that starts with the daemon has not ended under its eyes.
             restarting: self.again.is_some() && self.pause > Duration::ZERO,
-            resting: self.run.is_none() && self.again.is_none() && self.attaching.is_none(),
+            resting: self.rests(),
         };
         self.seen.send_if_modified(|before| {
             let news = **before != now;
@@ -198,7 +209,7 @@ impl ContainerController {
         match made {
             Some(container) if is_alive(&container.state) => {
                 // One with a place on the swarm's networks waits for the membership.
-                if self.definition.is_on_host_network() {
+                if self.definition.needs_no_swarm() {
                     self.adopt_here(container);
                 }
             }
@@ -219,6 +230,7 @@ impl ContainerController {
     async fn obey(&mut self, order: ContainerCommand) {
         match order {
             ContainerCommand::Start(answer) => {
+                self.restarting = false;
                 if self.run.as_ref().is_some_and(|run| run.up) {
                     let paused = self.runtime().is_paused(&self.definition.id);
                     let _ = answer.send(if paused { Err(change::start_of_paused()) } else { Ok(()) });
@@ -233,25 +245,13 @@ impl ContainerController {
                 self.begin();
             }
             ContainerCommand::Stop(grace, answer) => {
-                (self.definition.stopped, self.again) = (true, None);
-                self.keep();
-                self.call_off("was stopped");
-                let own = self.made().map(|c| Duration::from_millis(c.record.stop_grace_ms));
-                match &mut self.run {
-                    Some(run) => {
-                        let mut workload =
-                            Workload { desired: TaskState::Shutdown, ..(*run.workload).clone() };
-                        let now = Instant::now();
-                        let kill_at = grace.or(own).and_then(|grace| now.checked_add(grace));
-                        // Who asks again does not give it more time than it has.
-                        run.kill_at = [run.kill_at, kill_at].into_iter().flatten().min();
-                        workload.spec.stop_grace_period = run.kill_at.map(|at| (at - now).into());
-                        run.wish.send_replace(Some(Arc::new(workload)));
-                        self.stoppers.push(answer);
-                    }
-                    None => _ = answer.send(self.stop_unwatched(grace).await),
+                if self.stop(grace, "was stopped") {
+                    self.stoppers.push(answer);
+                } else {
+                    let _ = answer.send(self.stop_unwatched(grace).await);
                 }
             }
+            ContainerCommand::Restart(grace, answer) => self.restart(grace, answer).await,
             ContainerCommand::Kill(signal, answer) => _ = answer.send(self.kill(signal).await),
             ContainerCommand::Rename(name, answer) => _ = answer.send(self.rename(name).await),
             ContainerCommand::Update(update, answer) => _ = answer.send(self.update(update).await),
@@ -340,7 +340,7 @@ impl ContainerController {
     /// Sets the container on its way to its place, or to work at once where it needs none.
     fn begin(&mut self) {
         self.keep();
-        if self.definition.is_on_host_network() {
+        if self.definition.needs_no_swarm() {
             return self.supervise(Arc::new(workload(&self.definition, None)), None, None);
         }
         let access = self.access.borrow().clone();
@@ -397,7 +397,8 @@ impl ContainerController {
         found: Option<Container>,
     ) {
         self.last = None;
-        self.run = Some(Run::begin(&self.containers, workload, swarm, found));
+        let isolated = self.definition.is_isolated();
+        self.run = Some(Run::begin(&self.containers, workload, swarm, isolated, found));
     }
 
     /// Goes on supervising a container that runs without a place on the swarm's networks.
@@ -426,9 +427,12 @@ impl ContainerController {
         self.definition.task = None;
         let stoppers = std::mem::take(&mut self.stoppers);
         let told = run.told();
+        let restarters = std::mem::take(&mut self.restarters);
+        let (containers, id) = (self.containers.clone(), self.definition.id.clone());
         tokio::spawn(async move {
             told.await;
             stoppers.into_iter().for_each(|s| _ = s.send(Ok(())));
+            change::start_for(containers, id, restarters).await;
         });
         // One whose program has ended was started, however short it was. One without a reason was stopped before.
         let started = run.up || status.exit_code.is_some();

@@ -8,7 +8,8 @@ use proto::{
     error::ApiError,
     exit_code,
     model::{
-        ContainerId, ContainerSpec, EndpointSettings, HOST_NETWORK, PortConfig, Resources, TaskId, Timestamp,
+        ContainerId, ContainerSpec, EndpointSettings, HOST_NETWORK, NO_NETWORK, PortConfig, Resources,
+        TaskId, Timestamp,
     },
     pb, rules,
 };
@@ -33,6 +34,8 @@ pub struct Definition {
     pub networks: Vec<EndpointSettings>,
     /// Its ports on this machine.
     pub ports: Vec<PortConfig>,
+    /// Ports that its user says are of use. Nothing follows from it.
+    pub exposed: Vec<PortConfig>,
     /// When it starts again.
     pub restart: RestartRule,
     /// It goes when it has ended.
@@ -66,6 +69,16 @@ impl Definition {
         self.networks.iter().any(|n| n.network == HOST_NETWORK)
     }
 
+    /// Whether it has no network at all.
+    pub fn is_isolated(&self) -> bool {
+        self.networks.iter().any(|n| n.network == NO_NETWORK)
+    }
+
+    /// Whether it runs in a swarm and outside one alike.
+    pub fn needs_no_swarm(&self) -> bool {
+        self.is_on_host_network() || self.is_isolated()
+    }
+
     /// Refuses what no container can be.
     ///
     /// # Errors
@@ -85,16 +98,25 @@ impl Definition {
                 "name a network: --network host, or one made with rnctl network create -d overlay --attachable",
             ));
         }
-        let host = self.is_on_host_network();
+        let (host, isolated) = (self.is_on_host_network(), self.is_isolated());
+        if isolated && networks.len() > 1 {
+            return Err(ApiError::invalid(
+                "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+            ));
+        }
         if host && networks.len() > 1 {
             return Err(ApiError::invalid(
                 "conflicting options: cannot attach both user-defined and host networks",
             ));
         }
-        if host && networks.iter().any(|n| !n.addrs.is_empty() || !n.aliases.is_empty()) {
+        if (host || isolated) && networks.iter().any(|n| !n.addrs.is_empty() || !n.aliases.is_empty()) {
             return Err(ApiError::invalid(format!(
-                "--ip, --ip6 and --network-alias are for networks of their own, not for {HOST_NETWORK}"
+                "--ip, --ip6 and --network-alias are for networks of their own, not for {HOST_NETWORK} and {NO_NETWORK}"
             )));
+        }
+        if isolated && !self.ports.is_empty() {
+            return Err(ApiError::invalid("--publish has no meaning without a network: nothing reaches it")
+                .help("leave out -p"));
         }
         if host && !self.ports.is_empty() {
             return Err(ApiError::invalid(
@@ -161,6 +183,7 @@ impl From<&Definition> for pb::ContainerDefinition {
             limits: Some(d.limits.into()),
             networks: d.networks.iter().cloned().map(Into::into).collect(),
             ports: d.ports.iter().map(Into::into).collect(),
+            exposed: d.exposed.iter().map(Into::into).collect(),
             restart: d.restart.to_string(),
             auto_remove: d.auto_remove,
             stopped: d.stopped,
@@ -179,6 +202,7 @@ impl TryFrom<pb::ContainerDefinition> for Definition {
         let spec = p.spec.ok_or_else(|| ApiError::invalid("a container needs a specification"))?;
         let networks: Result<_, Malformed> = p.networks.into_iter().map(TryInto::try_into).collect();
         let ports: Result<_, Malformed> = p.ports.into_iter().map(TryInto::try_into).collect();
+        let exposed: Result<_, Malformed> = p.exposed.into_iter().map(TryInto::try_into).collect();
         let id = if p.id.is_empty() { Ok(ContainerId::random()) } else { p.id.parse() };
         let task = (!p.task_id.is_empty()).then(|| p.task_id.parse()).transpose();
         Ok(Self {
@@ -189,6 +213,7 @@ impl TryFrom<pb::ContainerDefinition> for Definition {
             limits: p.limits.map(Into::into).unwrap_or_default(),
             networks: networks?,
             ports: ports?,
+            exposed: exposed?,
             restart: p.restart.parse().map_err(|e| invalid(&e))?,
             auto_remove: p.auto_remove,
             stopped: p.stopped,
@@ -278,6 +303,7 @@ mod tests {
     fn what_cannot_be_is_refused_with_its_reason() {
         on(&["app", "other"]).check().unwrap();
         on(&["host"]).check().unwrap();
+        on(&["none"]).check().unwrap();
         let port = PortConfig { target: 80, ..PortConfig::default() };
         for (definition, words) in [
             (Definition { name: "-x".into(), ..on(&["app"]) }, "Invalid container name"),
@@ -285,7 +311,9 @@ mod tests {
             (on(&[]), "no bridge network"),
             (on(&["bridge"]), "no bridge network"),
             (on(&["host", "app"]), "both user-defined and host"),
-            (Definition { ports: vec![port], ..on(&["host"]) }, "--publish"),
+            (on(&["none", "app"]), "private (none) mode"),
+            (Definition { ports: vec![port.clone()], ..on(&["host"]) }, "--publish"),
+            (Definition { ports: vec![port], ..on(&["none"]) }, "without a network"),
             (
                 Definition { auto_remove: true, restart: RestartRule::Always, ..on(&["app"]) },
                 "--restart and --rm",

@@ -32,6 +32,7 @@ use proto::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use definition::{Definition, DefinitionUpdate};
+pub use own_network::NoNetwork;
 pub use waiting::Until;
 
 use crate::{
@@ -103,6 +104,7 @@ struct Shared {
     search: Vec<String>,
     hostname: String,
     access: watch::Sender<SwarmAccess>,
+    no_network: NoNetwork,
     /// For containers that are being adopted, while a membership begins.
     settling: Mutex<Option<mpsc::Sender<()>>>,
     table: Mutex<BTreeMap<ContainerId, Handle>>,
@@ -124,15 +126,18 @@ impl Containers {
         runtime: Arc<dyn Runtime>,
         search: Vec<String>,
         hostname: String,
+        no_network: NoNetwork,
     ) -> io::Result<Self> {
         let definitions = Definitions::open(data_root.join("definitions"))?;
         let all = definitions.all()?;
+        no_network.sweep(|name| all.iter().any(|d| d.id.as_str() == name && d.is_isolated()));
         let shared = Shared {
             runtime,
             definitions,
             search,
             hostname,
             access: watch::Sender::default(),
+            no_network,
             settling: Mutex::default(),
             table: Mutex::default(),
             naming: Mutex::default(),
@@ -237,6 +242,14 @@ impl Containers {
     /// There is no such container.
     pub async fn stop(&self, id: &ContainerId, grace: Option<Duration>) -> Result<(), ApiError> {
         self.order(id, |reply| ContainerCommand::Stop(grace, reply)).await?
+    }
+
+    /// Stops it, if it runs, and starts it. One that goes by itself stays.
+    ///
+    /// # Errors
+    /// Why it does not run.
+    pub async fn restart(&self, id: &ContainerId, grace: Option<Duration>) -> Result<(), ApiError> {
+        self.order(id, |reply| ContainerCommand::Restart(grace, reply)).await?
     }
 
     /// Sends its first process a signal.

@@ -34,11 +34,12 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Has a supervisor see to a workload: on the swarm's networks, or on the machine's own. `found` runs already.
+    /// Has a supervisor see to a workload: on the swarm's networks, on the machine's own or, `isolated`, on none. `found` runs already.
     pub(super) fn begin(
         containers: &Containers,
         workload: Arc<Workload>,
         swarm: Option<Arc<SwarmServices>>,
+        isolated: bool,
         found: Option<Container>,
     ) -> Self {
         let (wish, wished) = watch::channel(Some(workload.clone()));
@@ -47,7 +48,9 @@ impl Run {
             Some(f) => (f.network.clone(), f.gossip.clone(), f.assigned.clone(), f.node.clone()),
             None => {
                 let node = NodeName { id: NodeId::random(), hostname: shared.hostname.clone() };
-                (Arc::new(OwnNetwork), Gossip::silent(), watch::channel(Arc::default()).1, node)
+                let network: Arc<dyn Network> =
+                    if isolated { Arc::new(shared.no_network.clone()) } else { Arc::new(OwnNetwork) };
+                (network, Gossip::silent(), watch::channel(Arc::default()).1, node)
             }
         };
         let search = shared.search.clone();

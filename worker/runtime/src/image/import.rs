@@ -28,7 +28,8 @@ impl ImageStore {
         for change in &options.changes {
             changes::apply(&mut config, change)?;
         }
-        let (staging, layer) = self.unpack(archive)?;
+        let unpacked = self.unpack(archive)?;
+        let layer = &unpacked.layer;
         let document = ImageDocument::of_layer(config, &layer.diff_id, &options.message);
         let text = document.to_json();
         let id = digest_of(text.as_bytes());
@@ -39,7 +40,7 @@ impl ImageStore {
             layer_sizes: vec![layer.size],
         };
         let mut index = self.lock();
-        self.commit(&mut index, staging, &layer)?;
+        self.commit(&mut index, unpacked)?;
         index.insert(&self.root, &id, file, document)?;
         if let Some(reference) = reference {
             index.name(&self.root, &[reference.tagged()], &id)?;

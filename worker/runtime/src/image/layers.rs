@@ -50,6 +50,14 @@ impl Drop for Pin {
     }
 }
 
+/// A layer that is unpacked, and not yet under its name.
+pub(super) struct Unpacked {
+    staging: tempfile::TempDir,
+    /// What its tar is rebuilt from.
+    record: tempfile::NamedTempFile,
+    pub(super) layer: Layer,
+}
+
 impl ImageStore {
     /// Holds layers (diff ids) and images (ids), there already or yet to come.
     pub(super) fn hold(&self, keys: impl IntoIterator<Item = String>) -> Pin {
@@ -79,22 +87,33 @@ impl ImageStore {
     }
 
     /// Unpacks a tar, compressed or not, durably, but not yet under its name.
-    pub(super) fn unpack(&self, input: impl Read + Send + 'static) -> Result<(tempfile::TempDir, Layer)> {
+    pub(super) fn unpack(&self, input: impl Read + Send + 'static) -> Result<Unpacked> {
         let staging = self.staging("layer-")?;
-        let layer = unpack::unpack(input, staging.path(), Space::of(staging.path(), self.limit)?)?;
+        let new = self.root.join("new");
+        let record = tempfile::Builder::new()
+            .prefix("tar-")
+            .tempfile_in(&new)
+            .map_err(RuntimeError::io("create a file in", &new))?;
+        let file = record.reopen().map_err(RuntimeError::io("open", record.path()))?;
+        let layer = unpack::unpack(input, file, staging.path(), Space::of(staging.path(), self.limit)?)?;
         sync_file_system(staging.path())?;
-        Ok((staging, layer))
+        Ok(Unpacked { staging, record, layer })
     }
 
     /// Puts an unpacked layer under its name, unless it is there.
-    pub(super) fn commit(&self, _index: &mut Index, staging: tempfile::TempDir, layer: &Layer) -> Result<()> {
+    pub(super) fn commit(&self, _index: &mut Index, unpacked: Unpacked) -> Result<Layer> {
+        let Unpacked { staging, record, layer } = unpacked;
         let target = self.layers_dir().join(layer.hex());
+        let tar = self.root.join("tars").join(layer.hex());
+        if !target.exists() || !tar.exists() {
+            durable::rename(record.path(), &tar).map_err(RuntimeError::io("rename to", &tar))?;
+        }
         if !target.exists() {
-            implied::save(&self.root.join("implied"), layer)?;
+            implied::save(&self.root.join("implied"), &layer)?;
             durable::rename(staging.path(), &target).map_err(RuntimeError::io("rename to", &target))?;
             let _ = staging.keep();
         }
-        Ok(())
+        Ok(layer)
     }
 
     /// Unpacks the layer that an image calls `diff_id`; the caller holds it. Does nothing if it is here.
@@ -102,7 +121,8 @@ impl ImageStore {
         if self.has_layer(diff_id) {
             return Ok(());
         }
-        let (staging, layer) = self.unpack(input)?;
+        let unpacked = self.unpack(input)?;
+        let layer = &unpacked.layer;
         if layer.diff_id != diff_id {
             return Err(RuntimeError::BadImage(format!(
                 "a layer's content is {}, the image's configuration says {diff_id}",
@@ -110,7 +130,7 @@ impl ImageStore {
             )));
         }
         let mut index = self.lock();
-        self.commit(&mut index, staging, &layer)?;
+        let layer = self.commit(&mut index, unpacked)?;
         index.fresh.insert(diff_id.to_owned(), layer.size);
         Ok(())
     }
@@ -123,6 +143,14 @@ impl ImageStore {
             .copied()
             .or_else(|| index.layer_size(diff_id))
             .unwrap_or_else(|| bytes_below(&self.layers_dir().join(hex_of(diff_id))))
+    }
+
+    /// Digests and bytes of an image's layers, the lowest first. Blocks.
+    pub fn layer_sizes(&self, id: &str) -> Vec<(String, u64)> {
+        let index = self.lock();
+        let Some((_, document)) = index.images.get(id) else { return Vec::new() };
+        let diff_ids = &document.rootfs.diff_ids;
+        diff_ids.iter().map(|diff_id| (diff_id.clone(), self.size_of_layer(&index, diff_id))).collect()
     }
 
     /// Deletes the layers that no image has and nothing holds; none of them while a container runs whose image is not known, as
@@ -157,8 +185,10 @@ impl ImageStore {
                 }
             }
             for (hex, _) in &doomed {
-                let names = self.root.join("implied").join(hex);
-                durable::remove(&names).map_err(RuntimeError::io("remove", &names))?;
+                for kind in ["implied", "tars"] {
+                    let path = self.root.join(kind).join(hex);
+                    durable::remove(&path).map_err(RuntimeError::io("remove", &path))?;
+                }
             }
             let gone: Vec<String> = doomed.iter().map(|(hex, _)| format!("sha256:{hex}")).collect();
             index.fresh.retain(|id, _| !gone.contains(id));

@@ -3,6 +3,7 @@
 //! ```text
 //! layers/<sha256 of the tar>/   one unpacked layer, never changed again, shared by all images that have it
 //! implied/<sha256 of the tar>   names of directories that a layer has without listing them; only where there are any
+//! tars/<sha256 of the tar>      what the layer's tar is rebuilt from, bit by bit, together with its files
 //! images/<image id>.json        an image: its OCI configuration, which names its layers, and what else we know
 //! tags.json                     names: name:tag, and name@digest for what came from a registry
 //! partial/<sha256 of the blob>  what has arrived of a layer that is being pulled
@@ -32,8 +33,10 @@ mod layers;
 mod manifest;
 pub mod registry;
 mod remove;
+mod save;
 mod space;
 mod stream;
+mod tar_record;
 mod unpack;
 
 pub use archive::Loaded;
@@ -44,6 +47,7 @@ pub use layers::Pin;
 use layers::PinnedImages;
 pub use proto::parse::Reference;
 pub use remove::{PruneFilter, Removed, Users};
+pub use save::{Selection, is_repository};
 pub use space::UnpackLimit;
 pub use stream::Chunks;
 pub(crate) use stream::decompressed_tar;
@@ -83,7 +87,7 @@ impl ImageStore {
     /// needs them, containers say.
     pub fn open(root: PathBuf, limit: UnpackLimit) -> Result<Self> {
         private_dir(&root)?;
-        for name in ["layers", "implied", "images", "partial"] {
+        for name in ["layers", "implied", "tars", "images", "partial"] {
             fs::create_dir_all(root.join(name)).map_err(RuntimeError::io("create", &root.join(name)))?;
         }
         let new = root.join("new");
@@ -133,6 +137,12 @@ impl ImageStore {
         let hold = self.hold([image.id.clone()]);
         // It may have gone in between; now that it is held, it cannot any more.
         Ok((self.resolve(&image.id).map_err(|_| RuntimeError::no_such_image(key))?, hold))
+    }
+
+    /// Remembers the digest that a registry has given an image.
+    fn name_by_digest(&self, id: &str, name: &Reference, digest: &str) -> Result<()> {
+        let mut index = self.lock();
+        index.name(&self.root, &[name.canonical(digest).to_string()], id).map(drop)
     }
 
     /// Gives an image another name, `name[:tag]`.

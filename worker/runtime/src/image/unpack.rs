@@ -28,6 +28,7 @@ use tar_reader::{Entry, Kind, Limits, Reader, Time};
 use super::{
     space::Space,
     stream::{Digesting, decompressed_tar},
+    tar_record::Recorder,
 };
 use crate::{Result, RuntimeError, xattr};
 
@@ -59,13 +60,13 @@ impl Layer {
     }
 }
 
-/// Unpacks a tar, compressed or not, into an empty directory.
-pub fn unpack(input: impl Read + Send + 'static, dir: &Path, space: Space) -> Result<Layer> {
+/// Unpacks a tar, compressed or not, into an empty directory; what the tar is rebuilt from goes into `record`.
+pub fn unpack(input: impl Read + Send + 'static, record: File, dir: &Path, space: Space) -> Result<Layer> {
     let dir = dir.to_owned();
     let thread = std::thread::Builder::new().name("unpack".to_owned()).spawn(move || {
         fs::set_permissions(&dir, Permissions::from_mode(0o755)).map_err(RuntimeError::io("chmod", &dir))?;
         confine(&dir).map_err(|error| RuntimeError::io("enter", &dir)(error.into()))?;
-        unpack_here(input, &space).map_err(|error| RuntimeError::BadArchive(error.to_string()))
+        unpack_here(input, record, &space).map_err(|error| RuntimeError::BadArchive(error.to_string()))
     });
     let thread = thread
         .map_err(|error| RuntimeError::Io { what: "start a thread".to_owned(), cause: error.to_string() })?;
@@ -78,14 +79,16 @@ fn confine(dir: &Path) -> nix::Result<()> {
     nix::unistd::chdir("/")
 }
 
-fn unpack_here(input: impl Read, space: &Space) -> io::Result<Layer> {
+fn unpack_here(input: impl Read, record: File, space: &Space) -> io::Result<Layer> {
     let mut input = Digesting::new(space.bound(decompressed_tar(input)?));
     let mut done = Done::default();
     done.implied.insert("/".into());
-    let mut tar = Reader::new(BufReader::with_capacity(64 << 10, &mut input), Limits::default());
+    let recorder = Recorder::new(record)?;
+    let recorded = recorder.reader(BufReader::with_capacity(64 << 10, &mut input));
+    let mut tar = Reader::new(recorded, Limits::default());
     while let Some(entry) = tar.next_entry()? {
         let path = entry_path(&entry.path)?;
-        unpack_entry(&mut tar, &entry, &path, &mut done)
+        unpack_entry(&mut tar, &entry, &path, &mut done, &recorder)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     }
     let headers = tar.headers();
@@ -93,6 +96,8 @@ fn unpack_here(input: impl Read, space: &Space) -> io::Result<Layer> {
     if io::copy(&mut tail, &mut io::sink())? == MAX_TAIL {
         return Err(io::Error::other(format!("it goes on for more than {MAX_TAIL} bytes after its end")));
     }
+    drop(tail);
+    recorder.finish()?;
     let read = input.passed();
     // A layer that changes nothing is a tar of nothing but its end; something else has no end.
     if headers == 0 && read < 1024 {
@@ -162,7 +167,13 @@ fn entry_path(raw: &[u8]) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-fn unpack_entry(tar: &mut Reader<impl Read>, entry: &Entry, path: &Path, done: &mut Done) -> io::Result<()> {
+fn unpack_entry(
+    tar: &mut Reader<impl Read>,
+    entry: &Entry,
+    path: &Path,
+    done: &mut Done,
+    recorder: &Recorder,
+) -> io::Result<()> {
     make_parents(path, done)?;
     if let Some(name) = path.file_name().map(OsStrExt::as_bytes)
         && let Some(hidden) = name.strip_prefix(WHITEOUT)
@@ -199,7 +210,7 @@ fn unpack_entry(tar: &mut Reader<impl Read>, entry: &Entry, path: &Path, done: &
         Kind::Char(major, minor) => make_node(path, SFlag::S_IFCHR, major, minor)?,
         Kind::Block(major, minor) => make_node(path, SFlag::S_IFBLK, major, minor)?,
         Kind::Fifo => mknod(path, SFlag::S_IFIFO, Mode::empty(), 0)?,
-        Kind::File => done.size += write_file(tar, entry, path)?,
+        Kind::File => done.size += write_file(tar, entry, path, recorder)?,
     }
     // The greatest number means "leave it as it is".
     let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
@@ -234,13 +245,19 @@ fn unpack_entry(tar: &mut Reader<impl Read>, entry: &Entry, path: &Path, done: &
 }
 
 /// Holes stay holes. How many bytes were written.
-fn write_file(tar: &mut Reader<impl Read>, entry: &Entry, path: &Path) -> io::Result<u64> {
+fn write_file(
+    tar: &mut Reader<impl Read>,
+    entry: &Entry,
+    path: &Path,
+    recorder: &Recorder,
+) -> io::Result<u64> {
     let file = File::create_new(path)?;
     let mut buffer = vec![0; 64 << 10];
     let (mut end, mut written) = (0, 0);
-    while let Some(chunk) = tar.read_chunk(&mut buffer)? {
+    while let Some(chunk) = recorder.content(|| tar.read_chunk(&mut buffer))? {
         file.write_all_at(buffer.get(..chunk.len).unwrap_or_default(), chunk.offset)?;
         let len = u64::try_from(chunk.len).unwrap_or_default();
+        recorder.refer(path, chunk.offset, len)?;
         end = chunk.offset + len;
         written += len;
     }

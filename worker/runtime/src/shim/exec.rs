@@ -65,6 +65,7 @@ pub async fn exec(shim: &ShimBinary, target: Target, config: ExecConfig) -> Resu
     command.stdin(if config.stdin && !terminal { Stdio::piped() } else { Stdio::null() });
     command.stdout(if terminal { Stdio::null() } else { Stdio::piped() }).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(RuntimeError::io("run", shim.path()))?;
+    let keeper = child.id();
     let io = match listener {
         None => match (child.stdin.take(), child.stdout.take(), child.stderr.take()) {
             (stdin, Some(stdout), Some(stderr)) => ExecIo::Pipes { stdin, stdout, stderr },
@@ -89,7 +90,7 @@ pub async fn exec(shim: &ShimBinary, target: Target, config: ExecConfig) -> Resu
         let code = ended.ok().and_then(|status| status.code()).unwrap_or(137);
         let _ = sender.send(code);
     });
-    Ok(ExecSession { io, exit })
+    Ok(ExecSession { io, keeper, exit })
 }
 
 /// What the container's own process is, with what this one is to have of its own.

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Pieces of an archive on their way to whoever wants it.
-const AHEAD: usize = 16;
+pub(super) const AHEAD: usize = 16;
 /// Bytes of such a piece.
 const PIECE: usize = 64 << 10;
 
@@ -72,13 +72,13 @@ impl Source {
 pub type Pieces = mpsc::Receiver<io::Result<Bytes>>;
 
 /// Passes on what is written, by the piece.
-struct Sender {
+pub(super) struct Sender {
     to: mpsc::Sender<io::Result<Bytes>>,
     piece: Vec<u8>,
 }
 
 impl Sender {
-    fn new(to: mpsc::Sender<io::Result<Bytes>>) -> Self {
+    pub(super) fn new(to: mpsc::Sender<io::Result<Bytes>>) -> Self {
         Self { to, piece: Vec::with_capacity(PIECE) }
     }
 }

@@ -2,9 +2,13 @@
 
 use std::{io::Read, sync::Arc};
 
-use tokio::task::spawn_blocking;
+use tokio::{sync::mpsc, task::spawn_blocking};
 
-use super::{ShimRuntime, panicked};
+use super::{
+    Pieces, ShimRuntime,
+    files::{AHEAD, Sender},
+    panicked,
+};
 use crate::{
     ContainerState, Credentials, Event, Image, ImagePin, ImageStore, ImportOptions, Loaded, Platform,
     Progress, PruneFilter, Reference, Registries, Removed, Result, RuntimeError, Users,
@@ -35,6 +39,24 @@ impl ShimRuntime {
     pub async fn load(&self, archive: impl Read + Send + 'static, platform: Platform) -> Result<Vec<Loaded>> {
         let images = Arc::clone(&self.images);
         spawn_blocking(move || images.load(archive, &platform)).await.map_err(panicked)?
+    }
+
+    /// Images as an archive, from which [`ShimRuntime::load`] and `docker load` make the same images.
+    ///
+    /// # Errors
+    /// There is no such image, or a layer of it cannot be given out. What goes wrong later ends the archive.
+    pub async fn save(&self, keys: &[String]) -> Result<Pieces> {
+        let (images, keys) = (Arc::clone(&self.images), keys.to_vec());
+        let chosen = spawn_blocking(move || images.select(&keys)).await.map_err(panicked)??;
+        let (pieces, archive) = mpsc::channel(AHEAD);
+        let images = Arc::clone(&self.images);
+        // Nobody waits for it but who reads the archive.
+        drop(spawn_blocking(move || {
+            if let Err(error) = images.save(&chosen, Sender::new(pieces.clone())) {
+                let _ = pieces.blocking_send(Err(error));
+            }
+        }));
+        Ok(archive)
     }
 
     /// Takes a name from an image, and deletes it with its last name; refused while a container needs it.

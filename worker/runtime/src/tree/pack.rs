@@ -79,6 +79,26 @@ impl<W: Write> Writer<W> {
         self.out.write_all(header.as_bytes())
     }
 
+    /// A file of this content, which belongs to root.
+    pub fn file(&mut self, name: &str, size: u64, modified: u64, content: &mut dyn Read) -> io::Result<()> {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::Regular);
+        header.set_mode(0o644);
+        header.set_size(size);
+        header.set_mtime(modified);
+        self.entry(&mut header, name.as_bytes(), b"", &[], Some(content))
+    }
+
+    /// A directory, which belongs to root.
+    pub fn directory(&mut self, name: &str, modified: u64) -> io::Result<()> {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::Directory);
+        header.set_mode(0o755);
+        header.set_size(0);
+        header.set_mtime(modified);
+        self.entry(&mut header, format!("{name}/").as_bytes(), b"", &[], None)
+    }
+
     fn pad(&mut self, size: u64) -> io::Result<()> {
         let over = usize::try_from(size % BLOCK as u64).unwrap_or_default();
         if over == 0 { Ok(()) } else { self.out.write_all(&[0; BLOCK][over..]) }

@@ -21,7 +21,7 @@ impl ContainerController {
     /// The node's membership has changed.
     pub(super) async fn moved(&mut self) {
         let access = self.access.borrow_and_update().clone();
-        if self.definition.is_on_host_network() {
+        if self.definition.needs_no_swarm() {
             return;
         }
         let alive = self.made().filter(|c| is_alive(&c.state));

@@ -161,7 +161,7 @@ impl Runtime for FakeRuntime {
         let (sender, exit) = tokio::sync::oneshot::channel();
         let code = *self.check.lock().unwrap();
         sender.send(code).unwrap();
-        Ok(ExecSession { io: ExecIo::Pipes { stdin: None, stdout, stderr }, exit })
+        Ok(ExecSession { io: ExecIo::Pipes { stdin: None, stdout, stderr }, keeper: None, exit })
     }
 
     async fn logs(

@@ -18,6 +18,9 @@ pub fn is_unauthorized(error: &OciDistributionError) -> bool {
             .iter()
             .any(|e| matches!(e.code, OciErrorCode::Unauthorized | OciErrorCode::Denied)),
         OciDistributionError::ServerError { code, .. } => matches!(code, 401 | 403),
+        OciDistributionError::RequestError(error) => {
+            error.status().is_some_and(|status| matches!(status.as_u16(), 401 | 403))
+        }
         _ => false,
     }
 }

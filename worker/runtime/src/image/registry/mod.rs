@@ -19,9 +19,11 @@ use crate::{Result, RuntimeError};
 mod blob;
 mod explain;
 mod pull;
+mod push;
 
 pub use super::manifest::Platform;
 pub use pull::{LayerStep, Progress, Pulled};
+pub use push::{PushStep, Pushed};
 
 /// Until a connection stands, the name of its host looked up.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -96,6 +98,17 @@ pub struct Registries {
     config: RegistryConfig,
     /// One pull of a name at a time: the others find it done.
     turns: std::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// As what layers (diff ids) were pulled or pushed since the daemon's start: nobody compresses those again to find out that a
+    /// registry has them.
+    blobs: std::sync::Mutex<BTreeMap<String, LayerDescriptor>>,
+}
+
+/// A layer as registries have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct LayerDescriptor {
+    media_type: String,
+    digest: String,
+    size: u64,
 }
 
 /// A conversation with a registry about one image.
@@ -113,7 +126,7 @@ struct Session {
 impl Registries {
     /// For a store.
     pub fn new(store: Arc<ImageStore>, config: RegistryConfig) -> Self {
-        Self { store, config, turns: std::sync::Mutex::default() }
+        Self { store, config, turns: std::sync::Mutex::default(), blobs: std::sync::Mutex::default() }
     }
 
     /// The digest that a registry gives a name; what `service create` pins.

@@ -9,7 +9,7 @@ use std::{
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::task::spawn_blocking;
 
-use super::{Credentials, Platform, Registries, Session};
+use super::{Credentials, LayerDescriptor, Platform, Registries, Session};
 use crate::{
     Result, RuntimeError,
     image::{
@@ -198,6 +198,11 @@ impl Registries {
     ) -> Result<()> {
         let id = short(&layer);
         let tell = |step| progress(Progress::Layer { id: id.clone(), step });
+        let blob = LayerDescriptor {
+            media_type: layer.media_type.clone(),
+            digest: layer.digest.clone(),
+            size: layer.size,
+        };
         if self.store.has_layer(&diff_id) {
             tell(LayerStep::Exists);
             return Ok(());
@@ -212,10 +217,10 @@ impl Registries {
                 .blob(&layer, &partial, &|current| tell(LayerStep::Downloading { current, total }))
                 .await?;
             tell(LayerStep::Downloaded);
-            let store = self.store.clone();
+            let (store, id) = (self.store.clone(), diff_id.clone());
             let unpacked = spawn_blocking(move || {
                 let file = File::open(&path).map_err(RuntimeError::io("open", &path))?;
-                let result = store.add_layer(file, &diff_id);
+                let result = store.add_layer(file, &id);
                 // Good or not, it has served.
                 let _ = fs::remove_file(&path);
                 result
@@ -223,6 +228,7 @@ impl Registries {
             unpacked.await.map_err(|e| {
                 RuntimeError::io("run", "a blocking task".as_ref())(std::io::Error::other(e))
             })??;
+            self.remember(&diff_id, blob);
         }
         tell(LayerStep::Complete);
         Ok(())
