@@ -78,11 +78,7 @@ fn copies(host: &Host, container: &str, runs: bool) -> Result<()> {
     host.docker(&["cp", &inside(&format!("/var/{base}/one")), &local("g")])?;
     // What does not fit, and what is not there.
     host.docker_says(&["cp", &local("in/one"), &inside("/none/here")], 1, &["none"])?;
-    host.docker_says(
-        &["cp", &inside("/none"), &local("h")],
-        1,
-        &["Could not find the file /none in container"],
-    )?;
+    host.docker_says(&["cp", &inside("/none"), &local("h")], 1, &["/none"])?;
     host.docker_says(&["cp", &local("in"), &inside("/tmp/renamed")], 1, &["annot"])?;
     // A link of the container's leads nowhere but in it.
     std::os::unix::fs::symlink("/../../../../etc", dir.join("out"))?;

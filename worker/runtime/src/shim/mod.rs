@@ -318,8 +318,9 @@ impl Runtime for ShimRuntime {
     }
 
     async fn create(&self, config: ContainerConfig) -> Result<Container> {
-        let _making = self.making.read().await;
+        // In the order of all who want both.
         let _files = self.files.take(&config.id).await;
+        let _making = self.making.read().await;
         if self.table().containers.contains_key(&config.id) {
             self.renew(config).await
         } else {
