@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use proto::{model::Timestamp, pb};
+use proto::{
+    model::{DRIVERS, Timestamp},
+    pb,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{json::empty, swarm::ClusterInfo, time, version::ApiVersion};
@@ -282,7 +285,7 @@ pub fn info(reply: &pb::InfoReply, insecure_registries: &[String], now: Timestam
         driver: "overlayfs".into(),
         plugins: PluginsInfo {
             volume: words(&["local"]),
-            network: words(&["host", "null", "overlay"]),
+            network: DRIVERS.iter().map(|row| row.name.to_owned()).collect(),
             authorization: Vec::new(),
             log: words(&["json-file"]),
         },

@@ -67,11 +67,11 @@ pub struct DriverInfo {
     parse: Option<fn(&Options) -> Result<NetworkDriver, DriverError>>,
 }
 
-/// All drivers.
+/// All drivers, by name.
 pub const DRIVERS: [DriverInfo; 3] = [
-    DriverInfo { name: "overlay", scope: NetworkScope::Swarm, parse: Some(overlay) },
     DriverInfo { name: "host", scope: NetworkScope::Local, parse: None },
     DriverInfo { name: "null", scope: NetworkScope::Local, parse: None },
+    DriverInfo { name: "overlay", scope: NetworkScope::Swarm, parse: Some(overlay) },
 ];
 
 /// Why a driver or its options are refused.

@@ -59,12 +59,3 @@ impl Assigned {
         self.node.as_ref().map(|node| node.ingress_addrs.clone()).unwrap_or_default()
     }
 }
-
-/// Something that is wrong with this node, and that the managers are to name on it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// One of each: `port 8080/tcp`, `firewall`.
-    pub kind: String,
-    /// In words.
-    pub message: String,
-}

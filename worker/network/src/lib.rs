@@ -10,6 +10,7 @@
 
 pub mod assigned;
 pub mod desired;
+pub mod error;
 pub mod plan;
 pub mod reconciler;
 pub mod services;

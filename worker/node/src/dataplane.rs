@@ -44,8 +44,9 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn failed(error: impl std::fmt::Display) -> NetworkError {
-    NetworkError(error.to_string())
+/// Of the resolver's sockets.
+fn no_resolver(error: impl std::fmt::Display) -> NetworkError {
+    NetworkError::Resolver(error.to_string())
 }
 
 impl DataPlane {
@@ -71,7 +72,7 @@ impl DataPlane {
 
     /// What has become of those, for their supervisors to ask for.
     pub fn adopted(&self, adopted: Adopted) {
-        let adopted = adopted.into_iter().map(|(id, result)| (id, result.map_err(failed)));
+        let adopted = adopted.into_iter().map(|(id, result)| (id, result.map_err(NetworkError::from)));
         let adopted: HashMap<_, _> = adopted.collect();
         self.dns.retain(|id| adopted.contains_key(id));
         *locked(&self.adopted) = adopted;
@@ -92,7 +93,7 @@ impl DataPlane {
         info: &SandboxInfo,
         sockets: DnsSockets,
     ) -> Result<(), NetworkError> {
-        let ports = sockets.ports().map_err(failed)?;
+        let ports = sockets.ports().map_err(no_resolver)?;
         let dns = &workload.spec.dns;
         let known = self.assigned.borrow().clone();
         let outside = |id| known.networks.get(id).is_none_or(|n| !n.spec.internal);
@@ -101,17 +102,14 @@ impl DataPlane {
             servers: dns.nameservers.iter().map(|addr| SocketAddr::new(*addr, DNS_PORT)).collect(),
             forward: info.networks.is_empty() || info.networks.iter().any(outside),
         };
-        self.dns.attach(workload.id.clone(), sockets, requester).map_err(failed)?;
-        self.reconciler.set_dns(workload.id.clone(), ports).await.map_err(failed)
+        self.dns.attach(workload.id.clone(), sockets, requester).map_err(no_resolver)?;
+        Ok(self.reconciler.set_dns(workload.id.clone(), ports).await?)
     }
 
     async fn open_sockets(&self, info: &SandboxInfo) -> Result<DnsSockets, NetworkError> {
         let ns = Ns::Path(info.netns.clone());
         let opened = tokio::task::spawn_blocking(move || netns::in_ns(&ns, DnsSockets::open)).await;
-        opened
-            .map_err(failed)?
-            .and_then(|sockets| sockets)
-            .map_err(|e| failed(format!("resolver sockets: {e}")))
+        opened.map_err(no_resolver)?.and_then(|sockets| sockets).map_err(no_resolver)
     }
 
     async fn unpark(&self, container: &ContainerId) -> Option<DnsSockets> {
@@ -152,11 +150,11 @@ impl Network for DataPlane {
             return Ok(own);
         }
         let known = self.assigned.borrow().clone();
-        let request = SandboxRequest::of(workload, &known).map_err(failed)?;
+        let request = SandboxRequest::of(workload, &known)?;
         let up = async {
-            let info = self.reconciler.ensure(request).await.map_err(failed)?;
+            let info = self.reconciler.ensure(request).await?;
             let sockets = self.open_sockets(&info).await?;
-            let parked = sockets.try_clone().map_err(failed)?;
+            let parked = sockets.try_clone().map_err(no_resolver)?;
             self.serve_names(workload, &info, sockets).await?;
             locked(&self.unparked).insert(workload.id.clone(), parked);
             Ok(network(&info))
@@ -191,8 +189,8 @@ impl Network for DataPlane {
             Some(result) => result?,
             None => {
                 let known = self.assigned.borrow().clone();
-                let request = SandboxRequest::of(workload, &known).map_err(failed)?;
-                self.reconciler.ensure(request).await.map_err(failed)?
+                let request = SandboxRequest::of(workload, &known)?;
+                self.reconciler.ensure(request).await?
             }
         };
         let sockets = match self.unpark(container).await {
@@ -200,7 +198,7 @@ impl Network for DataPlane {
             // The shim had none: a start that was cut short. New ones, and the redirect follows.
             None => {
                 let sockets = self.open_sockets(&info).await?;
-                let parked = sockets.try_clone().map_err(failed)?;
+                let parked = sockets.try_clone().map_err(no_resolver)?;
                 locked(&self.unparked).insert(workload.id.clone(), parked);
                 self.created(workload, container).await;
                 sockets

@@ -1,7 +1,12 @@
 //! How far this node is with what the managers have told it, for them to know: pure.
 
+use std::fmt;
+
 use gossip::PeerView;
-use network::assigned::{Assigned, Fault, Fence};
+use network::{
+    assigned::{Assigned, Fence},
+    error::{Fault, UnitFailure},
+};
 
 use super::digest;
 
@@ -10,10 +15,30 @@ use super::digest;
 pub struct Progress {
     /// The last assignments that are wholly in the kernel, and whose endpoints are all known.
     pub applied: Fence,
-    /// What keeps the newest from being that; empty when nothing does.
-    pub lag: String,
+    /// What keeps the newest from being that; none when nothing does.
+    pub lag: Option<Lag>,
     /// Faults that this node cannot mend by itself, for instance a port that another program holds.
     pub faults: Vec<Fault>,
+}
+
+/// Why a node is behind the newest assignments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lag {
+    /// A part of its network cannot be brought to what it should be.
+    Unit(UnitFailure),
+    /// Gossip has not brought it the endpoints of this network as the managers know them.
+    Endpoints(String),
+}
+
+impl fmt::Display for Lag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unit(failure) => failure.fmt(f),
+            Self::Endpoints(network) => {
+                write!(f, "does not yet know the endpoints of network {network} as the managers do")
+            }
+        }
+    }
 }
 
 impl Progress {
@@ -22,17 +47,17 @@ impl Progress {
         self,
         assigned: &Assigned,
         view: &PeerView,
-        failed: Option<String>,
+        failed: Option<UnitFailure>,
         faults: Vec<Fault>,
     ) -> Self {
         let unknown = || {
             let network = digest::mismatched(assigned, view)?;
             let name = assigned.networks.get(network).map_or(network.as_str(), |n| n.spec.name.as_str());
-            Some(format!("does not yet know the endpoints of network {name} as the managers do"))
+            Some(Lag::Endpoints(name.to_owned()))
         };
-        match failed.or_else(unknown) {
-            None => Self { applied: assigned.fence(), lag: String::new(), faults },
-            Some(lag) => Self { lag, faults, ..self },
+        match failed.map(Lag::Unit).or_else(unknown) {
+            None => Self { applied: assigned.fence(), lag: None, faults },
+            lag @ Some(_) => Self { lag, faults, ..self },
         }
     }
 }
@@ -40,10 +65,14 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use proto::model::{NetworkId, endpoint_digest};
+    use network::{
+        fixture::World,
+        plan::{Obstacle, UnitKey},
+        reconciler::PortConflict,
+    };
+    use proto::model::{NetworkId, Protocol, endpoint_digest};
 
     use super::*;
-    use network::fixture::World;
 
     #[test]
     fn applied_is_what_is_in_the_kernel_with_all_its_endpoints() {
@@ -56,13 +85,24 @@ mod tests {
         assert_eq!(at, Progress { applied: seventh, ..Progress::default() });
 
         world.assigned.generation = 8;
-        let at = at.after(&world.assigned, &world.view, Some("no VXLAN".into()), Vec::new());
-        assert_eq!(at, Progress { applied: seventh, lag: "no VXLAN".into(), ..Progress::default() });
+        let obstacle = Obstacle::Link { name: "rn_gwbridge".into(), alias: None };
+        let failure = UnitFailure { key: UnitKey::Gateway, error: obstacle.into() };
+        let at = at.after(&world.assigned, &world.view, Some(failure.clone()), Vec::new());
+        assert_eq!(at, Progress { applied: seventh, lag: Some(Lag::Unit(failure)), ..Progress::default() });
+        let told = at.lag.as_ref().map(ToString::to_string).unwrap_or_default();
+        assert!(told.starts_with("gateway bridge: a link rn_gwbridge that is not ours"), "{told}");
         digest.add(&"missing".parse().unwrap());
         world.assigned.digests.insert(network, digest);
-        let fault = Fault { kind: "port 80/tcp".into(), message: "in use".into() };
+        let fault = Fault::Port(PortConflict {
+            protocol: Protocol::Tcp,
+            port: 80,
+            wanted_by: "web".into(),
+            holder: None,
+            reason: "in use".into(),
+        });
+        assert_eq!(fault.kind(), "port 80/tcp");
         let at = at.after(&world.assigned, &world.view, None, vec![fault.clone()]);
         assert_eq!(at.faults, [fault]);
-        assert!(at.applied == seventh && at.lag.contains("endpoints of network app"), "{at:?}");
+        assert!(at.applied == seventh && at.lag == Some(Lag::Endpoints("app".into())), "{at:?}");
     }
 }

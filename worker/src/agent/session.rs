@@ -337,13 +337,13 @@ impl Sessions {
         loop {
             let root = self.identity.current().issuer().map(|d| d.to_string()).unwrap_or_default();
             let Progress { applied, lag, faults } = progress.borrow_and_update().clone();
-            let faults = faults.into_iter().map(|f| pb::Fault { kind: f.kind, message: f.message });
+            let faults = faults.into_iter().map(|f| pb::Fault { kind: f.kind(), message: f.to_string() });
             let request = pb::HeartbeatRequest {
                 session_id: session.to_owned(),
                 root,
                 applied: applied.generation,
                 epoch: applied.epoch,
-                lag,
+                lag: lag.as_ref().map(ToString::to_string).unwrap_or_default(),
                 now: Timestamp::now().0,
                 faults: faults.collect(),
             };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kernel::{Family, LinkKind, Ns, Step, alias, facts::BridgeNetfilter};
 use proto::model::Mac;
 
-use super::{Planner, Unit, UnitKey, diff::Diff, elements, rulesets};
+use super::{Obstacle, Planner, Unit, UnitKey, diff::Diff, elements, rulesets};
 use crate::{
     desired::{BridgePort, InterfaceLink, LocalFacts, NodeDesired},
     workload::WorkloadId,
@@ -57,10 +57,7 @@ pub(super) fn plan(p: &mut Planner<'_>) -> Unit {
 
     let seen = d.link(bridge);
     if let Some(link) = seen.filter(|l| l.kind != LinkKind::Bridge || l.owned_by(&names.daemon).is_none()) {
-        let whose = link.alias.as_deref().unwrap_or("without an owner's mark");
-        unit.refused = Some(format!(
-            "a link {bridge} that is not ours exists on this host ({whose}); rename or delete it"
-        ));
+        unit.obstacle = Some(Obstacle::Link { name: bridge.into(), alias: link.alias.clone() });
         return unit;
     }
     let own = desired.gateway.host(1);

@@ -26,7 +26,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kernel::{Family, IpFamily, Link, LinkKind, Ns, Route, Rule, Step, Vxlan, alias};
 use proto::model::{Mac, SubnetAddr};
 
-use super::{Planner, Unit, UnitKey, diff::Diff, elements, names::MESH_RULE_PREF, rulesets};
+use super::{Obstacle, Planner, Unit, UnitKey, diff::Diff, elements, names::MESH_RULE_PREF, rulesets};
 use crate::desired::{Mesh, NodeDesired, Underlay};
 
 /// Next hops of the mesh's default routes. They exist only as neighbour entries; the egress hook replaces their MAC.
@@ -106,9 +106,8 @@ pub(super) fn plan(p: &mut Planner<'_>) -> Unit {
     let (ns, dev) = (Ns::Host, names.mesh_device.as_str());
     let mut d = Diff { ns: &ns, seen: p.observed.ns(&ns), steps: &mut unit.steps };
     let mut seen = d.link(dev);
-    if seen.is_some_and(|l| l.owned_by(&names.daemon).is_none()) {
-        unit.refused =
-            Some(format!("a link {dev} that is not ours exists on this host; rename or delete it"));
+    if let Some(link) = seen.filter(|l| l.owned_by(&names.daemon).is_none()) {
+        unit.obstacle = Some(Obstacle::Link { name: dev.into(), alias: link.alias.clone() });
         return unit;
     }
 

@@ -84,6 +84,19 @@ impl fmt::Display for UnitKey {
     }
 }
 
+/// Something on this machine that is not ours, where ours is to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// A link has the name.
+    #[error("a link {name} that is not ours exists on this host ({}); rename or delete it", .alias.as_deref().unwrap_or("without an owner's mark"))]
+    Link {
+        /// The link.
+        name: String,
+        /// Its alias, by which daemons say whose a link is.
+        alias: Option<String>,
+    },
+}
+
 /// Steps to carry out in order, up to the first that fails.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unit {
@@ -93,13 +106,13 @@ pub struct Unit {
     pub steps: Vec<Step>,
     /// What the tables hold once that is done.
     pub known: Vec<(TableKey, Vec<Arc<Elements>>)>,
-    /// Why it cannot be done, when something that is not ours is in the way. There are no steps then.
-    pub refused: Option<String>,
+    /// What of others is in the way. There are no steps then.
+    pub obstacle: Option<Obstacle>,
 }
 
 impl Unit {
     fn new(key: UnitKey) -> Self {
-        Self { key, steps: Vec::new(), known: Vec::new(), refused: None }
+        Self { key, steps: Vec::new(), known: Vec::new(), obstacle: None }
     }
 }
 

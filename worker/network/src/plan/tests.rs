@@ -26,7 +26,7 @@ fn pass(kernel: &dyn Kernel, desired: &NodeDesired, known: &mut Known, focus: &F
     let observed = kernel.observe(&scope(desired, known, focus)).unwrap();
     let plan = plan(desired, &observed, known, focus);
     for unit in &plan.units {
-        assert_eq!(unit.refused, None);
+        assert_eq!(unit.obstacle, None);
         if let Err(error) = kernel.execute_all(&unit.steps) {
             let steps: Vec<String> = unit.steps.iter().map(ToString::to_string).collect();
             panic!("{}: {error}\n{}", unit.key, steps.join("\n"));
@@ -325,7 +325,7 @@ fn a_foreign_bridge_of_our_name_is_refused_not_taken() {
     let observed = kernel.observe(&scope(&desired, &Known::new(), &Focus::All(true))).unwrap();
     let plan = plan(&desired, &observed, &Known::new(), &Focus::All(true));
     let gateway = plan.units.iter().find(|u| u.key == UnitKey::Gateway).unwrap();
-    assert!(gateway.steps.is_empty() && gateway.refused.is_some());
+    assert!(gateway.steps.is_empty() && gateway.obstacle.is_some());
 }
 
 #[test]

@@ -11,13 +11,11 @@ use gossip::PeerView;
 use kernel::{ConntrackFilter, IpFamily, Kernel, Ns, Observed, Scope, Step, facts::bridge_netfilter};
 use proto::model::{Network, NetworkDriver, NetworkId, NodeId, Port, PublishMode};
 
-use super::{
-    Config, NetworkError, SandboxInfo, SandboxRequest, Status, UnitStatus, WARM_UP, gateway::GatewayStore,
-    ports::Ports,
-};
+use super::{Config, SandboxInfo, SandboxRequest, Status, WARM_UP, gateway::GatewayStore, ports::Ports};
 use crate::{
     assigned::Assigned,
     desired::{DnsPorts, GatewaySubnets, LocalFacts, LocalSandbox, Member, NodeDesired, Swarm},
+    error::{NetworkError, UnitError, UnitFailure},
     plan::{
         self, Focus, Known, Plan, Unit, UnitKey,
         firewall::{self, DroppingChain},
@@ -63,7 +61,7 @@ pub(super) struct Engine {
     last: Option<(NodeDesired, Arc<PeerView>)>,
     /// The inputs of the last table.
     inputs: Option<(Arc<Assigned>, Arc<PeerView>)>,
-    failed: BTreeMap<UnitKey, String>,
+    failed: BTreeMap<UnitKey, UnitError>,
     dropping: Vec<DroppingChain>,
     members: RecentMembers,
     additive_until: Option<Instant>,
@@ -231,14 +229,13 @@ impl Engine {
         // The overlay's failure explains the sandbox's, so it is named first.
         let bases =
             networks.chain(sandbox.map(|_| UnitKey::Gateway)).chain([UnitKey::Sandbox(workload.clone())]);
-        let unit = bases.into_iter().find(|key| self.failed.contains_key(key))?;
-        let reason = self.failed.get(&unit).cloned().unwrap_or_default();
-        Some(NetworkError::Unit { unit, reason })
+        let failure = |key: UnitKey| Some(UnitFailure { error: self.failed.get(&key)?.clone(), key });
+        bases.into_iter().find_map(failure).map(NetworkError::Unit)
     }
 
     pub fn status(&self) -> Status {
         let failed =
-            self.failed.iter().map(|(key, error)| UnitStatus { key: key.clone(), error: error.clone() });
+            self.failed.iter().map(|(key, error)| UnitFailure { key: key.clone(), error: error.clone() });
         Status {
             passes: self.passes,
             repairs: self.repairs,
@@ -381,23 +378,23 @@ impl Engine {
         }
     }
 
-    fn look(&self, desired: &NodeDesired, focus: &Focus) -> Result<Observed, String> {
+    fn look(&self, desired: &NodeDesired, focus: &Focus) -> Result<Observed, UnitError> {
         if matches!(focus, Focus::Units(keys) if keys.is_empty()) {
             return Ok(Observed::default());
         }
-        self.kernel.observe(&plan::scope(desired, &self.known, focus)).map_err(|e| e.to_string())
+        Ok(self.kernel.observe(&plan::scope(desired, &self.known, focus))?)
     }
 
     /// Executes the units; each stops at its own first failure. Says how many steps were made.
     fn carry_out(&mut self, plan: Plan) -> u64 {
         let mut done = 0;
-        for Unit { key, steps, known, refused } in plan.units {
-            let result = match refused {
-                Some(reason) => Err(reason),
+        for Unit { key, steps, known, obstacle } in plan.units {
+            let result = match obstacle {
+                Some(obstacle) => Err(UnitError::from(obstacle)),
                 None => steps.iter().try_for_each(|step| {
                     tracing::debug!(unit = %key, %step, "network");
                     done += 1;
-                    self.kernel.execute(step).map_err(|e| e.to_string())
+                    self.kernel.execute(step).map_err(UnitError::from)
                 }),
             };
             match result {
@@ -412,7 +409,7 @@ impl Engine {
                         self.known.remove(&table);
                     }
                     if self.failed.get(&key) != Some(&error) {
-                        tracing::warn!(unit = %key, error, "cannot be brought to what it should be");
+                        tracing::warn!(unit = %key, %error, "cannot be brought to what it should be");
                     }
                     self.failed.insert(key, error);
                 }

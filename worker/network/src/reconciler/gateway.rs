@@ -12,8 +12,7 @@ use kernel::{Kernel, Ns, Scope};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::NetworkError;
-use crate::{desired::GatewaySubnets, plan::names::Names, workload::WorkloadId};
+use crate::{desired::GatewaySubnets, error::NetworkError, plan::names::Names, workload::WorkloadId};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Stored {
@@ -37,7 +36,8 @@ impl GatewayStore {
         names: &Names,
     ) -> Result<Self, NetworkError> {
         let path = dir.join("gateway.json");
-        let failed = |e: &dyn std::fmt::Display| NetworkError::State(format!("{}: {e}", path.display()));
+        let failed =
+            |e: &dyn std::fmt::Display| NetworkError::State { path: path.clone(), reason: e.to_string() };
         std::fs::create_dir_all(dir).map_err(|e| failed(&e))?;
         durable::sweep(dir).map_err(|e| failed(&e))?;
         let kept = durable::load_or_set_aside(&path, |text| serde_json::from_slice::<Stored>(text));
@@ -51,20 +51,13 @@ impl GatewayStore {
         {
             return Ok(Self { path, stored });
         }
-        let host = kernel.observe(&Scope::host()).map_err(|e| failed(&e))?;
+        let host = kernel.observe(&Scope::host()).map_err(|e| NetworkError::Host(e.into()))?;
         let links = host.ns(&Ns::Host).into_iter().flat_map(|h| &h.links);
         let others = links.filter(|(name, _)| **name != names.gateway_bridge).flat_map(|(_, l)| &l.addrs);
         let routes = std::fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
         let used: Vec<IpNet> =
             others.map(|a| a.subnet()).chain(routed(&routes).into_iter().map(IpNet::V4)).collect();
-        let v4 = match wanted.or_else(|| first_free(&used)) {
-            Some(net) => net,
-            None => {
-                return Err(failed(
-                    &"every subnet for the gateway bridge overlaps with this host's networks",
-                ));
-            }
-        };
+        let v4 = wanted.or_else(|| first_free(&used)).ok_or(NetworkError::NoGatewaySubnet)?;
         let stored = Stored { subnets: GatewaySubnets { v4, v6: ula() }, last: 1, numbers: BTreeMap::new() };
         let store = Self { path, stored };
         store.save()?;
@@ -104,7 +97,8 @@ impl GatewayStore {
     }
 
     fn save(&self) -> Result<(), NetworkError> {
-        let failed = |e: std::io::Error| NetworkError::State(format!("{}: {e}", self.path.display()));
+        let failed =
+            |e: std::io::Error| NetworkError::State { path: self.path.clone(), reason: e.to_string() };
         let text = serde_json::to_vec(&self.stored).map_err(|e| failed(e.into()))?;
         durable::save(&self.path, &text, durable::PRIVATE).map_err(failed)
     }

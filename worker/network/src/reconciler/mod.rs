@@ -29,9 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     assigned::Assigned,
-    assigned::Fault,
     desired::DnsPorts,
-    plan::{UnitKey, firewall::DroppingChain, names::Names},
+    error::{Fault, NetworkError, UnitFailure},
+    plan::{firewall::DroppingChain, names::Names},
     services::ServiceTable,
     workload::{Workload, WorkloadId},
 };
@@ -108,49 +108,6 @@ pub struct SandboxInfo {
     pub host_ports: Vec<PortConfig>,
 }
 
-/// Why a workload has no network.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NetworkError {
-    /// A part of it failed; the kernel's words.
-    #[error("{unit}: {reason}")]
-    Unit {
-        /// Which part.
-        unit: UnitKey,
-        /// Why.
-        reason: String,
-    },
-    /// A host-mode port is taken.
-    #[error(transparent)]
-    Port(#[from] PortConflict),
-    /// The network did not come with the assignment.
-    #[error("network {0} has not been assigned to this node")]
-    NoNetwork(NetworkId),
-    /// Encrypted overlays fail closed.
-    #[error(
-        "network {0} is encrypted, which this node cannot do: nothing is sent rather than in the clear; \
-         create the network without --opt encrypted"
-    )]
-    Encrypted(String),
-    /// The gateway bridge has no address left.
-    #[error("the gateway bridge's subnet {0} is full")]
-    GatewayFull(ipnet::Ipv4Net),
-    /// State could not be written.
-    #[error("{0}")]
-    State(String),
-    /// The daemon is stopping.
-    #[error("the daemon is stopping")]
-    Stopping,
-}
-
-/// How a unit stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnitStatus {
-    /// The unit.
-    pub key: UnitKey,
-    /// Why it failed.
-    pub error: String,
-}
-
 /// How the node's network stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
@@ -159,7 +116,7 @@ pub struct Status {
     /// Steps that the clock's checks had to make: what somebody else changed.
     pub repairs: u64,
     /// Units that are not as they should be.
-    pub failed: Vec<UnitStatus>,
+    pub failed: Vec<UnitFailure>,
     /// Published ports that somebody else holds.
     pub port_conflicts: Vec<PortConflict>,
     /// Other people's forward chains that drop what they do not know.
@@ -175,12 +132,8 @@ pub struct Status {
 impl Status {
     /// What this node cannot put right by itself.
     fn faults(&self) -> Vec<Fault> {
-        let ports = self.port_conflicts.iter().map(|conflict| Fault {
-            kind: format!("port {}/{}", conflict.port, conflict.protocol),
-            message: conflict.to_string(),
-        });
-        let blocked = self.dropping.iter().find(|chain| !chain.opened);
-        let blocked = blocked.map(|chain| Fault { kind: "firewall".to_owned(), message: chain.to_string() });
+        let ports = self.port_conflicts.iter().cloned().map(Fault::Port);
+        let blocked = self.dropping.iter().find(|chain| !chain.opened).cloned().map(Fault::Firewall);
         ports.chain(blocked).collect()
     }
 }
@@ -194,7 +147,7 @@ pub struct Applied<'a> {
     /// except these networks.
     pub failed_networks: BTreeSet<NetworkId>,
     /// What could not be brought to what it should be, and why.
-    pub failed: Option<String>,
+    pub failed: Option<UnitFailure>,
     /// What somebody else has to put right.
     pub faults: Vec<Fault>,
 }
@@ -425,7 +378,7 @@ impl Loop {
         };
         self.table.store(outcome.table);
         let mut status = engine.status();
-        let failed = status.failed.first().map(|unit| format!("{}: {}", unit.key, unit.error));
+        let failed = status.failed.first().cloned();
         let faults = status.faults();
         if let Inputs::Swarm { on_applied, .. } = &self.inputs {
             on_applied(Applied {

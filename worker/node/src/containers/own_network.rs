@@ -26,9 +26,7 @@ impl Network for OwnNetwork {
         if workload.host_network {
             return Ok(of_machine());
         }
-        Err(NetworkError(
-            "the container has no network: it was made for networks of a swarm that this node has left; make it anew".into(),
-        ))
+        Err(NetworkError::LeftSwarm)
     }
 
     async fn created(&self, _: &Arc<Workload>, _: &ContainerId) {}

@@ -71,10 +71,21 @@ pub struct TaskNetwork {
     pub host_ports: Vec<PortConfig>,
 }
 
-/// Why a task has no network. The text goes into the task's status, for a user to read.
+/// Why a workload has no network. It becomes text where it goes into a status, for a user to read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct NetworkError(pub String);
+pub enum NetworkError {
+    /// The kernel's part of it, or what it is made from.
+    #[error(transparent)]
+    Sandbox(#[from] network::error::NetworkError),
+    /// Its resolver has no sockets.
+    #[error("resolver sockets: {0}")]
+    Resolver(String),
+    /// It was made for networks that are not there any more.
+    #[error(
+        "the container has no network: it was made for networks of a swarm that this node has left; make it anew"
+    )]
+    LeftSwarm,
+}
 
 /// What a supervisor needs of the data plane.
 #[async_trait]

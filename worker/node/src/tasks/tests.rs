@@ -288,7 +288,7 @@ async fn ends_and_failures_are_told_with_their_reasons() {
     conflict.service_name = "conflict".into();
     let host = Host::start(with(&[conflict]), true, FakeRuntime::default()).await;
     host.state("t1", TaskState::Rejected).await;
-    assert!(host.reported("t1").err.contains("already in use on this node by nginx"));
+    assert!(host.reported("t1").err.contains("is in use on this node by nginx"));
 }
 
 #[tokio::test]

@@ -219,9 +219,14 @@ impl Network for FakeNetwork {
     async fn up(&self, workload: &Arc<Workload>, _: &ContainerId) -> Result<TaskNetwork, NetworkError> {
         self.log.lock().unwrap().push("up".into());
         if workload.name.starts_with("conflict.") {
-            return Err(NetworkError(
-                "port 8080/tcp is already in use on this node by nginx (pid 12)".into(),
-            ));
+            let conflict = network::reconciler::PortConflict {
+                protocol: Protocol::Tcp,
+                port: 8080,
+                wanted_by: workload.name.clone(),
+                holder: Some("nginx (pid 12)".into()),
+                reason: "Address already in use".into(),
+            };
+            return Err(NetworkError::Sandbox(conflict.into()));
         }
         self.up.lock().unwrap().insert(workload.id.clone());
         Ok(TaskNetwork { netns: Some("/netns".into()), addrs: Vec::new(), host_ports: Vec::new() })
