@@ -82,7 +82,10 @@ impl Network for NoNetwork {
             let step = Step::CreateNetns { path: path.clone() };
             kernel.execute(&step).map(|()| path).map_err(|error| error.to_string())
         });
-        let path = made.await.map_err(|e| NetworkError(e.to_string()))?.map_err(NetworkError)?;
+        let path = made
+            .await
+            .map_err(|e| NetworkError::Namespace(e.to_string()))?
+            .map_err(NetworkError::Namespace)?;
         Ok(TaskNetwork { netns: Some(path), ..of_machine() })
     }
 

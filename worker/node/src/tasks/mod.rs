@@ -77,6 +77,9 @@ pub enum NetworkError {
     /// The kernel's part of it, or what it is made from.
     #[error(transparent)]
     Sandbox(#[from] network::error::NetworkError),
+    /// A namespace with nothing in it could not be made.
+    #[error("{0}")]
+    Namespace(String),
     /// Its resolver has no sockets.
     #[error("resolver sockets: {0}")]
     Resolver(String),
