@@ -90,11 +90,11 @@ fn a_slow_reader_slows_the_program_and_one_that_is_gone_does_not() -> Result<()>
     let host = cluster.manager();
     // How far it has come is told beside its output.
     let script = format!(
-        "n=0; while [ $n -lt {MEGABYTES} ]; do head -c 1048576 /dev/zero; n=$((n+1)); echo $n >/n; done"
+        "n=0; echo 0 >/n; while [ $n -lt {MEGABYTES} ]; do head -c 1048576 /dev/zero; n=$((n+1)); echo $n >/n; done"
     );
     let far = |name: &str| -> Result<usize> { Ok(host.exec(name, &["cat", "/n"])?.trim().parse()?) };
     let blocked = |name: &str| {
-        let mut before = 0;
+        let mut before = usize::MAX;
         wait::until("the program waits for its reader", LIMIT, || {
             let now = far(name)?;
             std::thread::sleep(Duration::from_millis(500));

@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use crate::{
     cmd::{
         attach, container, events, exec, file, image, inspect, login, network, node, service, swarm, system,
-        wait,
+        volume, wait,
     },
     connect::DEFAULT_HOST,
     exit::Failure,
@@ -70,10 +70,13 @@ pub enum Command {
     /// Manage this machine's images
     #[command(subcommand)]
     Image(image::Command),
+    /// Manage this machine's volumes
+    #[command(subcommand)]
+    Volume(volume::Command),
     /// Run a container on this machine
-    Run(Box<container::run::RunArgs>),
+    Run(Box<container::flags::RunArgs>),
     /// Make a container on this machine, without starting it
-    Create(Box<container::run::CreateArgs>),
+    Create(Box<container::flags::CreateArgs>),
     /// Start containers of this machine
     Start(container::lifecycle::StartArgs),
     /// Stop containers of this machine
@@ -86,6 +89,26 @@ pub enum Command {
     Rm(container::lifecycle::RemoveArgs),
     /// List this machine's containers
     Ps(container::ListArgs),
+    /// Have containers of this machine stand still
+    Pause(container::lifecycle::NamesArgs),
+    /// Let containers of this machine go on that stand still
+    Unpause(container::lifecycle::NamesArgs),
+    /// Give a container of this machine another name
+    Rename(container::lifecycle::RenameArgs),
+    /// Change what containers of this machine may use
+    Update(Box<container::update::UpdateArgs>),
+    /// Copy files between a container and this machine
+    Cp(container::copy::CopyArgs),
+    /// Write the files of a container of this machine into an archive
+    Export(container::copy::ExportArgs),
+    /// List what a container of this machine has changed of its image's files
+    Diff(container::look::DiffArgs),
+    /// List where the ports of a container of this machine are published
+    Port(container::look::PortArgs),
+    /// List the processes of a container of this machine
+    Top(container::look::TopArgs),
+    /// Show what containers of this machine use, as it changes
+    Stats(container::stats::StatsArgs),
     /// Show what a running container of this machine writes, and let it read what you type
     Attach(attach::AttachArgs),
     /// Run a command in a running container of this machine
@@ -102,6 +125,12 @@ pub enum Command {
     Rmi(image::RemoveArgs),
     /// Bring in the images of an archive, as docker save writes it, or an OCI one
     Load(image::LoadArgs),
+    /// Write images of this machine into an archive
+    Save(image::SaveArgs),
+    /// Show how an image was made
+    History(image::HistoryArgs),
+    /// Push an image of this machine to its registry
+    Push(image::PushArgs),
     /// Pull an image from its registry onto this machine
     Pull(image::PullArgs),
     /// Give an image another name

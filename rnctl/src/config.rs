@@ -14,6 +14,10 @@ pub struct Config {
     pub ps_format: Option<String>,
     /// `image ls`.
     pub images_format: Option<String>,
+    /// `stats`.
+    pub stats_format: Option<String>,
+    /// `volume ls`.
+    pub volumes_format: Option<String>,
     /// `network ls`.
     pub networks_format: Option<String>,
     /// `secret ls`.

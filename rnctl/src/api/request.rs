@@ -46,7 +46,7 @@ pub struct Request<'a> {
     client: &'a Client,
     method: Method,
     path: String,
-    query: form_urlencoded::Serializer<'static, String>,
+    query: String,
     has_query: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Body,
@@ -69,7 +69,7 @@ impl<'a> Request<'a> {
             client,
             method,
             path: path.to_owned(),
-            query: form_urlencoded::Serializer::new(String::new()),
+            query: String::new(),
             has_query: false,
             headers: Vec::new(),
             body: empty(),
@@ -79,7 +79,9 @@ impl<'a> Request<'a> {
 
     /// A parameter.
     pub fn query(mut self, name: &str, value: impl Display) -> Self {
-        self.query.append_pair(name, &value.to_string());
+        let mut query = form_urlencoded::Serializer::new(std::mem::take(&mut self.query));
+        query.append_pair(name, &value.to_string());
+        self.query = query.finish();
         self.has_query = true;
         self
     }
@@ -137,9 +139,8 @@ impl<'a> Request<'a> {
         }
         let mut uri = format!("http://localhost{}", self.path);
         if self.has_query {
-            let mut query = self.query;
             uri.push('?');
-            uri.push_str(&query.finish());
+            uri.push_str(&self.query);
         }
         let mut request = http::Request::new(self.body);
         *request.method_mut() = self.method;

@@ -1,25 +1,22 @@
 //! A container's own streams, on this terminal: for `attach`, and for `run` and `start` in the foreground.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, time::Duration};
 
 use clap::Args;
-use futures::StreamExt;
-use proto::pb::{
-    self, attach_container_reply::Kind as Out, attach_container_request as request, exec_request,
-};
-use tokio::{
-    io::AsyncReadExt,
-    signal::unix::{SignalKind, signal},
-    sync::mpsc::{Receiver, Sender, channel},
-};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use docker_api::detach_keys::DetachKeys;
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    exec::{RawMode, window},
-    get,
+    container::config::Attached,
+    stdio::{self, RawMode, Sized},
 };
-use crate::{connect::Daemon, exit::Failure, output};
+use crate::{
+    api::{Client, Response, Upgraded},
+    exit::Failure,
+    output::{self, listing::Row},
+    parse::refusal,
+};
 
 /// Flags of `attach`.
 #[derive(Debug, Args)]
@@ -40,16 +37,16 @@ pub struct AttachArgs {
 }
 
 /// How a container is attached to.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct How {
-    /// By name or id.
+    /// Its id.
     pub container: String,
-    /// Feed its standard input.
-    pub stdin: bool,
+    /// What of it.
+    pub streams: Attached,
     /// It has a terminal.
     pub tty: bool,
-    /// Wait for its next start.
-    pub next_start: bool,
+    /// It starts again by itself.
+    pub restarts: bool,
     /// Keys to leave it by; empty = the usual ones.
     pub detach_keys: String,
 }
@@ -66,105 +63,108 @@ pub enum Ended {
 /// Attached, and nothing carried yet: what the container says waits until [`Session::carry`].
 pub struct Session {
     how: How,
-    input: Sender<pb::AttachContainerRequest>,
-    output: Streaming<pb::AttachContainerReply>,
-}
-
-fn wire(kind: request::Kind) -> pb::AttachContainerRequest {
-    pb::AttachContainerRequest { kind: Some(kind) }
+    keys: Option<DetachKeys>,
+    /// None where no stream is wanted.
+    streams: Option<Upgraded>,
+    /// The answer that says how it has ended.
+    end: Response,
 }
 
 impl Session {
-    /// Attaches. Once this has returned, nothing of a program that is started later is missed.
+    /// Attaches, and has the daemon tell the end: of this run (`not-running`), of the next one (`next-exit`), of the container
+    /// (`removed`). Once this has returned, nothing of a program that is started later is missed.
     ///
     /// # Errors
-    /// The daemon's, or standard input is not what the terminal needs.
-    pub async fn open(rn: &Daemon, how: How) -> Result<Self, Failure> {
-        let (input, requests): (_, Receiver<_>) = channel(16);
-        let (rows, cols) = if how.tty { window() } else { (0, 0) };
-        let start = request::Start {
-            container: how.container.clone(),
-            stdin: how.stdin,
-            next_start: how.next_start,
-            rows: rows.into(),
-            cols: cols.into(),
-            detach_keys: how.detach_keys.clone(),
+    /// The daemon's, or there are no such keys.
+    pub async fn open(rn: &Client, how: How, until: &str) -> Result<Self, Failure> {
+        let keys = DetachKeys::parse(&how.detach_keys).map_err(|e| Failure::local(refusal(e)))?;
+        let keys = (how.tty && how.streams.stdin).then_some(keys);
+        let Attached { stdin, stdout, stderr } = how.streams;
+        let streams = match how.streams {
+            Attached::NONE => None,
+            _ => {
+                let attach = rn.post(&["containers", &how.container, "attach"]);
+                let attach = attach.flag("stream", true).flag("stdin", stdin);
+                let attach = attach.flag("stdout", stdout).flag("stderr", stderr);
+                let own_keys = Some(&how.detach_keys).filter(|keys| !keys.is_empty());
+                Some(attach.maybe("detachKeys", own_keys).upgrade().await?)
+            }
         };
-        // The channel has room: nothing waits here.
-        let _ = input.send(wire(request::Kind::Start(start))).await;
-        let output = rn.local().attach_container(ReceiverStream::new(requests).boxed()).await?.into_inner();
-        Ok(Self { how, input, output })
+        let end = rn.post(&["containers", &how.container, "wait"]).query("condition", until).send().await?;
+        Ok(Self { how, keys, streams, end })
     }
 
     /// Carries everything both ways until the container has ended.
     ///
     /// # Errors
     /// The daemon is gone.
-    pub async fn carry(self) -> Result<Ended, Failure> {
-        let Self { how, input, mut output } = self;
-        // From here the terminal is the program's; the guard gives it back. Who only looks keeps his keys.
-        let _raw = if how.tty && how.stdin { RawMode::enter() } else { None };
-        if how.stdin {
-            tokio::spawn(forward_input(input.clone()));
-        }
-        if how.tty {
-            tokio::spawn(forward_size(input.clone()));
-        }
-        let lost = || {
-            Failure::local(format!(
-                "the connection to the daemon was lost; container {} goes on without this terminal",
-                output::short_id(&how.container)
-            ))
-            .with_help(format!("rnctl attach {0}, or rnctl logs -f {0}", output::short_id(&how.container)))
+    pub async fn carry(self, rn: &Client) -> Result<Ended, Failure> {
+        let Self { how, keys, streams, end } = self;
+        let lost = |failure: Failure| match failure {
+            // What the daemon says itself.
+            Failure::Daemon(error) => Failure::Daemon(error),
+            _ => {
+                let id = output::short_id(&how.container);
+                Failure::local(format!(
+                    "the connection to the daemon was lost; container {id} goes on without this terminal"
+                ))
+                .with_help(format!("rnctl attach {id}, or rnctl logs -f {id}"))
+            }
         };
-        loop {
-            let reply = match output.message().await {
-                Ok(Some(reply)) => reply,
-                Ok(None) => return Err(lost()),
-                // What the daemon says itself has details.
-                Err(status) if status.details().is_empty() => return Err(lost()),
-                Err(status) => return Err(status.into()),
-            };
-            match reply.kind {
-                Some(Out::Stdout(data)) => show(false, data).await,
-                Some(Out::Stderr(data)) => show(true, data).await,
-                Some(Out::ExitCode(code)) => return Ok(Ended::Exited(code)),
-                Some(Out::Detached(_)) => return Ok(Ended::Detached),
-                None => {}
+        if let Some(streams) = streams {
+            let stdin = how.streams.stdin;
+            // From here the terminal is the program's; the guard gives it back. Who only looks keeps his keys.
+            let _raw = if how.tty && stdin { RawMode::enter() } else { None };
+            let (pieces, input) = streams.split(how.tty);
+            // The one half is kept, or the connection would look closed.
+            let (input, _kept) = if stdin { (Some(input), None) } else { (None, Some(input)) };
+            if stdio::carry(pieces, input, keys).await.map_err(lost)? == stdio::Ended::Detached {
+                return Ok(Ended::Detached);
             }
         }
+        if how.restarts {
+            return run_ended(rn, &how.container).await.map(Ended::Exited).map_err(lost);
+        }
+        exit_code(end).await.map(Ended::Exited).map_err(lost)
     }
 }
 
-/// Writes; whoever reads may take long, and signals are passed on meanwhile.
-async fn show(stderr: bool, data: Vec<u8>) {
-    let _ = tokio::task::spawn_blocking(move || output::bytes(stderr, &data)).await;
+/// What an answer to `wait` says in the end.
+///
+/// # Errors
+/// The daemon is gone, or could not wait.
+pub async fn exit_code(end: Response) -> Result<i32, Failure> {
+    let said: Value = end.json().await?;
+    if let Some(why) = said.pointer("/Error/Message").and_then(Value::as_str).filter(|why| !why.is_empty()) {
+        return Err(Failure::local(why));
+    }
+    let code = said.get("StatusCode").and_then(Value::as_i64).and_then(|code| i32::try_from(code).ok());
+    code.ok_or_else(|| Failure::local("the daemon ended the connection before the container was done"))
 }
 
-async fn forward_input(sender: Sender<pb::AttachContainerRequest>) {
-    let mut stdin = tokio::io::stdin();
-    let mut data = vec![0; 32 * 1024];
-    loop {
-        let kind = match stdin.read(&mut data).await {
-            Ok(n) if n > 0 => request::Kind::Stdin(data[..n].to_vec()),
-            Ok(_) | Err(_) => request::Kind::CloseStdin(true),
-        };
-        let end = matches!(kind, request::Kind::CloseStdin(_));
-        if sender.send(wire(kind)).await.is_err() || end {
-            return;
+/// The exit code of a run that is over, of a container that starts again by itself.
+async fn run_ended(rn: &Client, id: &str) -> Result<i32, Failure> {
+    let look = |object: &Row| object.get("State").cloned().unwrap_or_default();
+    let runs = |state: &Value| state["Running"] == true && state["Restarting"] != true;
+    let first = rn.get(&["containers", id, "json"]).object().await?;
+    let mut state = look(&first);
+    while runs(&state) {
+        // Its output has ended, and its end is about to be noted.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let now = rn.get(&["containers", id, "json"]).object().await?;
+        let again = now.get("RestartCount") != first.get("RestartCount");
+        state = look(&now);
+        if again {
+            break;
         }
     }
+    Ok(state["ExitCode"].as_i64().and_then(|code| i32::try_from(code).ok()).unwrap_or_default())
 }
 
-async fn forward_size(sender: Sender<pb::AttachContainerRequest>) {
-    let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
-    while changes.recv().await.is_some() {
-        let (rows, cols) = window();
-        let resize = exec_request::Resize { rows: rows.into(), cols: cols.into() };
-        if sender.send(wire(request::Kind::Resize(resize))).await.is_err() {
-            return;
-        }
-    }
+/// Follows this terminal's size, if the container has a terminal.
+pub fn follow_size(rn: &Client, how: &How, now: bool) -> Option<tokio::task::JoinHandle<()>> {
+    let of = Sized("containers", how.container.clone());
+    how.tty.then(|| tokio::spawn(stdio::follow_size(rn.clone(), of, now)))
 }
 
 /// Refuses what no terminal can be made of, in Docker's words.
@@ -181,10 +181,8 @@ pub fn check_terminal(stdin: bool, tty: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-type Local = pb::local_client::LocalClient<tonic::transport::Channel>;
-
 /// Passes signals on to a container, until it is aborted.
-pub async fn pass_signals(mut local: Local, id: String) {
+pub async fn pass_signals(rn: Client, id: String) {
     let open = |kind| signal(kind).ok();
     let (Some(mut int), Some(mut term), Some(mut hup), Some(mut quit), Some(mut usr1), Some(mut usr2)) = (
         open(SignalKind::interrupt()),
@@ -205,28 +203,32 @@ pub async fn pass_signals(mut local: Local, id: String) {
             _ = usr1.recv() => "USR1",
             _ = usr2.recv() => "USR2",
         };
-        let request = pb::KillContainerRequest { key: id.clone(), signal: name.into() };
         // It may have ended meanwhile.
-        let _ = local.kill_container(request).await;
+        let _ = rn.post(&["containers", &id, "kill"]).query("signal", name).done().await;
     }
 }
 
 /// `attach`.
-pub async fn run(rn: &Daemon, args: AttachArgs) -> Result<(), Failure> {
-    let detail = rn.local().inspect_container(get(&args.container)).await?.into_inner();
-    let stdin = detail.open_stdin && !args.no_stdin;
-    check_terminal(stdin, detail.tty)?;
-    let how = How {
-        container: detail.container.map(|c| c.id).unwrap_or_default(),
-        stdin,
-        tty: detail.tty,
-        next_start: false,
-        detach_keys: args.detach_keys,
-    };
+pub async fn run(rn: &Client, args: AttachArgs) -> Result<(), Failure> {
+    let detail = rn.get(&["containers", &args.container, "json"]).object().await?;
+    let state = detail.get("State").cloned().unwrap_or_default();
+    let refused = |why: &str| Err(Failure::local(why));
+    if state["Running"] == false {
+        return refused("You cannot attach to a stopped container, start it first");
+    }
+    if state["Paused"] == true {
+        return refused("You cannot attach to a paused container, unpause it first");
+    }
+    if state["Restarting"] == true {
+        return refused("You cannot attach to a restarting container, wait until it is running");
+    }
+    let how = how(&detail, !args.no_stdin, args.detach_keys);
+    check_terminal(how.streams.stdin, how.tty)?;
     let id = how.container.clone();
-    let session = Session::open(rn, how).await?;
-    let signals = (args.sig_proxy && !detail.tty).then(|| tokio::spawn(pass_signals(rn.local(), id)));
-    let ended = session.carry().await;
+    let session = Session::open(rn, how.clone(), "not-running").await?;
+    let _size = follow_size(rn, &how, true);
+    let signals = (args.sig_proxy && !how.tty).then(|| tokio::spawn(pass_signals(rn.clone(), id)));
+    let ended = session.carry(rn).await;
     if let Some(signals) = signals {
         signals.abort();
     }
@@ -237,5 +239,22 @@ pub async fn run(rn: &Daemon, args: AttachArgs) -> Result<(), Failure> {
             output::complain("read escape sequence");
             Ok(())
         }
+    }
+}
+
+/// How a container can be attached to, by what the daemon says of it. `stdin`: if it reads any.
+pub fn how(detail: &Row, stdin: bool, detach_keys: String) -> How {
+    let part = |pointer: &str| {
+        let mut names = pointer.split('.');
+        let first = names.next().and_then(|name| detail.get(name)).cloned().unwrap_or_default();
+        names.fold(first, |value, name| value.get(name).cloned().unwrap_or_default())
+    };
+    let policy = part("HostConfig.RestartPolicy.Name");
+    How {
+        container: part("Id").as_str().unwrap_or_default().to_owned(),
+        streams: Attached { stdin: stdin && part("Config.OpenStdin") == true, stdout: true, stderr: true },
+        tty: part("Config.Tty") == true,
+        restarts: policy.as_str().is_some_and(|name| !matches!(name, "" | "no")),
+        detach_keys,
     }
 }

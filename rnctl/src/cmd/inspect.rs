@@ -21,6 +21,8 @@ pub enum Kind {
     Image,
     /// A network
     Network,
+    /// A volume of this machine
+    Volume,
     /// A service
     Service,
     /// A node
@@ -95,10 +97,9 @@ pub async fn run(rn: &Daemon, api: &Client, args: InspectArgs) -> Result<(), Fai
 async fn find(rn: &Daemon, api: &Client, name: &str, kinds: &[Kind]) -> Result<Option<Row>, Failure> {
     for kind in kinds {
         let found = match kind {
-            Kind::Container => {
-                one(rn.local().inspect_container(get(name)).await)?.map(|c| view::container::inspect(&c))
-            }
-            Kind::Image => one(rn.local().inspect_image(get(name)).await)?.map(|i| view::image::inspect(&i)),
+            Kind::Container => found(api.get(&["containers", name, "json"]).object().await)?,
+            Kind::Image => found(api.get(&["images", name, "json"]).object().await)?,
+            Kind::Volume => found(api.get(&["volumes", name]).object().await)?,
             Kind::Network => found(network::find(api, name, false).await)?,
             Kind::Service => match one(rn.control().get_service(get(name)).await)? {
                 Some(service) => Some(view::service::inspect(&typed(service)?, &networks(rn).await?)),

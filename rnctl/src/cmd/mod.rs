@@ -6,14 +6,17 @@ pub mod container;
 pub mod events;
 pub mod exec;
 pub mod file;
+pub mod file_output;
 pub mod image;
 pub mod inspect;
 pub mod login;
 pub mod network;
 pub mod node;
 pub mod service;
+pub mod stdio;
 pub mod swarm;
 pub mod system;
+pub mod volume;
 pub mod wait;
 
 use std::collections::BTreeMap;
@@ -36,7 +39,8 @@ use crate::{
 /// Runs a command.
 pub async fn run(cli: Cli) -> Result<(), Failure> {
     let host = cli.host.as_str();
-    match cli.command {
+    let command = in_full(cli.command);
+    match command {
         Command::Version(args) => return system::version(host, args).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();
@@ -47,45 +51,66 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         // Connects once it knows that the words make sense.
         Command::Service(command) => return service::run(host, command).await,
         Command::Network(command) => return network::run(&Client::connect(host).await?, command).await,
+        Command::Container(command) => return container::run(&Client::connect(host).await?, command).await,
+        Command::Image(command) => return image::run(&Client::connect(host).await?, command).await,
+        Command::Volume(command) => return volume::run(&Client::connect(host).await?, command).await,
         Command::Logout(args) => return login::logout(&args),
         _ => {}
     }
     let rn = Daemon::connect(host).await?;
-    match cli.command {
+    match command {
         Command::Secret(command) => file::run(&rn, file::Kind::Secret, command).await,
         Command::Config(command) => file::run(&rn, file::Kind::Config, command).await,
         Command::Node(command) => node::run(&rn, command).await,
         Command::Swarm(command) => swarm::run(&rn, command).await,
-        Command::Container(command) => container::run(&rn, command).await,
-        Command::Image(command) => image::run(&rn, command).await,
-        Command::Run(args) => container::run::run(&rn, *args).await,
-        Command::Create(args) => container::run::create(&rn, *args).await,
-        Command::Start(args) => container::lifecycle::start(&rn, args).await,
-        Command::Stop(args) => container::lifecycle::stop(&rn, args).await,
-        Command::Restart(args) => container::lifecycle::restart(&rn, args).await,
-        Command::Kill(args) => container::lifecycle::kill(&rn, args).await,
-        Command::Rm(args) => container::lifecycle::remove(&rn, args).await,
-        Command::Ps(args) => container::list(&rn, args).await,
-        Command::Attach(args) => attach::run(&rn, args).await,
-        Command::Exec(args) => exec::run(&rn, args).await,
-        Command::Logs(args) => container::logs(&rn, args).await,
         Command::Inspect(args) => inspect::run(&rn, &Client::connect(host).await?, args).await,
-        Command::Import(args) => image::import(&rn, args).await,
-        Command::Images(args) => image::list(&rn, args).await,
-        Command::Rmi(args) => image::remove(&rn, args).await,
-        Command::Load(args) => image::load(&rn, args).await,
-        Command::Pull(args) => image::pull(&rn, args).await,
-        Command::Tag(args) => image::tag(&rn, args).await,
         Command::Login(args) => login::login(&rn, args).await,
         Command::Events(args) => events::run(&rn, args).await,
-        Command::Wait(args) => wait::run(&rn, args).await,
+        Command::Wait(args) => wait::run(&rn, &Client::connect(host).await?, args).await,
         Command::Info(args) => system::info(&rn, args).await,
-        Command::Service(_)
-        | Command::Network(_)
-        | Command::Version(_)
-        | Command::Logout(_)
-        | Command::Completion { .. } => Ok(()),
+        // They are done above.
+        _ => Ok(()),
     }
+}
+
+/// A command by its whole name: those about containers and images have a short one too.
+fn in_full(command: Command) -> Command {
+    use container::Command as Of;
+    use image::Command as OfImage;
+    let of_container = match command {
+        Command::Run(args) => Of::Run(args),
+        Command::Create(args) => Of::Create(args),
+        Command::Start(args) => Of::Start(args),
+        Command::Stop(args) => Of::Stop(args),
+        Command::Restart(args) => Of::Restart(args),
+        Command::Kill(args) => Of::Kill(args),
+        Command::Rm(args) => Of::Rm(args),
+        Command::Ps(args) => Of::Ls(args),
+        Command::Attach(args) => Of::Attach(args),
+        Command::Exec(args) => Of::Exec(args),
+        Command::Logs(args) => Of::Logs(args),
+        Command::Pause(args) => Of::Pause(args),
+        Command::Unpause(args) => Of::Unpause(args),
+        Command::Rename(args) => Of::Rename(args),
+        Command::Update(args) => Of::Update(args),
+        Command::Cp(args) => Of::Cp(args),
+        Command::Export(args) => Of::Export(args),
+        Command::Diff(args) => Of::Diff(args),
+        Command::Port(args) => Of::Port(args),
+        Command::Top(args) => Of::Top(args),
+        Command::Stats(args) => Of::Stats(args),
+        Command::Import(args) => return Command::Image(OfImage::Import(args)),
+        Command::Images(args) => return Command::Image(OfImage::Ls(args)),
+        Command::Rmi(args) => return Command::Image(OfImage::Rm(args)),
+        Command::Load(args) => return Command::Image(OfImage::Load(args)),
+        Command::Save(args) => return Command::Image(OfImage::Save(args)),
+        Command::Pull(args) => return Command::Image(OfImage::Pull(args)),
+        Command::Push(args) => return Command::Image(OfImage::Push(args)),
+        Command::Tag(args) => return Command::Image(OfImage::Tag(args)),
+        Command::History(args) => return Command::Image(OfImage::History(args)),
+        other => return other,
+    };
+    Command::Container(of_container)
 }
 
 /// A message of the wire as the model's type.

@@ -6,7 +6,7 @@ use clap::Args;
 use proto::{model::Millis, pb};
 
 use super::container::lifecycle::{self, NamesArgs};
-use crate::{connect::Daemon, exit::Failure, output::display::Display, parse::units};
+use crate::{api::Client, connect::Daemon, exit::Failure, output::display::Display, parse::units};
 
 const POLL: Duration = Duration::from_millis(100);
 
@@ -31,9 +31,9 @@ pub struct WaitArgs {
 }
 
 /// `wait`.
-pub async fn run(rn: &Daemon, args: WaitArgs) -> Result<(), Failure> {
+pub async fn run(rn: &Daemon, api: &Client, args: WaitArgs) -> Result<(), Failure> {
     if !args.converged {
-        return lifecycle::wait(rn, NamesArgs::of(args.containers)).await;
+        return lifecycle::wait(api, NamesArgs::of(args.containers)).await;
     }
     let (began, limit) = (Instant::now(), Duration::from(args.timeout));
     let mut display = Display::new(args.quiet);

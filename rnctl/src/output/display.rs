@@ -1,7 +1,7 @@
 //! Lines that change while the user waits.
 
 use super::{bytes, ellipsis, is_terminal, printable};
-use crate::cmd::exec;
+use crate::cmd::stdio;
 
 /// Shows lines: over the former ones on a terminal, only what is new elsewhere.
 pub struct Display {
@@ -23,7 +23,7 @@ impl Display {
 
     /// Room for a bar; none where there is no terminal.
     pub fn bar_width(&self) -> usize {
-        let (_, columns) = exec::window();
+        let (_, columns) = stdio::window();
         if !self.terminal { 0 } else { usize::from(columns).saturating_sub(30).clamp(10, 50) }
     }
 
@@ -35,7 +35,7 @@ impl Display {
         }
         let mut text = String::new();
         if self.terminal {
-            let columns = match usize::from(exec::window().1) {
+            let columns = match usize::from(stdio::window().1) {
                 0 => 80,
                 n => n,
             };

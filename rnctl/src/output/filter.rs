@@ -48,6 +48,23 @@ impl Filters {
         if keys.is_empty() { None } else { serde_json::to_string(&keys).ok() }
     }
 
+    /// One more.
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.0.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The values of `key` as points in time, which are told the daemon in seconds: only here is it known what time it is for the
+    /// user.
+    pub fn with_moments(mut self, key: &str) -> Result<Self, Failure> {
+        for (name, value) in &mut self.0 {
+            if name == key {
+                *value = super::time::seconds(crate::parse::time::moment(value).map_err(Failure::local)?);
+            }
+        }
+        Ok(self)
+    }
+
     /// The values of a key.
     pub fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())

@@ -6,6 +6,11 @@ const PADDING: usize = 3;
 
 /// Aligns lines whose cells are separated by tabs. The last cell of a line is not padded.
 pub fn align(lines: &[String]) -> String {
+    align_to(MIN_WIDTH, lines)
+}
+
+/// The same with columns of another least width.
+pub fn align_to(min_width: usize, lines: &[String]) -> String {
     let rows: Vec<Vec<&str>> = lines.iter().map(|l| l.split('\t').collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
@@ -13,7 +18,7 @@ pub fn align(lines: &[String]) -> String {
             // A cell with nothing after it is outside the columns, as in Go's text/tabwriter.
             let cells = rows.iter().filter(|row| k + 1 < row.len());
             let longest = cells.map(|row| row[k].chars().count()).max().unwrap_or(0);
-            (longest + PADDING).max(MIN_WIDTH)
+            (longest + PADDING).max(min_width)
         })
         .collect();
     let mut text = String::new();

@@ -19,6 +19,11 @@ pub fn rfc3339_nanos(nanos: u64) -> String {
     time.to_rfc3339_opts(SecondsFormat::Nanos, true)
 }
 
+/// A point in time as the API takes it: seconds, with nine digits behind the point.
+pub fn seconds(nanos: u64) -> String {
+    format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
+}
+
 /// As Go prints a time: `2026-11-24 20:00:00 +0000 UTC`.
 pub fn long(at: Timestamp) -> String {
     utc(at).map(|t| t.format("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()).unwrap_or_default()

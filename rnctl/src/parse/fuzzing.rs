@@ -3,6 +3,8 @@
 /// All parsers, one after the other.
 pub fn read(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let _ = (super::container::volume(text), super::container::tmpfs(text), super::container::restart(text));
+    let _ = (super::container::device(text), super::container::gpus(text));
     let _ = super::csv::fields(text);
     let _ = super::endpoint::endpoint(text);
     let _ = (super::image::registry(text), super::image::without_digest(text));

@@ -2,6 +2,7 @@
 
 use proto::error::ApiError;
 
+pub mod container;
 pub mod csv;
 pub mod endpoint;
 pub mod file;

@@ -1,9 +1,7 @@
 //! Images.
 
-use std::collections::BTreeMap;
-
-use proto::{model::Timestamp, pb::Image};
-use serde_json::{Value, json};
+use proto::model::Timestamp;
+use serde_json::Value;
 
 use super::Object;
 use crate::output::{
@@ -33,32 +31,31 @@ pub const LISTING_DIGESTS: Listing = Listing {
     ..LISTING
 };
 
-/// The labels of an image.
-pub fn labels(image: &Image) -> BTreeMap<String, String> {
-    let config: Value = serde_json::from_str(&image.config_json).unwrap_or_default();
-    let labels = config.pointer("/config/Labels").and_then(Value::as_object);
-    let text =
-        |(name, value): (&String, &Value)| (name.clone(), value.as_str().unwrap_or_default().to_owned());
-    labels.into_iter().flatten().map(text).collect()
-}
-
-/// The lines of `image ls`: one for each tag, and with `digests` for each digest of it; one for each repository without a tag.
-pub fn rows(image: &Image, no_trunc: bool, digests: bool, now: Timestamp) -> Vec<Row> {
-    let created = Timestamp(image.created_at);
+/// The lines of `image ls` of one of `GET /images/json`: one for each tag, and with `digests` for each digest of it; one for each
+/// repository without a tag.
+pub fn rows(image: &Value, no_trunc: bool, digests: bool, now: Timestamp) -> Vec<Row> {
+    let created = Timestamp(image["Created"].as_u64().unwrap_or_default().saturating_mul(1000));
+    let id = image["Id"].as_str().unwrap_or_default();
+    // Daemons of old say so of an image without a name.
+    let names = |key: &str| {
+        let all = image[key].as_array().into_iter().flatten().filter_map(Value::as_str);
+        all.filter(|name| !name.starts_with(NONE)).collect::<Vec<_>>()
+    };
     let line = |repository: &str, tag: &str, digest: &str| {
         Object::default()
             .with("Repository", repository)
             .with("Tag", tag)
             .with("Digest", digest)
-            .with("ID", if no_trunc { &image.id } else { short_id(&image.id) })
+            .with("ID", if no_trunc { id } else { short_id(id) })
             .with("CreatedSince", time::ago(created, now))
             .with("CreatedAt", time::long(created))
-            .with("Size", units::decimal(image.size))
+            .with("Size", units::decimal(image["Size"].as_u64().unwrap_or_default()))
             .build()
     };
-    let by_repository: Vec<(&str, &str)> = image.digests.iter().filter_map(|d| d.split_once('@')).collect();
+    let (tags, all_digests) = (names("RepoTags"), names("RepoDigests"));
+    let by_repository: Vec<(&str, &str)> = all_digests.iter().filter_map(|d| d.split_once('@')).collect();
     let mut rows = Vec::new();
-    for reference in &image.tags {
+    for reference in &tags {
         let (repository, tag) = split(reference);
         let known: Vec<&str> =
             by_repository.iter().filter(|(r, _)| digests && *r == repository).map(|(_, d)| *d).collect();
@@ -67,7 +64,7 @@ pub fn rows(image: &Image, no_trunc: bool, digests: bool, now: Timestamp) -> Vec
             false => rows.extend(known.into_iter().map(|digest| line(repository, tag, digest))),
         }
     }
-    let tagged = |repository: &str| image.tags.iter().any(|tag| split(tag).0 == repository);
+    let tagged = |repository: &str| tags.iter().any(|tag| split(tag).0 == repository);
     for (repository, digest) in by_repository.iter().filter(|(repository, _)| !tagged(repository)) {
         rows.push(line(repository, NONE, if digests { digest } else { NONE }));
     }
@@ -88,37 +85,19 @@ pub fn split(reference: &str) -> (&str, &str) {
     }
 }
 
-/// `image inspect`.
-pub fn inspect(image: &Image) -> Row {
-    let config: Value = serde_json::from_str(&image.config_json).unwrap_or_default();
-    let part = |key: &str| config.get(key).cloned().unwrap_or_default();
-    Object::default()
-        .with("Id", image.id.as_str())
-        .with("RepoTags", image.tags.clone())
-        .with("RepoDigests", image.digests.clone())
-        .with("Created", time::rfc3339(Timestamp(image.created_at)))
-        .some("Comment", config.pointer("/history/0/comment").cloned().unwrap_or_default())
-        .some("Architecture", part("architecture"))
-        .some("Os", part("os"))
-        .with("Size", image.size)
-        .with("Config", part("config"))
-        .with("RootFS", json!({"Type": "layers", "Layers": image.layers}))
-        .build()
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn a_line_for_each_tag() {
-        let image = Image {
-            id: "sha256:0123456789abcdef".into(),
-            tags: vec!["hello:1".into(), "localhost:5000/hello".into()],
-            created_at: 1_000,
-            size: 4_266_000,
-            ..Image::default()
-        };
+        let image = json!({
+            "Id": "sha256:0123456789abcdef", "RepoTags": ["hello:1", "localhost:5000/hello"], "Created": 1, "Size": 4_266_000,
+        });
+        let bare = json!({"Id": "sha256:1", "RepoTags": ["<none>:<none>"], "RepoDigests": null});
+        assert_eq!(super::rows(&bare, false, false, Timestamp(0)).len(), 1);
         let rows = rows(&image, false, false, Timestamp(61_000));
         let text = LISTING.render(&rows, &Default::default()).unwrap_or_default();
         assert_eq!(

@@ -29,6 +29,7 @@ pub fn router(fake: Fake) -> Router {
         .route("/networks/create", post(create_network))
         .route("/networks/prune", post(prune_networks))
         .route("/networks/{key}", get(network).delete(remove_network))
+        .merge(crate::machine::router())
         .with_state(fake);
     Router::new()
         .route("/_ping", get(async || "OK"))
@@ -59,19 +60,19 @@ impl IntoResponse for Refusal {
     }
 }
 
-type Answer = Result<Response, Refusal>;
+pub type Answer = Result<Response, Refusal>;
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response {
+pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let mut response = Response::new(Body::from(serde_json::to_vec(value).unwrap()));
     *response.status_mut() = status;
     response
 }
 
-fn ok(value: &impl Serialize) -> Answer {
+pub fn ok(value: &impl Serialize) -> Answer {
     Ok(json(StatusCode::OK, value))
 }
 
-async fn body<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, Refusal> {
+pub async fn body<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, Refusal> {
     let bytes = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
     Ok(docker_api::json::read(&bytes)?)
 }

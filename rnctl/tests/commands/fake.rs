@@ -17,7 +17,7 @@ use proto::{
     pb::{
         self,
         control_server::{Control, ControlServer},
-        exec_reply, exec_request,
+        exec_request,
         local_server::{Local, LocalServer},
         logs_server::{Logs, LogsServer},
     },
@@ -379,55 +379,6 @@ impl Local for Fake {
         ok(pb::SwarmJoinReply { node_id: NODE.into(), role: 1 })
     }
 
-    async fn import(&self, request: Request<Streaming<pb::ImportRequest>>) -> Reply<pb::ImportReply> {
-        let mut stream = request.into_inner();
-        let (mut reference, mut changes, mut size) = (String::new(), Vec::new(), 0);
-        while let Some(message) = stream.message().await? {
-            if size == 0 && reference.is_empty() {
-                (reference, changes) = (message.reference, message.changes);
-            }
-            size += message.data.len();
-        }
-        self.state().imported = Some((reference, changes, size));
-        ok(pb::ImportReply { id: "sha256:0123456789abcdef".into() })
-    }
-
-    async fn list_containers(&self, _: Request<pb::ListContainersRequest>) -> Reply<pb::ListContainersReply> {
-        let container = pb::Container {
-            id: "c0ffee0123456789".into(),
-            name: "web.1.task".into(),
-            state: "running".into(),
-            ..pb::Container::default()
-        };
-        ok(pb::ListContainersReply { containers: vec![container] })
-    }
-
-    /// Sends back what it gets, then exits with 7.
-    async fn exec(&self, request: Request<Streaming<pb::ExecRequest>>) -> Reply<Self::ExecStream> {
-        let mut stream = request.into_inner();
-        let first = stream.message().await?.and_then(|m| m.kind);
-        let Some(exec_request::Kind::Start(start)) = first else {
-            return Err(Status::invalid_argument("no start"));
-        };
-        self.state().exec = Some(start);
-        let (sender, replies) = tokio::sync::mpsc::channel(1);
-        tokio::spawn(async move {
-            let send = |kind| sender.send(Ok(pb::ExecReply { kind: Some(kind) }));
-            while let Ok(Some(message)) = stream.message().await {
-                match message.kind {
-                    Some(exec_request::Kind::Stdin(data)) => {
-                        let _ = send(exec_reply::Kind::Stdout(data)).await;
-                    }
-                    Some(exec_request::Kind::CloseStdin(_)) => break,
-                    _ => {}
-                }
-            }
-            let _ = send(exec_reply::Kind::Stderr(b"done\n".to_vec())).await;
-            let _ = send(exec_reply::Kind::ExitCode(7)).await;
-        });
-        ok(tokio_stream::wrappers::ReceiverStream::new(replies).boxed())
-    }
-
     async fn list_local_networks(
         &self,
         _: Request<pb::ListNetworksRequest>,
@@ -443,14 +394,6 @@ impl Local for Fake {
         ok(pb::ListLocalNetworksReply { networks })
     }
 
-    async fn inspect_container(&self, request: Request<pb::GetRequest>) -> Reply<pb::ContainerDetail> {
-        Err(ApiError::not_found(format!("no such container: {}", request.into_inner().key)).into())
-    }
-
-    async fn inspect_image(&self, request: Request<pb::GetRequest>) -> Reply<pb::Image> {
-        Err(ApiError::not_found(format!("no such image: {}", request.into_inner().key)).into())
-    }
-
     async fn resolve_image(&self, _: Request<pb::ResolveImageRequest>) -> Reply<pb::ResolveImageReply> {
         ok(pb::ResolveImageReply::default())
     }
@@ -462,6 +405,11 @@ impl Local for Fake {
         kill_container(pb::KillContainerRequest) -> pb::ContainerDone;
         remove_container(pb::RemoveContainerRequest) -> pb::ContainerDone;
         wait_container(pb::GetRequest) -> pb::WaitContainerReply;
+        import(Streaming<pb::ImportRequest>) -> pb::ImportReply;
+        list_containers(pb::ListContainersRequest) -> pb::ListContainersReply;
+        exec(Streaming<pb::ExecRequest>) -> Flow<pb::ExecReply>;
+        inspect_container(pb::GetRequest) -> pb::ContainerDetail;
+        inspect_image(pb::GetRequest) -> pb::Image;
         load(Streaming<pb::LoadRequest>) -> pb::LoadReply;
         tag_image(pb::TagImageRequest) -> pb::TagImageReply;
         prune_images(pb::PruneImagesRequest) -> pb::PruneImagesReply;

@@ -3,6 +3,7 @@
 
 mod docker;
 mod fake;
+mod machine;
 
 use std::{
     io::{Read, Write},

@@ -1,20 +1,33 @@
 //! `ps`, `logs`, and `container …`. `run` and `create` are in [`run`], what happens to a container later in [`lifecycle`].
 
+pub mod config;
+pub mod copy;
+pub mod flags;
 pub mod lifecycle;
 pub mod lines;
+pub mod look;
 pub mod run;
+pub mod stats;
+pub mod update;
 
 use clap::{Args, Subcommand};
-use lines::Lines;
 use proto::{model::Timestamp, pb};
+use serde_json::Value;
 
-use super::{attach, exec, get};
+use super::{attach, exec, stdio};
 use crate::{
-    connect::Daemon,
+    api::Client,
     exit::Failure,
-    output::{complain, filter::Filters, listing::ListFlags, time},
+    output::{
+        filter::Filters,
+        listing::{ListFlags, Row},
+        time,
+    },
     parse::{time::moment, units},
-    view::{self, container::LISTING},
+    view::{
+        self,
+        container::{LISTING, LISTING_SIZE},
+    },
 };
 
 /// Commands about containers.
@@ -32,9 +45,9 @@ pub enum Command {
     /// Show the output of a container
     Logs(LogsArgs),
     /// Make a container and start it
-    Run(Box<run::RunArgs>),
+    Run(Box<flags::RunArgs>),
     /// Make a container
-    Create(Box<run::CreateArgs>),
+    Create(Box<flags::CreateArgs>),
     /// Start containers
     Start(lifecycle::StartArgs),
     /// Stop containers
@@ -45,8 +58,30 @@ pub enum Command {
     Kill(lifecycle::KillArgs),
     /// Remove containers
     Rm(lifecycle::RemoveArgs),
+    /// Remove all containers that do not run
+    Prune(lifecycle::PruneArgs),
     /// Wait until containers have ended, and print their exit codes
     Wait(lifecycle::NamesArgs),
+    /// Have containers stand still
+    Pause(lifecycle::NamesArgs),
+    /// Let containers go on that stand still
+    Unpause(lifecycle::NamesArgs),
+    /// Give a container another name
+    Rename(lifecycle::RenameArgs),
+    /// Change what containers may use
+    Update(Box<update::UpdateArgs>),
+    /// Copy files between a container and this machine
+    Cp(copy::CopyArgs),
+    /// Write a container's files into an archive
+    Export(copy::ExportArgs),
+    /// List what a container has changed of its image's files
+    Diff(look::DiffArgs),
+    /// List where a container's ports are published
+    Port(look::PortArgs),
+    /// List a container's processes
+    Top(look::TopArgs),
+    /// Show what containers use, as it changes
+    Stats(stats::StatsArgs),
 }
 
 /// Flags of `ps`.
@@ -55,18 +90,21 @@ pub struct ListArgs {
     /// Show those that have ended too
     #[arg(short, long)]
     all: bool,
-    /// Show only some: id=, name=, status=, label=, health=, network=, ancestor=
+    /// Show only some: id=, name=, status=, label=, health=, network=, ancestor=, publish=, volume=, before=, …
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Show the last N created, whatever their state
-    #[arg(short = 'n', long, value_name = "N")]
-    last: Option<usize>,
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
+    last: Option<i64>,
     /// Show the latest created, whatever its state
     #[arg(short, long, conflicts_with = "last")]
     latest: bool,
     /// Cut nothing
     #[arg(long)]
     no_trunc: bool,
+    /// Show how much they have written
+    #[arg(short, long)]
+    size: bool,
     #[command(flatten)]
     list: ListFlags,
 }
@@ -80,6 +118,9 @@ pub struct InspectArgs {
     /// 'json', or a Go template
     #[arg(short, long)]
     format: Option<String>,
+    /// Say how much it has written
+    #[arg(short, long)]
+    size: bool,
 }
 
 /// What to show of a log; `service logs` has the same flags.
@@ -138,7 +179,7 @@ pub struct LogsArgs {
 }
 
 /// Runs a `container` command.
-pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
+pub async fn run(rn: &Client, command: Command) -> Result<(), Failure> {
     match command {
         Command::Ls(args) => list(rn, args).await,
         Command::Inspect(args) => inspect(rn, args).await,
@@ -152,69 +193,62 @@ pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
         Command::Restart(args) => lifecycle::restart(rn, args).await,
         Command::Kill(args) => lifecycle::kill(rn, args).await,
         Command::Rm(args) => lifecycle::remove(rn, args).await,
+        Command::Prune(args) => lifecycle::prune(rn, args).await,
         Command::Wait(args) => lifecycle::wait(rn, args).await,
+        Command::Pause(args) => lifecycle::pause(rn, args).await,
+        Command::Unpause(args) => lifecycle::unpause(rn, args).await,
+        Command::Rename(args) => lifecycle::rename(rn, args).await,
+        Command::Update(args) => update::run(rn, *args).await,
+        Command::Cp(args) => copy::run(rn, args).await,
+        Command::Export(args) => copy::export(rn, args).await,
+        Command::Diff(args) => look::diff(rn, args).await,
+        Command::Port(args) => look::port(rn, args).await,
+        Command::Top(args) => look::top(rn, args).await,
+        Command::Stats(args) => stats::run(rn, args).await,
     }
 }
 
 /// `ps`.
-pub async fn list(rn: &Daemon, args: ListArgs) -> Result<(), Failure> {
-    let known = ["id", "name", "status", "label", "health", "network", "ancestor"];
+pub async fn list(rn: &Client, args: ListArgs) -> Result<(), Failure> {
     let states = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
-    let filters = Filters::parse(&args.filter, &known)?
+    let filters = Filters::parse(&args.filter, &docker_api::container::FILTERS)?
         .one_of("status", &states)?
         .one_of("health", &["starting", "healthy", "unhealthy", "none"])?;
     let last = args.last.or(args.latest.then_some(1));
-    let all = args.all || last.is_some() || filters.has("status");
-    let reply = rn.local().list_containers(pb::ListContainersRequest { all }).await?.into_inner();
-    let mut containers: Vec<_> = reply.containers.into_iter().filter(|c| shown(c, &filters)).collect();
-    containers.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.name.cmp(&b.name)));
-    containers.truncate(last.unwrap_or(usize::MAX));
+    let asked = rn.get(&["containers", "json"]).flag("all", args.all).flag("size", args.size);
+    let containers: Vec<Value> = asked.maybe("limit", last).filters(&filters).json().await?;
     let now = Timestamp::now();
-    let rows: Vec<_> = containers.iter().map(|c| view::container::row(c, args.no_trunc, now)).collect();
-    LISTING.print(&rows, &args.list)
+    let rows: Vec<Row> = containers.iter().map(|c| view::container::row(c, args.no_trunc, now)).collect();
+    if args.size { LISTING_SIZE } else { LISTING }.print(&rows, &args.list)
 }
 
-fn shown(c: &pb::Container, filters: &Filters) -> bool {
-    let health = if c.health.is_empty() { "none" } else { &c.health };
-    filters.any("id", |v| c.id.starts_with(v))
-        && filters.any("name", |v| c.name.contains(v))
-        && filters.any("status", |v| c.state == v)
-        && filters.any("health", |v| health == v)
-        && filters.any("ancestor", |v| c.image == v)
-        && filters.any("network", |v| c.networks.iter().any(|n| n.name == v || n.network_id.starts_with(v)))
-        && filters.labels("label", &c.labels)
-}
-
-async fn inspect(rn: &Daemon, args: InspectArgs) -> Result<(), Failure> {
+async fn inspect(rn: &Client, args: InspectArgs) -> Result<(), Failure> {
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for key in &args.containers {
-        match rn.local().inspect_container(get(key)).await {
-            Ok(reply) => rows.push(view::container::inspect(reply.get_ref())),
-            Err(status) => failures.push(status.into()),
+        match rn.get(&["containers", key, "json"]).flag("size", args.size).object().await {
+            Ok(row) => rows.push(row),
+            Err(failure) => failures.push(failure),
         }
     }
     super::inspect::print(&rows, args.format.as_deref())?;
     Failure::all(failures)
 }
 
+/// Since this version logs can be asked for up to a point.
+const LOGS_UNTIL: u32 = 35;
+
 /// `logs`.
-pub async fn logs(rn: &Daemon, args: LogsArgs) -> Result<(), Failure> {
-    let request = pb::ContainerLogsRequest { key: args.container, options: Some(args.flags.options()) };
-    let mut stream = rn.local().container_logs(request).await?.into_inner();
-    let (mut failed, mut lines) = (false, Lines::default());
-    while let Some(chunk) = stream.message().await? {
-        for line in chunk.lines {
-            if let Some(line) = lines.join("", line) {
-                lines::print("", &line, &args.flags);
-            }
-        }
-        if !chunk.error.is_empty() {
-            complain(&chunk.error);
-            failed = true;
-        }
+pub async fn logs(rn: &Client, args: LogsArgs) -> Result<(), Failure> {
+    let detail = rn.get(&["containers", &args.container, "json"]).object().await?;
+    let tty = detail.get("Config").is_some_and(|config| config["Tty"] == true);
+    let flags = &args.flags;
+    if flags.until.is_some() {
+        rn.needs(LOGS_UNTIL, "\"logs --until\"")?;
     }
-    for (_, line) in lines.rest() {
-        lines::print("", &line, &args.flags);
-    }
-    if failed { Err(Failure::Code(1)) } else { Ok(()) }
+    let asked = rn.get(&["containers", &args.container, "logs"]).flag("stdout", true).flag("stderr", true);
+    let asked = asked.flag("follow", flags.follow).flag("timestamps", flags.timestamps);
+    let asked =
+        asked.maybe("since", flags.since.map(time::seconds)).maybe("until", flags.until.map(time::seconds));
+    let tail = if flags.tail < 0 { "all".to_owned() } else { flags.tail.to_string() };
+    stdio::show(asked.query("tail", tail).output(tty).await?).await
 }

@@ -1,15 +1,23 @@
-//! `import` and `load`: archives on their way to the daemon.
+//! `import`, `load` and `save`: archives on their way to the daemon, and from it.
 
-use clap::Args;
-use futures::StreamExt;
-use futures::stream::BoxStream;
-use proto::pb;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    sync::mpsc,
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::{connect::Daemon, exit::Failure, output};
+use clap::Args;
+use futures::{Stream, StreamExt};
+use serde_json::Value;
+use tokio::io::AsyncRead;
+
+use super::progress;
+use crate::{
+    api::{Client, Request, Response, bytes_of},
+    cmd::file_output,
+    exit::Failure,
+    output,
+};
 
 /// Flags of `import`.
 #[derive(Debug, Args)]
@@ -47,45 +55,22 @@ pub struct LoadArgs {
     platform: String,
 }
 
-/// One message of the stream. Far below gRPC's limit of 4 MiB, and large enough that the cost of a message does not show.
-const CHUNK: usize = 256 * 1024;
-
-/// Sends a file in messages: the first one, then what `chunk` makes of the content. An error while reading must not look like
-/// the end of the archive: it arrives in the second part, and the stream stays open.
-fn send<M: Send + 'static>(
-    mut source: Box<dyn AsyncRead + Send + Unpin>,
-    first: M,
-    chunk: fn(Vec<u8>) -> M,
-) -> (BoxStream<'static, M>, mpsc::Receiver<std::io::Error>) {
-    let (broken, breaks) = mpsc::channel(1);
-    let (sender, chunks) = mpsc::channel(4);
-    tokio::spawn(async move {
-        let mut next = Some(first);
-        loop {
-            let message = match next.take() {
-                Some(first) => first,
-                None => {
-                    let mut data = vec![0; CHUNK];
-                    match source.read(&mut data).await {
-                        Ok(0) => return,
-                        Ok(n) => {
-                            data.truncate(n);
-                            chunk(data)
-                        }
-                        Err(e) => {
-                            let _ = broken.send(e).await;
-                            return std::future::pending().await;
-                        }
-                    }
-                }
-            };
-            if sender.send(message).await.is_err() {
-                return;
-            }
-        }
-    });
-    (tokio_stream::wrappers::ReceiverStream::new(chunks).boxed(), breaks)
+/// Flags of `save`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  rnctl save -o images.tar web:1 db:2
+  rnctl save web:1 | ssh other rnctl load")]
+pub struct SaveArgs {
+    /// File to write [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Images, by name or id
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
 }
+
+/// Media type of an archive.
+const TAR: &str = "application/x-tar";
 
 async fn open(file: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, Failure> {
     if file == "-" {
@@ -95,65 +80,75 @@ async fn open(file: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, Failure> 
     Ok(Box::new(opened.map_err(|e| Failure::local(format!("cannot read {file}: {e}")))?))
 }
 
-fn unreadable(file: &str, error: &std::io::Error) -> Failure {
-    Failure::local(format!("cannot read {file}: {error}"))
+/// Sends a file as the body of a request. An error while reading must not look like the end of the archive, nor like the daemon's
+/// fault.
+async fn send(request: Request<'_>, file: &str) -> Result<Response, Failure> {
+    let broken = Arc::new(Mutex::new(None));
+    let bytes = noting(bytes_of(open(file).await?), broken.clone());
+    let answer = request.stream(TAR, bytes).send().await;
+    let why: Option<String> = broken.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match why {
+        Some(why) => Err(Failure::local(format!("cannot read {file}: {why}"))),
+        None => answer,
+    }
+}
+
+fn noting<T>(
+    stream: impl Stream<Item = io::Result<T>> + Send,
+    broken: Arc<Mutex<Option<String>>>,
+) -> impl Stream<Item = io::Result<T>> + Send {
+    stream.inspect(move |piece| {
+        if let Err(error) = piece {
+            *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        }
+    })
 }
 
 /// `import`.
-pub async fn import(rn: &Daemon, args: ImportArgs) -> Result<(), Failure> {
+pub async fn import(rn: &Client, args: ImportArgs) -> Result<(), Failure> {
     if args.file.contains("://") {
         return Err(Failure::local(format!("cannot import {}: only files and '-' are supported", args.file))
             .with_help(format!("fetch it first: curl -L {} | rnctl import - NAME[:TAG]", args.file)));
     }
-    let source = open(&args.file).await?;
-    let first = pb::ImportRequest {
-        reference: args.reference,
-        message: args.message,
-        changes: args.change,
-        data: Vec::new(),
-    };
-    let (stream, mut breaks) =
-        send(source, first, |data| pb::ImportRequest { data, ..pb::ImportRequest::default() });
-    let mut local = rn.local();
-    let reply = tokio::select! {
-        reply = local.import(stream) => reply?.into_inner(),
-        Some(e) = breaks.recv() => return Err(unreadable(&args.file, &e)),
-    };
-    let id = if reply.id.contains(':') { reply.id } else { format!("sha256:{}", reply.id) };
-    output::line(&id);
+    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let mut request = rn.post(&["images", "create"]).query("fromSrc", "-");
+    request = request.maybe("repo", some(&args.reference)).maybe("message", some(&args.message));
+    for change in &args.change {
+        request = request.query("changes", change);
+    }
+    let mut lines = send(request, &args.file).await?.lines::<Value>();
+    while let Some(line) = lines.next().await? {
+        progress::check(&line)?;
+        output::line(line["status"].as_str().unwrap_or_default());
+    }
     Ok(())
 }
 
 /// `load`: says what it has brought, as Docker does.
-pub async fn load(rn: &Daemon, args: LoadArgs) -> Result<(), Failure> {
+pub async fn load(rn: &Client, args: LoadArgs) -> Result<(), Failure> {
     let file = args.input.as_deref().unwrap_or("-");
     if file == "-" && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
         return Err(Failure::local("requested load from stdin, but stdin is empty"));
     }
-    let source = open(file).await?;
-    let first = pb::LoadRequest { platform: args.platform, data: Vec::new() };
-    let (stream, mut breaks) =
-        send(source, first, |data| pb::LoadRequest { data, ..pb::LoadRequest::default() });
-    let mut local = rn.local();
-    let reply = tokio::select! {
-        reply = local.load(stream) => reply?.into_inner(),
-        Some(e) = breaks.recv() => return Err(unreadable(file, &e)),
-    };
-    for image in reply.images {
-        if !args.quiet {
-            for old in image.renamed {
-                output::line(&format!(
-                    "The image {} already exists, renaming the old one with ID {} to empty string",
-                    old.tag, old.id
-                ));
-            }
-        }
-        if image.tags.is_empty() {
-            output::line(&format!("Loaded image ID: {}", image.id));
-        }
-        for tag in image.tags {
-            output::line(&format!("Loaded image: {tag}"));
+    let request = rn.post(&["images", "load"]).query("quiet", 1);
+    let platform = Some(&args.platform).filter(|platform| !platform.is_empty());
+    let mut lines = send(request.maybe("platform", platform), file).await?.lines::<Value>();
+    while let Some(line) = lines.next().await? {
+        progress::check(&line)?;
+        let text = line["stream"].as_str().unwrap_or_default();
+        if !args.quiet || text.starts_with("Loaded image") {
+            output::emit(text);
         }
     }
     Ok(())
+}
+
+/// `save`.
+pub async fn save(rn: &Client, args: SaveArgs) -> Result<(), Failure> {
+    let target = file_output::Target::of(args.output)?;
+    let mut request = rn.get(&["images", "get"]);
+    for image in &args.images {
+        request = request.query("names", image);
+    }
+    target.write(request.bytes().await?).await
 }

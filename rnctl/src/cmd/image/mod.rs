@@ -1,20 +1,27 @@
 //! `image`: what is on this machine, and how it comes and goes.
 
 mod archive;
+mod history;
+mod progress;
 mod prune;
 mod pull;
 
 use clap::{Args, Subcommand};
-use proto::{model::Timestamp, pb};
+use proto::model::Timestamp;
+use serde_json::Value;
 
-pub use archive::{ImportArgs, LoadArgs, import, load};
-pub use pull::{PullArgs, pull, pull_quietly};
+pub use archive::{ImportArgs, LoadArgs, SaveArgs, import, load, save};
+pub use history::{HistoryArgs, history};
+pub use pull::{PullArgs, PushArgs, pull, pull_quietly, push};
 
-use super::get;
 use crate::{
-    connect::Daemon,
+    api::Client,
     exit::Failure,
-    output::{self, complain, filter::Filters, listing::ListFlags},
+    output::{
+        self, complain,
+        filter::Filters,
+        listing::{ListFlags, Row},
+    },
     view::{
         self,
         image::{LISTING, LISTING_DIGESTS},
@@ -38,6 +45,12 @@ pub enum Command {
     Load(LoadArgs),
     /// Pull an image from its registry
     Pull(PullArgs),
+    /// Write images into an archive
+    Save(SaveArgs),
+    /// Push an image to its registry
+    Push(PushArgs),
+    /// Show how an image was made
+    History(HistoryArgs),
     /// Give an image another name
     Tag(TagArgs),
     /// Remove the images that nothing needs
@@ -89,7 +102,7 @@ pub struct InspectArgs {
 }
 
 /// Runs an `image` command.
-pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
+pub async fn run(rn: &Client, command: Command) -> Result<(), Failure> {
     match command {
         Command::Ls(args) => list(rn, args).await,
         Command::Rm(args) => remove(rn, args).await,
@@ -97,48 +110,42 @@ pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
         Command::Import(args) => import(rn, args).await,
         Command::Load(args) => load(rn, args).await,
         Command::Pull(args) => pull(rn, args).await,
+        Command::Save(args) => save(rn, args).await,
+        Command::Push(args) => push(rn, args).await,
+        Command::History(args) => history(rn, args).await,
         Command::Tag(args) => tag(rn, args).await,
         Command::Prune(args) => prune::run(rn, args).await,
     }
 }
 
 /// `image ls` and `images`.
-pub async fn list(rn: &Daemon, args: ListArgs) -> Result<(), Failure> {
-    let filters = Filters::parse(&args.filter, &["reference", "dangling", "label", "before", "since"])?
-        .one_of("dangling", &["true", "false", "1", "0"])?;
-    let mut images = rn.local().list_images(pb::ListImagesRequest {}).await?.into_inner().images;
-    images.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.tags.cmp(&b.tags)));
-    let mut bounds = (u64::MAX, 0);
-    for key in filters.values("before") {
-        bounds.0 = bounds.0.min(rn.local().inspect_image(get(key)).await?.into_inner().created_at);
+pub async fn list(rn: &Client, args: ListArgs) -> Result<(), Failure> {
+    let known = ["reference", "dangling", "label", "before", "since", "until"];
+    let filters = Filters::parse(&args.filter, &known)?.one_of("dangling", &["true", "false", "1", "0"])?;
+    let mut filters = filters.with_moments("until")?;
+    if let Some(reference) = &args.reference {
+        filters = filters.with("reference", reference);
     }
-    for key in filters.values("since") {
-        bounds.1 = bounds.1.max(rn.local().inspect_image(get(key)).await?.into_inner().created_at);
-    }
+    let asked = rn.get(&["images", "json"]).flag("all", args.all).filters(&filters);
+    let mut images: Vec<Value> = asked.json().await?;
+    let made = |image: &Value| image["Created"].as_u64().unwrap_or_default();
+    images.sort_by(|a, b| {
+        made(b).cmp(&made(a)).then_with(|| a["RepoTags"].to_string().cmp(&b["RepoTags"].to_string()))
+    });
     let now = Timestamp::now();
     let named = |repository: &str, tag: &str, wanted: &str| {
         let (name, wanted_tag) = view::image::split(wanted);
         wildcard(name, repository) && (!wanted.contains(':') || wildcard(wanted_tag, tag))
     };
-    let mut rows = Vec::new();
-    for image in &images {
-        if !filters.any("dangling", |v| (v == "true" || v == "1") == image.tags.is_empty())
-            || !filters.labels("label", &view::image::labels(image))
-            || (filters.has("before") && image.created_at >= bounds.0)
-            || (filters.has("since") && image.created_at <= bounds.1)
-        {
-            continue;
-        }
-        for row in view::image::rows(image, args.no_trunc, args.digests, now) {
-            let field = |k: &str| row.get(k).and_then(|v| v.as_str()).unwrap_or_default();
+    // The daemon leaves out images, not names of those that stay.
+    let rows = images.iter().flat_map(|image| view::image::rows(image, args.no_trunc, args.digests, now));
+    let rows: Vec<Row> = rows
+        .filter(|row| {
+            let field = |k: &str| row.get(k).and_then(Value::as_str).unwrap_or_default();
             let (repository, tag) = (field("Repository"), field("Tag"));
-            if args.reference.as_deref().is_none_or(|r| named(repository, tag, r))
-                && filters.any("reference", |r| named(repository, tag, r))
-            {
-                rows.push(row);
-            }
-        }
-    }
+            filters.any("reference", |r| named(repository, tag, r))
+        })
+        .collect();
     // As Docker's: an id is printed once for each of its names with -q too.
     if args.digests { LISTING_DIGESTS } else { LISTING }.print(&rows, &args.list)
 }
@@ -173,28 +180,33 @@ pub struct TagArgs {
 }
 
 /// `image tag` and `tag`.
-pub async fn tag(rn: &Daemon, args: TagArgs) -> Result<(), Failure> {
-    rn.local().tag_image(pb::TagImageRequest { source: args.source, target: args.target }).await?;
-    Ok(())
+pub async fn tag(rn: &Client, args: TagArgs) -> Result<(), Failure> {
+    let (repository, tag) = match args.target.contains('@') {
+        // The daemon says that it cannot be.
+        true => (args.target.as_str(), ""),
+        false => view::image::split(&args.target),
+    };
+    rn.post(&["images", &args.source, "tag"]).query("repo", repository).query("tag", tag).done().await
+}
+
+/// What a removal has done, a line each; `words` for a name that is gone, and for an image.
+fn said(gone: &Value, words: (&str, &str)) -> Vec<String> {
+    let line = |one: &Value| match (one["Untagged"].as_str(), one["Deleted"].as_str()) {
+        (Some(name), _) => Some(format!("{}: {name}", words.0)),
+        (None, Some(id)) => Some(format!("{}: {id}", words.1)),
+        (None, None) => None,
+    };
+    gone.as_array().into_iter().flatten().filter_map(line).collect()
 }
 
 /// `image rm` and `rmi`.
-pub async fn remove(rn: &Daemon, args: RemoveArgs) -> Result<(), Failure> {
+pub async fn remove(rn: &Client, args: RemoveArgs) -> Result<(), Failure> {
     let mut failed = false;
     for key in &args.images {
-        let request = pb::RemoveImageRequest { key: key.clone(), force: args.force };
-        match rn.local().remove_image(request).await {
-            Ok(reply) => {
-                let reply = reply.into_inner();
-                for name in reply.untagged {
-                    output::line(&format!("Untagged: {name}"));
-                }
-                for id in reply.deleted {
-                    output::line(&format!("Deleted: {id}"));
-                }
-            }
-            Err(status) => {
-                complain(&Failure::from(status).to_string());
+        match rn.delete(&["images", key]).flag("force", args.force).json::<Value>().await {
+            Ok(gone) => said(&gone, ("Untagged", "Deleted")).iter().for_each(|line| output::line(line)),
+            Err(failure) => {
+                complain(&failure.to_string());
                 failed = true;
             }
         }
@@ -202,12 +214,12 @@ pub async fn remove(rn: &Daemon, args: RemoveArgs) -> Result<(), Failure> {
     if failed { Err(Failure::Code(1)) } else { Ok(()) }
 }
 
-async fn inspect(rn: &Daemon, args: InspectArgs) -> Result<(), Failure> {
+async fn inspect(rn: &Client, args: InspectArgs) -> Result<(), Failure> {
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for key in &args.images {
-        match rn.local().inspect_image(get(key)).await {
-            Ok(reply) => rows.push(view::image::inspect(reply.get_ref())),
-            Err(status) => failures.push(status.into()),
+        match rn.get(&["images", key, "json"]).object().await {
+            Ok(row) => rows.push(row),
+            Err(failure) => failures.push(failure),
         }
     }
     super::inspect::print(&rows, args.format.as_deref())?;

@@ -1,14 +1,14 @@
 //! `image prune`.
 
 use clap::Args;
-use proto::pb;
+use serde_json::Value;
 
+use super::said;
 use crate::{
+    api::Client,
     cmd::confirm,
-    connect::Daemon,
     exit::Failure,
     output::{self, filter::Filters, units},
-    parse::time::moment,
 };
 
 /// Flags of `image prune`.
@@ -26,12 +26,9 @@ pub struct PruneArgs {
 }
 
 /// Runs `image prune`.
-pub async fn run(rn: &Daemon, args: PruneArgs) -> Result<(), Failure> {
-    let filters = Filters::parse(&args.filter, &["until", "label", "label!"])?;
-    let mut until = 0;
-    for text in filters.values("until") {
-        until = moment(text).map_err(Failure::local)? / 1_000_000;
-    }
+pub async fn run(rn: &Client, args: PruneArgs) -> Result<(), Failure> {
+    let filters = Filters::parse(&args.filter, &["until", "label", "label!"])?.with_moments("until")?;
+    let filters = filters.with("dangling", if args.all { "false" } else { "true" });
     let what = match args.all {
         true => "all images without at least one container associated to them",
         false => "all dangling images",
@@ -39,23 +36,12 @@ pub async fn run(rn: &Daemon, args: PruneArgs) -> Result<(), Failure> {
     if !confirm::asked(args.force, &format!("WARNING! This will remove {what}."))? {
         return Ok(());
     }
-    let request = pb::PruneImagesRequest {
-        all: args.all,
-        until,
-        labels: filters.values("label").map(str::to_owned).collect(),
-        not_labels: filters.values("label!").map(str::to_owned).collect(),
-    };
-    let reply = rn.local().prune_images(request).await?.into_inner();
-    if !(reply.untagged.is_empty() && reply.deleted.is_empty()) {
-        output::line("Deleted Images:");
-        for name in reply.untagged {
-            output::line(&format!("untagged: {name}"));
-        }
-        for id in reply.deleted {
-            output::line(&format!("deleted: {id}"));
-        }
-        output::line("");
+    let gone: Value = rn.post(&["images", "prune"]).filters(&filters).json().await?;
+    let lines = said(&gone["ImagesDeleted"], ("untagged", "deleted"));
+    if !lines.is_empty() {
+        output::line(&format!("Deleted Images:\n{}\n", lines.join("\n")));
     }
-    output::line(&format!("Total reclaimed space: {}", units::decimal(reply.reclaimed)));
+    let space = gone["SpaceReclaimed"].as_u64().unwrap_or_default();
+    output::line(&format!("Total reclaimed space: {}", units::decimal(space)));
     Ok(())
 }
