@@ -118,10 +118,15 @@ async fn lines(
     let request = pb::ContainerLogsRequest { key: id.to_string(), options: Some(options) };
     let chunks = api.local.container_logs(tonic::Request::new(request)).await?.into_inner();
     let origin = Origin { service: "", task: "", node: "" };
+    // Whether the last piece of either output was the begin of a line: what follows has no time of its own.
+    let mut open = [false; 2];
     Ok(chunks.map(move |chunk| {
         let mut pieces = Vec::new();
         for line in &chunk.map_err(ApiError::from)?.lines {
-            let to = if line.stderr { To::Stderr } else { To::Stdout };
+            let (to, open) =
+                if line.stderr { (To::Stderr, &mut open[1]) } else { (To::Stdout, &mut open[0]) };
+            let shown = Shown { timestamps: shown.timestamps && !*open, ..shown };
+            *open = line.partial;
             if let Some(text) = log_line::text(line, &origin, shown) {
                 pieces.extend(piece(tty, to, text));
             }
