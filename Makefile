@@ -56,7 +56,7 @@ fuzz: ## random input for a parser: TARGET=name, RUNS=n (1000000); lists the tar
 	    -runs=$(or $(RUNS),1000000) -max_len=$(or $(MAX_LEN),65536) -rss_limit_mb=1024 -timeout=10; fi
 
 # Each is a program that prints its figures; what one cannot measure does not keep the others from it.
-BENCHES := convergence throughput names footprint readiness scale failover starved updates \
+BENCHES := convergence throughput names footprint docker_api readiness scale failover starved updates \
            sandbox backends kernel raft_writes control_plane
 
 bench: deps ## print every figure next to its baseline (needs root; about twenty minutes)

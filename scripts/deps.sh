@@ -12,7 +12,7 @@ packages=(
     tini
     # to test and to measure
     busybox-static socat iperf3 wrk bind9-dnsutils dnsmasq-base unbound iputils-ping conntrack
-    docker-registry apache2-utils libfaketime zsh fish tar libarchive-tools python3
+    docker-registry apache2-utils libfaketime zsh fish tar libarchive-tools python3 docker-compose prometheus
 )
 
 # Docker's client: Debian 13 has it alone, 12 with the daemon, which nothing here starts.

@@ -5,9 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 use proto::{
     error::ApiError,
-    model::{
-        self, DriverError, IpamConfig, NetworkDriver, NetworkScope, NetworkSpec, OPTION_MTU, OPTION_VNI,
-    },
+    model::{self, DriverError, IpamConfig, NetworkDriver, NetworkScope, NetworkSpec, OPTION_VNI},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -306,8 +304,8 @@ fn subnets(network: &model::Network) -> Vec<IpamSubnet> {
 pub fn network(network: &model::Network, local: Option<&Value>) -> NetworkInspect {
     let mut options = network.spec.driver.options();
     if let Some(allocation) = &network.allocation {
+        // The MTU only where a user chose it: compose makes a network anew whose options differ from its file's, but for this one.
         options.entry(OPTION_VNI.into()).or_insert_with(|| allocation.vni.to_string());
-        options.entry(OPTION_MTU.into()).or_insert_with(|| allocation.mtu.to_string());
     }
     let containers = local.and_then(|l| l["Containers"].as_object()).into_iter().flatten();
     NetworkInspect {

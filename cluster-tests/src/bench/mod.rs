@@ -6,9 +6,10 @@
 //! * [`table`]: figures as a readable table. [`paths`]: the same measurement over several paths, in turn.
 //! * [`iperf`], [`wrk`]: the two traffic generators, as packaged. [`queries`]: one of our own for DNS. [`running`]: servers.
 //! * [`handmade`]: what one would lay with plain `ip` and `nft` commands. [`nameserver`]: packaged servers with the same names.
-//! * [`watch`]: when something first became true. [`task`]: one task from outside. [`cores`], [`memory`]: of processes.
+//! * [`dockerd`]: Debian's, for the same requests. [`watch`]: when something first became true. [`task`]: one task from outside. [`cores`], [`memory`]: of processes.
 
 pub mod cores;
+pub mod dockerd;
 pub mod handmade;
 pub mod iperf;
 pub mod memory;

@@ -98,6 +98,8 @@ pub enum Aim {
     Below(f64),
     /// The median at least this part of the baseline's.
     Share(f64),
+    /// The median at most this part of the baseline's.
+    AtMost(f64),
 }
 
 /// Prints figures one by one, as soon as each is known.
@@ -135,11 +137,13 @@ impl Table {
             Aim::None => None,
             Aim::Below(limit) => Some(median < limit),
             Aim::Share(share) => Some(ratio.is_some_and(|r| r >= share)),
+            Aim::AtMost(share) => Some(ratio.is_some_and(|r| r <= share)),
         };
         let aim = match aim {
             Aim::None => String::new(),
             Aim::Below(limit) => format!("< {}", unit.show(limit)),
             Aim::Share(share) => format!(">= {:.0} %", share * 100.0),
+            Aim::AtMost(share) => format!("<= {:.0} %", share * 100.0),
         };
         let verdict = met.map_or("", |met| if met { "  met" } else { "  MISSED" });
         self.aims += usize::from(met.is_some());

@@ -7,6 +7,10 @@ use crate::{error::ApiError, parse::size};
 /// The one driver there is: JSON records in files of the node, rotated by size.
 pub const JSON_FILE: &str = "json-file";
 
+/// Docker's other drivers.
+const DOCKERS: [&str; 10] =
+    ["awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "local", "none", "splunk", "syslog"];
+
 /// A log driver with its options, as a user names them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogDriver {
@@ -32,11 +36,13 @@ impl LogDriver {
     /// There is no such driver or option here, or a value makes no sense.
     pub fn check(&self) -> Result<LogFileOptions, ApiError> {
         if !matches!(self.name.as_str(), "" | JSON_FILE) {
-            return Err(ApiError::unsupported(format!(
-                "logging driver {:?} is not available in this version of rn",
-                self.name
-            ))
-            .help(format!("leave --log-driver out, or say {JSON_FILE}")));
+            let what = match DOCKERS.contains(&self.name.as_str()) {
+                true => format!("logging driver {:?} is not available in this version of rn", self.name),
+                false => format!("logger: no log driver named '{}' is registered", self.name),
+            };
+            return Err(
+                ApiError::unsupported(what).help(format!("leave --log-driver out, or say {JSON_FILE}"))
+            );
         }
         let mut found = LogFileOptions::default();
         for (key, value) in &self.options {
