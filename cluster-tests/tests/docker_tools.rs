@@ -5,11 +5,13 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{Read, Write},
+    net::TcpStream,
     process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
-use cluster_tests::{Cluster, Host, docker::CLIENT, image::IMAGE, probe, wait};
+use cluster_tests::{Cluster, Host, docker::CLIENT, image::IMAGE, wait};
 use serde_json::Value;
 use skip::Need;
 
@@ -53,9 +55,16 @@ impl Prometheus {
 
     /// What it found for a job: of each target the value of a label.
     fn found(&self, host: &Host, job: &str, label: &str) -> Result<BTreeSet<String>> {
-        let addr = "127.0.0.1:9090".parse()?;
-        let body = probe::get_from(&host.ns.path(), addr, "/api/v1/targets")?;
-        let answer: Value = serde_json::from_str(&body).with_context(|| body.clone())?;
+        // HTTP/1.0 has no chunks.
+        let text = host.ns.enter(|| -> Result<String> {
+            let mut stream = TcpStream::connect(("127.0.0.1", 9090))?;
+            stream.write_all(b"GET /api/v1/targets HTTP/1.0\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        })??;
+        let (_, body) = text.split_once("\r\n\r\n").with_context(|| text.clone())?;
+        let answer: Value = serde_json::from_str(body).with_context(|| text.clone())?;
         let targets = answer["data"]["activeTargets"].as_array().context("targets")?;
         let labels = targets.iter().map(|t| &t["discoveredLabels"]).filter(|l| l["job"] == job);
         Ok(labels.filter_map(|l| l[label].as_str().map(str::to_owned)).collect())

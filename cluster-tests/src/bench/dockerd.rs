@@ -103,12 +103,12 @@ impl Drop for Dockerd {
             drop(self.docker(&args));
         }
         if let Ok(pid) = self.pid() {
-            drop(kill(Pid::from_raw(pid), Signal::SIGTERM));
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
         drop(self.child.wait());
         // It leaves the file of its own namespace mounted.
         let leftover = self.dir.path().join("exec/netns/default");
-        drop(nix::mount::umount(&leftover));
+        let _ = nix::mount::umount(&leftover);
         // What a daemon of containers leaves goes with its folder; give late shims a moment.
         drop(wait::until("its folder is free", Duration::from_secs(5), || {
             run(Command::new("rm").arg("-rf").arg(self.dir.path())).map(drop)
