@@ -60,7 +60,7 @@ impl Applying<'_> {
                 });
             } else {
                 // As with Docker, whoever updates sees a new version, also where nothing else is new.
-                self.update(service, |_| {});
+                self.update(service, |s| s.meta.version = version);
             }
             return Ok(());
         }
