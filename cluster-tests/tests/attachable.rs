@@ -262,6 +262,11 @@ fn run_exits_as_its_container_does() -> Result<()> {
     let fails = ["run", "-d", "--name", "fails", "--restart", "on-failure:2", "--network", "host", IMAGE];
     host.rnctl(&[&fails[..], &["sh", "-c", "echo tried; exit 3"]].concat())?;
     ensure!(host.rnctl(&["wait", "fails"])? == "3");
+    // Waiting is for its first end, as with Docker; it goes on until its policy has had enough.
+    wait::until("it has been tried three times", LIMIT, || {
+        ensure!(inspect(host, "fails", "{{.State.Status}} {{.RestartCount}}")? == "exited 2");
+        Ok(())
+    })?;
     ensure!(host.rnctl(&["logs", "fails"])?.lines().count() == 3);
     host.rnctl(&["rm", "fails"])?;
     wait::until("nothing stays", LIMIT, || {

@@ -8,7 +8,7 @@ use super::{ContainerStatus, Containers, PATIENCE, run};
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// It does not run, and does not start again by itself. So it is at once where it has not been started.
+    /// It does not run, be it for the moment before it starts again by itself. So it is at once where it has not been started.
     NotRunning,
     /// It has come to an end from here on.
     NextExit,
@@ -35,8 +35,12 @@ impl Containers {
             let mut began = !first.resting;
             loop {
                 let ended = last.resting && last.status.is_some();
+                // As with Docker, a policy that starts it again does not hide that it has ended.
+                let again = last.definition.restarts > first.definition.restarts
+                    || last.restarting && !first.restarting;
                 let over = match until {
-                    Until::NotRunning => last.resting,
+                    Until::NotRunning => last.resting || again,
+                    Until::NextExit if again => true,
                     Until::NextExit => ended && (began || last.status != first.status),
                     // It goes as soon as nobody looks any more.
                     Until::Removed => ended && last.definition.auto_remove,
@@ -66,6 +70,7 @@ impl Containers {
 /// How it has ended; of one that was removed while it ran, that it was killed.
 fn code(seen: &ContainerStatus) -> i32 {
     match &seen.status {
+        Some(status) if seen.restarting => run::exit_code(status),
         _ if !seen.resting => 128 + libc::SIGKILL,
         Some(status) => run::exit_code(status),
         None => 0,
