@@ -83,7 +83,10 @@ impl Front {
         };
         match gate {
             Ok(gate) => match gate.oneshot(request).await {
-                Ok(response) => response,
+                Ok(response) => {
+                    api::http::stale::note(response.headers());
+                    response
+                }
                 Err(never) => match never {},
             },
             Err(error) => tonic::Status::from(error).into_http(),

@@ -26,6 +26,7 @@ mod request;
 mod respond;
 pub mod routes;
 mod services;
+pub mod stale;
 mod streams;
 mod swarm;
 mod system;

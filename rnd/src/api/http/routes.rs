@@ -18,7 +18,7 @@ use tower::ServiceExt;
 
 use super::{
     Api, archive, containers, disk_usage, distribution, exec, files, images, lifecycle, live, logs, networks,
-    nodes, push, respond::Refusal, services, streams, swarm, system, tasks, top, volumes,
+    nodes, push, respond::Refusal, services, stale, streams, swarm, system, tasks, top, volumes,
 };
 
 /// The paths that there are.
@@ -117,7 +117,7 @@ async fn not_found() -> Refusal {
 /// Answers a request: whatever version of the API its path names, it is one and the same path here.
 pub async fn answer(router: Router, mut request: Request<Body>) -> Result<Response, Infallible> {
     let mut response = match versioned(&mut request) {
-        Ok(()) => router.oneshot(request).await?,
+        Ok(()) => stale::marked(router.oneshot(request)).await?,
         Err(error) => Refusal(error).into_response(),
     };
     let headers = response.headers_mut();
