@@ -9,10 +9,10 @@ use std::ffi::OsString;
 
 use crate::{
     cmd::{
-        attach, container, events, exec, file, image, inspect, login, network, node, service, swarm, system,
-        volume, wait,
+        attach, container, context, events, exec, file, image, inspect, login, network, node, service, stack,
+        swarm, system, volume, wait,
     },
-    connect::DEFAULT_HOST,
+    context::endpoint::Connection,
     exit::Failure,
 };
 
@@ -35,9 +35,9 @@ Start a swarm, run a service on it, and reach it on any node:
     arg_required_else_help = true
 )]
 pub struct Cli {
-    /// Socket of the daemon to talk to
-    #[arg(short = 'H', long, env = "RN_HOST", default_value = DEFAULT_HOST, value_name = "unix://PATH")]
-    pub host: String,
+    /// Which daemon.
+    #[command(flatten)]
+    pub connection: Connection,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -49,6 +49,9 @@ pub enum Command {
     /// Manage services
     #[command(subcommand)]
     Service(service::Command),
+    /// Manage stacks: services, networks, secrets and configs of compose files
+    #[command(subcommand)]
+    Stack(stack::Command),
     /// Manage networks
     #[command(subcommand)]
     Network(network::Command),
@@ -145,6 +148,12 @@ pub enum Command {
     Wait(wait::WaitArgs),
     /// Show what the daemon knows about itself and its swarm
     Info(system::InfoArgs),
+    /// Manage contexts: daemons with names
+    #[command(subcommand)]
+    Context(context::Command),
+    /// Manage the machine
+    #[command(subcommand)]
+    System(system::Command),
     /// Show the versions of client and daemon
     Version(system::VersionArgs),
     /// Print a completion script for a shell

@@ -17,10 +17,11 @@ use tonic::{
 };
 use tower::Service;
 
-use crate::{exit::Failure, output::complain};
-
-/// Where `rnd` listens unless told otherwise.
-pub const DEFAULT_HOST: &str = "unix:///run/rn/rn.sock";
+use crate::{
+    context::endpoint::{self, DEFAULT_HOST},
+    exit::Failure,
+    output::complain,
+};
 
 /// Ten thousand tasks are about 20 MB; tonic's own limit is 4 MiB.
 const MAX_MESSAGE: usize = 256 << 20;
@@ -33,7 +34,8 @@ pub struct Daemon {
 
 impl Daemon {
     /// Connects to `unix:///path` (or just `/path`).
-    pub async fn connect(host: &str) -> Result<Self, Failure> {
+    pub async fn connect(endpoint: &endpoint::Endpoint) -> Result<Self, Failure> {
+        let host = endpoint.host.as_str();
         let path = socket_path(host)?;
         let target = path.clone();
         let connector = tower::service_fn(move |_| {
@@ -108,8 +110,10 @@ fn socket_path(host: &str) -> Result<PathBuf, Failure> {
     match host.split_once("://") {
         Some(("unix", path)) if path.starts_with('/') => Ok(path.into()),
         None if host.starts_with('/') => Ok(host.into()),
-        _ => Err(Failure::local(format!("cannot use host {host:?}: rnd listens on a unix socket only"))
-            .with_help(format!("give an absolute path: rnctl -H {DEFAULT_HOST} …"))),
+        _ => Err(Failure::local(format!(
+            "cannot use host {host:?}: this command reaches rnd by a unix socket only"
+        ))
+        .with_help(format!("give an absolute path: rnctl -H {DEFAULT_HOST} …"))),
     }
 }
 

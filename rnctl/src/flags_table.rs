@@ -53,6 +53,8 @@ const ROWS: &[(&str, Does)] = &[
     ("network connect --link-local-ip", Refused),
     ("events --until", Checked("cmd::events")),
     ("secret create --driver", Refused),
+    ("stack deploy --detach", Reads("false", "maybe")),
+    ("stack rm --detach", Reads("false", "maybe")),
     ("config create --driver", Refused),
     ("service create --mode", Checked("CreateArgs::spec")),
     ("service create --replicas", Reads("2", "-1")),
@@ -85,11 +87,13 @@ const ROWS: &[(&str, Does)] = &[
     ("--cgroupns", Reads("host", "other")),
     ("--change", Checked("runtime::image::changes")),
     ("--cidfile", Checked("cmd::container::run")),
+    ("--compose-file", Checked("compose_file::load")),
     ("--config", Reads("source=a,target=/a,mode=0400", "target=/a")),
     ("--config-add", Reads("a", "source=a,x=1")),
     ("--config-from", Refused),
     ("--config-only", Refused),
     ("--config-rm", Text),
+    ("--context", Checked("context::Contexts::get")),
     ("--constraint", Checked("manager::scheduler::constraint")),
     ("--constraint-add", Checked("manager::scheduler::constraint")),
     ("--constraint-rm", Text),
@@ -107,6 +111,7 @@ const ROWS: &[(&str, Does)] = &[
     ("--data-path-port", Reads("4789", "x")),
     ("--default-addr-pool", Reads("10.0.0.0/8", "10.0.0.0/33")),
     ("--default-addr-pool-mask-length", Reads("24", "x")),
+    ("--description", Text),
     ("--detach", Switch),
     ("--detach-keys", Checked("the command, by its keys")),
     ("--details", Switch),
@@ -122,6 +127,7 @@ const ROWS: &[(&str, Does)] = &[
     ("--dns-search", Reads("corp.example", "a b")),
     ("--dns-search-add", Reads(".", "")),
     ("--dns-search-rm", Text),
+    ("--docker", Checked("cmd::context::What")),
     ("--driver", Checked("proto::model::NetworkDriver")),
     ("--driver-opt", Reads("a=1", "a")),
     ("--endpoint-mode", Reads("dnsrr", "lvs")),
@@ -149,7 +155,8 @@ const ROWS: &[(&str, Does)] = &[
     ("--health-start-interval", Reads("1s", "1")),
     ("--health-start-period", Reads("0s", "-1s")),
     ("--health-timeout", Reads("1.5s", "soon")),
-    ("--host", Text),
+    ("--from", Checked("context::Contexts::get")),
+    ("--host", Checked("api::transport::Transport")),
     ("--host-add", Reads("db:fd00::1", "db:")),
     ("--host-rm", Reads("db:10.0.0.1", "db")),
     ("--hostname", Checked("proto::rules")),
@@ -217,6 +224,7 @@ const ROWS: &[(&str, Does)] = &[
     ("--platform", Checked("runtime::image::manifest")),
     ("--pretty", Switch),
     ("--privileged", Switch),
+    ("--prune", Switch),
     ("--publish", Reads("8080-8082:80-82/udp", "80/icmp")),
     ("--publish-add", Reads("target=80,published=8080,mode=host", "published=80")),
     ("--publish-rm", Reads("target=80,published=8080,mode=host", "published=80")),
@@ -254,6 +262,7 @@ const ROWS: &[(&str, Does)] = &[
     ("--since", Reads("10m", "yesterday")),
     ("--size", Switch),
     ("--snapshot-interval", Reads("1000", "x")),
+    ("--skip-interpolation", Switch),
     ("--stop-grace-period", Reads("0s", "10")),
     ("--stop-signal", Reads("sigint", "SIGNOPE")),
     ("--stop-timeout", Reads("-1", "10s")),
@@ -268,6 +277,11 @@ const ROWS: &[(&str, Does)] = &[
     ("--timeout", Reads("30s", "30")),
     ("--timestamps", Switch),
     ("--tmpfs", Reads("/a:size=1m", "a")),
+    ("--tls", Switch),
+    ("--tlscacert", Checked("context::endpoint::Connection")),
+    ("--tlscert", Checked("context::endpoint::Connection")),
+    ("--tlskey", Checked("context::endpoint::Connection")),
+    ("--tlsverify", Switch),
     ("--token", Checked("rnd::swarm")),
     ("--tty", Switch),
     ("--type", Reads("image", "thing")),
@@ -308,6 +322,9 @@ fn row(command: &str, flag: &str) -> Option<&'static Does> {
 
 /// What a command needs beside the flag: its other required flags and its arguments.
 fn needs(path: &str, command: &Command, flag: &str) -> Vec<String> {
+    if path.is_empty() {
+        return vec!["info".into()];
+    }
     // Waits for everything, or for containers.
     if path == "wait" {
         return if flag == "converged" { Vec::new() } else { vec!["--converged".into()] };

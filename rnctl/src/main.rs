@@ -5,6 +5,7 @@
 //! * [`parse`]: what users type (ports, mounts, sizes, durations) into values; pure.
 //! * [`view`]: objects of the model into the rows and the JSON that Docker's users know; pure.
 //! * [`output`]: tables, templates, relative times.
+//! * [`context`]: which daemon is meant: flags, variables, and daemons with names.
 //! * [`config`]: the client's settings. [`connect`]: the daemon's socket. [`exit`]: failures and exit codes.
 
 #[allow(dead_code, reason = "commands move here group by group")]
@@ -13,6 +14,7 @@ mod cli;
 mod cmd;
 mod config;
 mod connect;
+mod context;
 mod credentials;
 mod exit;
 mod output;

@@ -41,6 +41,10 @@ fn bash_completes() {
     assert_eq!(text.trim(), "update");
     let text = run("bash", &["--norc", "-c", &program("rnctl service create --with-reg", 3)]).unwrap();
     assert_eq!(text.trim(), "--with-registry-auth");
+    let text = run("bash", &["--norc", "-c", &program("rnctl stack dep", 2)]).unwrap();
+    assert_eq!(text.trim(), "deploy");
+    let text = run("bash", &["--norc", "-c", &program("rnctl context exp", 2)]).unwrap();
+    assert_eq!(text.trim(), "export");
     let text = run("bash", &["--norc", "-c", &program("rnctl image l", 2)]).unwrap();
     assert!(text.contains("load"), "{text}");
 }

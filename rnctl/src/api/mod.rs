@@ -19,8 +19,11 @@
 //! * `next` of lines and of output may be dropped halfway (`select!`) without losing anything.
 
 mod answer;
+pub mod dial_stdio;
 mod output;
 mod request;
+mod ssh;
+mod tls;
 mod transport;
 
 use docker_api::version::ApiVersion;
@@ -34,10 +37,15 @@ pub use self::{
     output::{Pieces, Upgraded},
     request::{Body, Request, bytes_of},
 };
-use crate::exit::Failure;
+use crate::{context::endpoint::Endpoint, exit::Failure};
 
-/// Where `rnd` listens unless told otherwise.
-pub const DEFAULT_HOST: &str = "unix:///run/rn/rn.sock";
+/// Refuses a host that no daemon can be at.
+///
+/// # Errors
+/// It is of no kind that there is.
+pub fn check_host(host: &str) -> Result<(), Failure> {
+    Transport::of(&Endpoint::new(host, None)).map(drop)
+}
 
 /// A daemon.
 #[derive(Clone)]
@@ -53,8 +61,9 @@ impl Client {
     ///
     /// # Errors
     /// The host is of no kind that there is, nobody answers there, or they have no version in common.
-    pub async fn connect(host: &str) -> Result<Self, Failure> {
-        let http = legacy::Client::builder(TokioExecutor::new()).build(Transport::of(host)?);
+    pub async fn connect(endpoint: &Endpoint) -> Result<Self, Failure> {
+        let host = endpoint.host.as_str();
+        let http = legacy::Client::builder(TokioExecutor::new()).build(Transport::of(endpoint)?);
         let mut client = Self { http, host: host.to_owned(), version: ApiVersion::OLDEST, is_rnd: false };
         let ping = Request::unversioned(&client, Method::GET, "/_ping").send().await?;
         let header = |name: &str| ping.headers().get(name).and_then(|value| value.to_str().ok());

@@ -5,6 +5,7 @@ use std::{
     io,
     path::PathBuf,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -18,35 +19,86 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::UnixStream,
+    net::{TcpStream, UnixStream},
 };
 
-use super::DEFAULT_HOST;
-use crate::exit::Failure;
+use super::{ssh, tls};
+use crate::{context::endpoint::Endpoint, exit::Failure};
 
 /// Ways to a daemon.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Transport {
     /// A socket of this machine, by its path.
     Unix(PathBuf),
+    /// A port of a machine.
+    Tcp {
+        /// The machine's name or address.
+        host: String,
+        /// The port.
+        port: u16,
+        /// With TLS.
+        tls: Option<Arc<rustls::ClientConfig>>,
+    },
+    /// A socket of a machine that ssh reaches.
+    Ssh(ssh::Target),
 }
 
+/// Ports of daemons without TLS and with it, as Docker's.
+const PORTS: (u16, u16) = (2375, 2376);
+
 impl Transport {
-    /// The way that `-H` names.
-    pub fn of(host: &str) -> Result<Self, Failure> {
+    /// The way that an endpoint names.
+    pub fn of(endpoint: &Endpoint) -> Result<Self, Failure> {
+        let host = endpoint.host.as_str();
+        let bad = |why: String| {
+            Failure::local(format!("cannot use host {host:?}: {why}"))
+                .with_help("write unix:///path, tcp://host:port or ssh://user@host")
+        };
         match host.split_once("://") {
             Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(path.into())),
             None if host.starts_with('/') => Ok(Self::Unix(host.into())),
-            _ => Err(Failure::local(format!("cannot use host {host:?}: rnd listens on a unix socket only"))
-                .with_help(format!("give an absolute path: rnctl -H {DEFAULT_HOST} …"))),
+            Some(("tcp", address)) => {
+                let tls = endpoint.tls.as_ref().map(tls::config).transpose()?;
+                let usual = if tls.is_some() { PORTS.1 } else { PORTS.0 };
+                let (host, port) =
+                    address_of(address, usual).ok_or_else(|| bad("it is no address".into()))?;
+                Ok(Self::Tcp { host, port, tls })
+            }
+            Some(("ssh", target)) => ssh::Target::parse(target).map(Self::Ssh).map_err(bad),
+            Some(("unix", _)) | None => Err(bad("a socket's path is absolute".into())),
+            Some((scheme, _)) => Err(bad(format!("there is no way {scheme:?} to a daemon"))),
         }
     }
 
-    async fn connect(self) -> io::Result<Stream> {
-        Ok(match self {
-            Self::Unix(path) => Stream(Box::new(UnixStream::connect(path).await?)),
-        })
+    pub(super) async fn connect(self) -> io::Result<Stream> {
+        Ok(Stream(match self {
+            Self::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            Self::Tcp { host, port, tls } => {
+                let tcp = TcpStream::connect((host.as_str(), port)).await?;
+                tcp.set_nodelay(true)?;
+                match tls {
+                    Some(config) => Box::new(tls::connect(config, &host, tcp).await?),
+                    None => Box::new(tcp),
+                }
+            }
+            Self::Ssh(target) => Box::new(target.connect()?),
+        }))
     }
+}
+
+/// `host`, `host:port`, `[address]:port`.
+fn address_of(text: &str, usual: u16) -> Option<(String, u16)> {
+    let text = text.trim_end_matches('/');
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']')?;
+            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
+        }
+        None => text.rsplit_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+    };
+    let port = port.map_or(Ok(usual), str::parse).ok()?;
+    let is_host = !host.is_empty() && !host.contains(['/', '@', ' ']);
+    is_host.then(|| (host.to_owned(), port))
 }
 
 impl tower::Service<Uri> for Transport {
@@ -141,13 +193,29 @@ pub fn lost(host: &str, cause: &str) -> Failure {
 mod tests {
     use super::*;
 
+    fn of(host: &str) -> Result<Transport, String> {
+        Transport::of(&Endpoint::new(host, None)).map_err(|e| e.to_string())
+    }
+
     #[test]
-    fn hosts_are_unix_sockets() {
-        let unix = |path: &str| Some(Transport::Unix(path.into()));
-        assert_eq!(Transport::of("unix:///run/rn/rn.sock").ok(), unix("/run/rn/rn.sock"));
-        assert_eq!(Transport::of("/tmp/x.sock").ok(), unix("/tmp/x.sock"));
-        for bad in ["tcp://10.0.0.1:2375", "rn.sock", "", "unix://rn.sock"] {
-            assert!(Transport::of(bad).is_err(), "{bad}");
+    fn hosts_are_sockets_ports_or_reached_by_ssh() {
+        let unix = |host: &str| match of(host) {
+            Ok(Transport::Unix(path)) => path.display().to_string(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(unix("unix:///run/rn/rn.sock"), "/run/rn/rn.sock");
+        assert_eq!(unix("/tmp/x.sock"), "/tmp/x.sock");
+        let tcp = |host: &str| match of(host) {
+            Ok(Transport::Tcp { host, port, tls: None }) => format!("{host} {port}"),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(tcp("tcp://10.0.0.1:1"), "10.0.0.1 1");
+        assert_eq!(tcp("tcp://[fd00::1]:1"), "fd00::1 1");
+        assert_eq!((tcp("tcp://host"), tcp("tcp://[::1]/")), ("host 2375".into(), "::1 2375".into()));
+        assert!(matches!(of("ssh://me@host"), Ok(Transport::Ssh(_))));
+        for bad in ["tcp://", "tcp://:1", "tcp://a:b", "rn.sock", "unix://rn.sock", "npipe:////x", "ssh://-x"]
+        {
+            assert!(of(bad).is_err_and(|e| e.contains("cannot use host")), "{bad}");
         }
     }
 }

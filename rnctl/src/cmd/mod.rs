@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod confirm;
 pub mod container;
+pub mod context;
 pub mod events;
 pub mod exec;
 pub mod file;
@@ -13,6 +14,7 @@ pub mod login;
 pub mod network;
 pub mod node;
 pub mod service;
+pub mod stack;
 pub mod stdio;
 pub mod swarm;
 pub mod system;
@@ -38,23 +40,30 @@ use crate::{
 
 /// Runs a command.
 pub async fn run(cli: Cli) -> Result<(), Failure> {
-    let host = cli.host.as_str();
     let command = in_full(cli.command);
     match command {
-        Command::Version(args) => return system::version(host, args).await,
+        // These ask nobody.
+        Command::Context(command) => return context::run(&cli.connection, command),
+        Command::Logout(args) => return login::logout(&args),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "rnctl", &mut script);
             crate::output::emit(&String::from_utf8_lossy(&script));
             return Ok(());
         }
+        _ => {}
+    }
+    let host = &cli.connection.endpoint()?;
+    match command {
+        Command::Version(args) => return system::version(host, args).await,
         // Connects once it knows that the words make sense.
         Command::Service(command) => return service::run(host, command).await,
         Command::Network(command) => return network::run(&Client::connect(host).await?, command).await,
         Command::Container(command) => return container::run(&Client::connect(host).await?, command).await,
         Command::Image(command) => return image::run(&Client::connect(host).await?, command).await,
         Command::Volume(command) => return volume::run(&Client::connect(host).await?, command).await,
-        Command::Logout(args) => return login::logout(&args),
+        Command::Stack(command) => return stack::run(host, command).await,
+        Command::System(command) => return system::run(host, &command).await,
         _ => {}
     }
     let rn = Daemon::connect(host).await?;

@@ -1,15 +1,32 @@
 //! `version` and `info`.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use proto::{model::Cluster, pb};
 
 use super::typed;
 use crate::{
+    api::dial_stdio,
     connect::Daemon,
+    context::endpoint::Endpoint,
     exit::Failure,
     output::{self, complain, emit, listing::Row, template::Format},
     view,
 };
+
+/// Commands about the machine.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Join standard input and output to the daemon's socket; for rnctl -H ssh://…
+    #[command(name = "dial-stdio", hide = true)]
+    DialStdio,
+}
+
+/// Runs a `system` command.
+pub async fn run(host: &Endpoint, command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::DialStdio => dial_stdio::run(host).await,
+    }
+}
 
 /// Flags of `version`.
 #[derive(Debug, Args)]
@@ -45,7 +62,7 @@ fn client() -> pb::VersionReply {
 }
 
 /// `version`: the client's part is printed even when no daemon answers.
-pub async fn version(host: &str, args: VersionArgs) -> Result<(), Failure> {
+pub async fn version(host: &Endpoint, args: VersionArgs) -> Result<(), Failure> {
     let server = match Daemon::connect(host).await {
         Ok(rn) => {
             rn.local().version(pb::VersionRequest {}).await.map(|r| r.into_inner()).map_err(Failure::from)

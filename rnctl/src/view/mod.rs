@@ -10,6 +10,7 @@ pub mod port;
 pub mod pretty;
 pub mod service;
 pub mod spec;
+pub mod stack;
 pub mod stats;
 pub mod task;
 #[cfg(test)]

@@ -22,6 +22,7 @@ use proto::{
 use super::{get, networks, typed};
 use crate::{
     connect::Daemon,
+    context::endpoint::Endpoint,
     exit::Failure,
     output::{self, complain},
     view,
@@ -86,7 +87,7 @@ pub struct RemoveArgs {
 }
 
 /// Runs a `service` command.
-pub async fn run(host: &str, command: Command) -> Result<(), Failure> {
+pub async fn run(host: &Endpoint, command: Command) -> Result<(), Failure> {
     let rn = Daemon::connect(host);
     match command {
         Command::Create(args) => {
