@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{
     bind::{bind, tmpfs},
     container_config::{ContainerConfig, Endpoint, PortBinding, RestartPolicy},
-    container_fields::{CONFIG, ENDPOINT, HOST_CONFIG, refuse_others},
+    container_fields::{CONFIG, HOST_CONFIG, refuse_others},
     container_spec::HealthConfig,
 };
 
@@ -37,13 +37,7 @@ pub fn read(body: Value, name: &str) -> Result<Wanted, ApiError> {
     refuse_others("HostConfig.", body.get("HostConfig"), &HOST_CONFIG)?;
     let endpoints = body.pointer("/NetworkingConfig/EndpointsConfig").and_then(Value::as_object);
     for (network, endpoint) in endpoints.into_iter().flatten() {
-        let at = format!("NetworkingConfig.EndpointsConfig.{network}.");
-        refuse_others(&at, Some(endpoint), &ENDPOINT)?;
-        refuse_others(
-            &format!("{at}IPAMConfig."),
-            endpoint.get("IPAMConfig"),
-            &["IPv4Address", "IPv6Address"],
-        )?;
+        Endpoint::check(&format!("NetworkingConfig.EndpointsConfig.{network}."), endpoint)?;
     }
     let config: ContainerConfig = serde_path_to_error::deserialize(body).map_err(|error| {
         let path = error.path().to_string();
@@ -201,13 +195,7 @@ fn endpoints(
     let first = config.remove(mode).flatten().unwrap_or_default();
     let all = std::iter::once((mode.to_owned(), first))
         .chain(config.into_iter().map(|(name, endpoint)| (name, endpoint.unwrap_or_default())));
-    Ok(all
-        .map(|(network, endpoint)| pb::EndpointSettings {
-            network,
-            aliases: endpoint.aliases,
-            addrs: [endpoint.ipam.v4, endpoint.ipam.v6].into_iter().filter(|a| !a.is_empty()).collect(),
-        })
-        .collect())
+    Ok(all.map(|(network, endpoint)| endpoint.on(network)).collect())
 }
 
 /// `80/tcp`; without a protocol it is TCP.

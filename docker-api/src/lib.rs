@@ -4,7 +4,7 @@
 //! * What clients send is read by [`json`], [`query`], [`filters`] and [`auth`]; [`version`] says which versions of the API there are.
 //! * [`container`] (with [`container_config`], [`container_create`], [`container_update`], [`container_inspect`], [`stats`] and
 //!   [`archive`]), [`image`], [`push`], [`volume`], [`swarm`], [`node`], [`service`] (with [`service_spec`] and its parts), [`task`],
-//!   [`network`], [`file`] (secrets and configs), [`system`], [`disk_usage`], [`event`] and [`distribution`] hold the objects. Each
+//!   [`network`] (with [`connect`]), [`file`] (secrets and configs), [`system`], [`disk_usage`], [`event`] and [`distribution`] hold the objects. Each
 //!   is translated into JSON by `From` or a function that takes what else the JSON names, and out of it by `TryFrom`, which refuses what rn does
 //!   not have, by name: nothing is taken and then left out.
 //! * [`error`] says with which status and words a refusal goes out; [`frames`] is how two outputs share one stream.
@@ -16,6 +16,7 @@ pub mod archive;
 pub mod attached_network;
 pub mod auth;
 pub mod bind;
+pub mod connect;
 pub mod container;
 pub mod container_config;
 pub mod container_create;
@@ -33,6 +34,8 @@ pub mod file;
 pub mod file_reference;
 pub mod filters;
 pub mod frames;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod image;
 pub mod json;
 pub mod log_line;

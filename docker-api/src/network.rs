@@ -426,6 +426,26 @@ pub fn pruned_until(filters: &Filters, now: model::Timestamp) -> Result<Option<u
 /// Names that machines have networks of by themselves.
 const PREDEFINED: [&str; 4] = ["bridge", "host", "none", "rn_gwbridge"];
 
+/// Refuses networks that containers of users cannot be on (wording as Docker's).
+///
+/// # Errors
+/// It is the one of the routing mesh, or not attachable.
+pub fn attachable(network: &model::Network) -> Result<(), ApiError> {
+    let name = &network.spec.name;
+    if network.spec.ingress {
+        return Err(ApiError::denied(format!(
+            "network {name} is the routing mesh's: no container can be attached to it"
+        )));
+    }
+    if !network.spec.attachable {
+        return Err(ApiError::denied(format!(
+            "Could not attach to network {name}: network {name} not manually attachable"
+        ))
+        .help("make one with --attachable"));
+    }
+    Ok(())
+}
+
 /// Refuses values that filters of networks cannot have.
 ///
 /// # Errors

@@ -4,6 +4,12 @@
 #[allow(dead_code)]
 #[path = "../../rnd/src/config.rs"]
 mod config;
+#[allow(dead_code)]
+#[path = "../../rnd/src/config_file.rs"]
+mod config_file;
+#[allow(dead_code)]
+#[path = "../../rnd/src/host.rs"]
+mod host;
 
 use libfuzzer_sys::fuzz_target;
 

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{extract::State, response::Response};
-use docker_api::network::{
-    self, NetworkCreateRequest, NetworkCreateResponse, NetworkInspect, NetworkPruneResponse,
+use docker_api::{
+    connect::{Connect, Disconnect},
+    network::{self, NetworkCreateRequest, NetworkCreateResponse, NetworkInspect, NetworkPruneResponse},
 };
 use http::StatusCode;
 use proto::{
     error::{ApiError, Kind},
-    model::{HOST_NETWORK, NO_NETWORK, Network, NetworkId, NetworkSpec, Timestamp},
+    model::{EndpointSettings, HOST_NETWORK, NO_NETWORK, Network, NetworkId, NetworkSpec, Timestamp},
     pb::{self, local_server::Local as _},
 };
 use serde_json::Value;
@@ -186,6 +187,63 @@ pub async fn remove(State(api): State<Api>, Key(key): Key) -> Answer {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
+}
+
+/// A network that a container is to be put on, or taken off.
+struct Meant {
+    /// As its users call it.
+    name: String,
+    /// All that it may be called.
+    names: Vec<String>,
+    /// What is known of it.
+    network: Option<Network>,
+}
+
+impl Api {
+    /// What `key` means. On a worker nobody knows all networks of the swarm: what is unknown there is taken as it is, and judged
+    /// by the managers when the container starts.
+    async fn meant_network(&self, key: String) -> Result<Meant, Refusal> {
+        let (_, own) = self.here().await?;
+        if let Ok(own) = pick(own, &key, |n| &n.id, |n| &n.name) {
+            return Ok(Meant { name: own.name.clone(), names: vec![own.id, key, own.name], network: None });
+        }
+        let swarm = self.swarm_info().await;
+        let all = self.swarm_networks().await?.into_values().collect();
+        match pick(all, &key, |n: &Network| n.id.as_str(), |n| &n.spec.name) {
+            Ok(n) => {
+                let name = n.spec.name.clone();
+                let names = vec![n.id.to_string(), key, name.clone()];
+                Ok(Meant { name, names, network: Some(n) })
+            }
+            Err(_) if swarm.state == "active" && !swarm.control_available => {
+                Ok(Meant { name: key.clone(), names: vec![key], network: None })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// `POST /networks/{id}/connect`.
+pub async fn connect(State(api): State<Api>, Key(key): Key, Json(body): Json<Value>) -> Answer {
+    let connect = Connect::read(body)?;
+    let meant = api.meant_network(key).await?;
+    let id = api.local.by_hand(&connect.container)?;
+    if let Some(network) = &meant.network {
+        network::attachable(network)?;
+    }
+    let endpoint = connect.endpoint_config.on(meant.name);
+    let endpoint = EndpointSettings::try_from(endpoint).map_err(|e| ApiError::invalid(e.to_string()))?;
+    api.daemon.containers.connect(&id, endpoint).await?;
+    Ok(Response::default())
+}
+
+/// `POST /networks/{id}/disconnect`.
+pub async fn disconnect(State(api): State<Api>, Key(key): Key, Json(body): Json<Disconnect>) -> Answer {
+    body.check()?;
+    let meant = api.meant_network(key).await?;
+    let id = api.local.by_hand(&body.container)?;
+    api.daemon.containers.disconnect(&id, meant.names).await?;
+    Ok(Response::default())
 }
 
 /// `POST /networks/prune`: networks of the swarm that nothing is on. On a node that is no manager there is nothing to prune.

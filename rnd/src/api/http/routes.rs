@@ -66,6 +66,8 @@ pub fn router(api: Api) -> Router {
         .route("/networks", get(networks::list))
         .route("/networks/create", post(networks::create))
         .route("/networks/prune", post(networks::prune))
+        .route("/networks/{id}/connect", post(networks::connect))
+        .route("/networks/{id}/disconnect", post(networks::disconnect))
         .route("/networks/{id}", get(networks::inspect).delete(networks::remove))
         .route("/distribution/{*rest}", get(distribution::inspect))
         .route("/containers/json", get(containers::list))

@@ -3,13 +3,14 @@
 
 mod change;
 mod membership;
+mod networks;
 
 use std::{future::pending, sync::Arc, time::Duration};
 
 use network::workload::Workload;
 use proto::{
     error::ApiError,
-    model::{TaskState, TaskStatus},
+    model::{EndpointSettings, TaskState, TaskStatus},
 };
 use runtime::{Container, ContainerState, Runtime, RuntimeError};
 use tokio::{
@@ -38,6 +39,10 @@ pub(super) enum ContainerCommand {
     Restart(Option<Duration>, Answer),
     Kill(i32, Answer),
     Remove(bool, Answer),
+    /// To be on a network from its next start on.
+    Connect(EndpointSettings, Answer),
+    /// Not to be on the network any more that has one of these names.
+    Disconnect(Vec<String>, Answer),
     Rename(String, Answer),
     Update(DefinitionUpdate, Answer),
     /// Answered once what has become of the membership is taken note of.
@@ -255,6 +260,8 @@ impl ContainerController {
             ContainerCommand::Kill(signal, answer) => _ = answer.send(self.kill(signal).await),
             ContainerCommand::Rename(name, answer) => _ = answer.send(self.rename(name).await),
             ContainerCommand::Update(update, answer) => _ = answer.send(self.update(update).await),
+            ContainerCommand::Connect(endpoint, answer) => _ = answer.send(self.connect(endpoint)),
+            ContainerCommand::Disconnect(names, answer) => _ = answer.send(self.disconnect(&names)),
             ContainerCommand::Note(answer) => {
                 if self.access.has_changed().unwrap_or(false) {
                     self.moved().await;

@@ -148,7 +148,7 @@ impl Definition {
         let names: Vec<&str> = self.networks.iter().map(|n| n.network.as_str()).collect();
         if names.is_empty() {
             return ApiError::precondition(format!(
-                "container {} has no network: it was on those of a swarm that this node has left",
+                "container {} has no network: it was taken off them, or they were of a swarm that this node has left",
                 self.name
             ))
             .help("make it anew, with --network");

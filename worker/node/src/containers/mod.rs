@@ -27,7 +27,7 @@ use std::{
 
 use proto::{
     error::ApiError,
-    model::{ContainerId, NetworkId, Task, TaskId, TaskStatus, Timestamp},
+    model::{ContainerId, EndpointSettings, NetworkId, Task, TaskId, TaskStatus, Timestamp},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -266,6 +266,22 @@ impl Containers {
     /// It runs, or something is left behind.
     pub async fn remove(&self, id: &ContainerId, force: bool) -> Result<(), ApiError> {
         self.order(id, |reply| ContainerCommand::Remove(force, reply)).await?
+    }
+
+    /// Puts it on a network from its next start on.
+    ///
+    /// # Errors
+    /// It runs, is there already, or cannot be there.
+    pub async fn connect(&self, id: &ContainerId, endpoint: EndpointSettings) -> Result<(), ApiError> {
+        self.order(id, |reply| ContainerCommand::Connect(endpoint, reply)).await?
+    }
+
+    /// Takes it off the network that has one of these names.
+    ///
+    /// # Errors
+    /// It runs, or is not there.
+    pub async fn disconnect(&self, id: &ContainerId, names: Vec<String>) -> Result<(), ApiError> {
+        self.order(id, |reply| ContainerCommand::Disconnect(names, reply)).await?
     }
 
     /// Its exit code and what went wrong, once it has ended for good, and has gone if it goes by itself.
