@@ -56,7 +56,10 @@ fn a_port_in_use_and_addresses_that_are_none_are_refused_and_leave_nothing() -> 
     let cluster = Cluster::daemons(2)?;
     let (host, addr) = (&cluster.hosts[0], cluster.hosts[0].v4().to_string());
     let taken = host.ns.enter(|| TcpListener::bind("0.0.0.0:2377"))??;
-    host.says(&["swarm", "init", "--advertise-addr", &addr], &["2377", "ddress already in use"])?;
+    host.says(
+        &["swarm", "init", "--advertise-addr", &addr],
+        &["2377", "ddress already in use", "(pid ", "has it"],
+    )?;
     is(host, "inactive false")?;
     drop(taken);
     host.says(&["swarm", "init", "--listen-addr", ""], &["a value is required for '--listen-addr"])?;

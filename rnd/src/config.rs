@@ -1,6 +1,11 @@
 //! Settings: flags as dockerd's, and `daemon.json` with the same names as keys.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -10,8 +15,16 @@ use proto::model::Millis;
 use runtime::UnpackLimit;
 use serde::Deserialize;
 
+use crate::{
+    config_file::{self, File},
+    host::{self, Host, Listen, TlsFiles},
+};
+
 /// Where settings are looked for without `--config-file`; may be missing.
 const CONFIG_FILE: &str = "/etc/rn/daemon.json";
+
+/// Where certificates of the API on TCP are looked for that no setting names.
+const CERTIFICATES: &str = "/etc/rn";
 
 /// The rn daemon.
 ///
@@ -28,12 +41,30 @@ pub struct Flags {
     /// What need not: sockets, network namespaces, container state [default: /run/rn]
     #[arg(long, value_name = "DIR")]
     pub exec_root: Option<PathBuf>,
-    /// Socket to listen on [default: unix:///run/rn/rn.sock]
-    #[arg(short = 'H', long, value_name = "unix://PATH")]
-    pub host: Option<String>,
+    /// Where to listen; may be repeated [default: unix:///run/rn/rn.sock]
+    #[arg(short = 'H', long = "host", value_name = "unix://PATH|tcp://ADDRESS[:PORT]")]
+    pub hosts: Vec<String>,
+    /// Use TLS on tcp:// hosts; implied by --tlsverify
+    #[arg(long)]
+    pub tls: bool,
+    /// Use TLS on tcp:// hosts, and let in only clients with a certificate of the authority
+    #[arg(long)]
+    pub tlsverify: bool,
+    /// The authority of clients' certificates [default: /etc/rn/ca.pem]
+    #[arg(long, value_name = "FILE")]
+    pub tlscacert: Option<PathBuf>,
+    /// The daemon's certificate on tcp:// hosts [default: /etc/rn/cert.pem]
+    #[arg(long, value_name = "FILE")]
+    pub tlscert: Option<PathBuf>,
+    /// Its key [default: /etc/rn/key.pem]
+    #[arg(long, value_name = "FILE")]
+    pub tlskey: Option<PathBuf>,
     /// Write the process id here
     #[arg(short = 'p', long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
+    /// As --log-level debug
+    #[arg(short = 'D', long)]
+    pub debug: bool,
     /// error, warn, info, debug or trace, or a tracing filter [default: info]
     #[arg(short = 'l', long, value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -90,29 +121,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// `daemon.json`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct File {
-    data_root: Option<PathBuf>,
-    exec_root: Option<PathBuf>,
-    hosts: Option<Vec<String>>,
-    host: Option<String>,
-    pidfile: Option<PathBuf>,
-    log_level: Option<String>,
-    log_format: Option<LogFormat>,
-    labels: Option<Vec<String>>,
-    swarm_default_advertise_addr: Option<String>,
-    network_key_rotation: Option<String>,
-    insecure_registries: Option<Vec<String>>,
-    unpack_limit: Option<String>,
-    metrics_addr: Option<SocketAddr>,
-    listen_timeout: Option<String>,
-    max_concurrent_starts: Option<usize>,
-    firewall_compat: Option<bool>,
-    vxlan_members_only: Option<bool>,
-}
-
 /// Settings in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -120,8 +128,8 @@ pub struct Config {
     pub data_root: PathBuf,
     /// What need not.
     pub exec_root: PathBuf,
-    /// Path of the socket.
-    pub socket: PathBuf,
+    /// Where to listen: a socket of the file system at least, the first of which is what others are told of.
+    pub hosts: Vec<Listen>,
     /// Where to write the process id.
     pub pidfile: Option<PathBuf>,
     /// A tracing filter.
@@ -157,8 +165,9 @@ impl Config {
     pub fn load(flags: Flags) -> Result<Self> {
         let path = flags.config_file.clone().unwrap_or_else(|| CONFIG_FILE.into());
         let file = match std::fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text)
-                .with_context(|| format!("configuration file {}", path.display()))?,
+            Ok(text) => {
+                config_file::read(&text).with_context(|| format!("configuration file {}", path.display()))?
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound && flags.config_file.is_none() => File::default(),
             Err(e) => return Err(e).with_context(|| format!("configuration file {}", path.display())),
         };
@@ -172,17 +181,22 @@ impl Config {
                 twice.push(name.to_owned());
             }
         };
-        let host = match (file.host, file.hosts) {
+        let hosts = match (file.host, file.hosts) {
             (Some(_), Some(_)) => bail!("configuration file: give `hosts` or `host`, not both"),
-            (host, None) => host,
-            (None, Some(hosts)) => match hosts.as_slice() {
-                [one] => Some(one.clone()),
-                _ => bail!("configuration file: `hosts` must name one unix:// socket"),
-            },
+            (host, None) => host.into_iter().collect(),
+            (None, Some(hosts)) => hosts,
         };
         one("data-root", flags.data_root.is_some(), file.data_root.is_some());
         one("exec-root", flags.exec_root.is_some(), file.exec_root.is_some());
-        one("host", flags.host.is_some(), host.is_some());
+        one("hosts", !flags.hosts.is_empty(), !hosts.is_empty());
+        one("tls", flags.tls, file.tls.is_some());
+        one("tlsverify", flags.tlsverify, file.tlsverify.is_some());
+        one("tlscacert", flags.tlscacert.is_some(), file.tlscacert.is_some());
+        one("tlscert", flags.tlscert.is_some(), file.tlscert.is_some());
+        one("tlskey", flags.tlskey.is_some(), file.tlskey.is_some());
+        one("debug", flags.debug, file.debug.is_some());
+        one("labels", !flags.labels.is_empty(), file.labels.is_some());
+        one("insecure-registries", !flags.insecure_registries.is_empty(), file.insecure_registries.is_some());
         one("pidfile", flags.pidfile.is_some(), file.pidfile.is_some());
         one("log-level", flags.log_level.is_some(), file.log_level.is_some());
         one("log-format", flags.log_format.is_some(), file.log_format.is_some());
@@ -204,10 +218,29 @@ impl Config {
             );
         }
         let exec_root = flags.exec_root.or(file.exec_root).unwrap_or_else(|| "/run/rn".into());
-        let socket = match flags.host.or(host) {
-            Some(host) => unix_socket(&host)?,
-            None => exec_root.join("rn.sock"),
+        let verify = flags.tlsverify || file.tlsverify.unwrap_or(false);
+        let ca = flags.tlscacert.or(file.tlscacert);
+        let (cert, key) = (flags.tlscert.or(file.tlscert), flags.tlskey.or(file.tlskey));
+        let tls = match verify || flags.tls || file.tls.unwrap_or(false) {
+            true => Some(TlsFiles {
+                ca: verify.then(|| ca.unwrap_or_else(|| Path::new(CERTIFICATES).join("ca.pem"))),
+                cert: cert.unwrap_or_else(|| Path::new(CERTIFICATES).join("cert.pem")),
+                key: key.unwrap_or_else(|| Path::new(CERTIFICATES).join("key.pem")),
+            }),
+            false if ca.or(cert).or(key).is_some() => {
+                bail!(
+                    "tlscacert, tlscert and tlskey are used with --tls or --tlsverify only: give one of these too"
+                )
+            }
+            false => None,
         };
+        let hosts = if flags.hosts.is_empty() { hosts } else { flags.hosts };
+        let mut hosts: Vec<Host> = hosts.iter().map(|h| h.parse()).collect::<Result<_>>()?;
+        // Whoever listens on TCP is to be reached on the machine itself all the same.
+        if !hosts.iter().any(|h| matches!(h, Host::Unix(_))) {
+            hosts.insert(0, Host::Unix(exec_root.join("rn.sock")));
+        }
+        let debug = flags.debug || file.debug.unwrap_or(false);
         let labels = flags.labels.into_iter().chain(file.labels.unwrap_or_default());
         let labels = labels
             .map(|l| match l.split_once('=') {
@@ -218,9 +251,13 @@ impl Config {
         Ok(Self {
             data_root: absolute(flags.data_root.or(file.data_root).unwrap_or_else(|| "/var/lib/rn".into()))?,
             exec_root: absolute(exec_root)?,
-            socket: absolute(socket)?,
+            hosts: host::listen(&hosts, tls.as_ref())?,
             pidfile: flags.pidfile.or(file.pidfile),
-            log_level: flags.log_level.or(file.log_level).unwrap_or_else(|| "info".into()),
+            log_level: Some("debug".to_owned())
+                .filter(|_| debug)
+                .or(flags.log_level)
+                .or(file.log_level)
+                .unwrap_or_else(|| "info".into()),
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
             labels,
             default_advertise_addr: flags.swarm_default_advertise_addr.or(file.swarm_default_advertise_addr),
@@ -272,17 +309,10 @@ fn duration(setting: &str, text: &str) -> Result<Millis> {
     }
 }
 
-fn unix_socket(host: &str) -> Result<PathBuf> {
-    match host.strip_prefix("unix://") {
-        Some(path) if !path.is_empty() => Ok(path.into()),
-        _ => bail!("host {host:?}: rnd listens on unix sockets only, e.g. unix:///run/rn/rn.sock"),
-    }
-}
-
 /// What a fuzz target, and its small version here, gives to the file's reader.
 #[cfg(any(test, fuzzing))]
 pub fn fuzzed(bytes: &[u8]) {
-    if let Ok(file) = serde_json::from_slice(bytes) {
+    if let Ok(file) = config_file::read(&String::from_utf8_lossy(bytes)) {
         let _ = Config::merge(Flags::default(), file);
     }
 }
@@ -293,7 +323,7 @@ mod tests {
     use super::*;
 
     fn merge(flags: Flags, file: &str) -> Result<Config> {
-        Config::merge(flags, serde_json::from_str(file)?)
+        Config::merge(flags, config_file::read(file)?)
     }
 
     #[test]
@@ -307,7 +337,26 @@ mod tests {
     fn defaults_are_those_of_one_daemon_per_machine() {
         let config = merge(Flags::default(), "{}").unwrap();
         assert_eq!(config.data_root, PathBuf::from("/var/lib/rn"));
-        assert_eq!(config.socket, PathBuf::from("/run/rn/rn.sock"));
+        assert_eq!(config.hosts, [Listen::Unix("/run/rn/rn.sock".into())]);
+    }
+
+    #[test]
+    fn hosts_and_certificates_are_dockerds() {
+        let file =
+            r#"{"hosts": ["unix:///a", "unix:///b", "tcp://10.0.0.1"], "tlsverify": true, "debug": true}"#;
+        let config = merge(Flags::default(), file).unwrap();
+        let tls = TlsFiles {
+            ca: Some("/etc/rn/ca.pem".into()),
+            cert: "/etc/rn/cert.pem".into(),
+            key: "/etc/rn/key.pem".into(),
+        };
+        let tcp = Listen::Tcp("10.0.0.1:2376".parse().unwrap(), Some(tls));
+        assert_eq!(config.hosts, [Listen::Unix("/a".into()), Listen::Unix("/b".into()), tcp]);
+        assert_eq!(config.log_level, "debug");
+        let flags = Flags { hosts: vec!["tcp://127.0.0.1:7".into()], ..Flags::default() };
+        let config = merge(flags, "{}").unwrap();
+        assert_eq!(config.hosts[0], Listen::Unix("/run/rn/rn.sock".into()));
+        assert!(config.hosts[1].is_open());
     }
 
     #[test]
@@ -317,8 +366,14 @@ mod tests {
         let flags = Flags { data_root: Some("/a".into()), ..Flags::default() };
         let twice = merge(flags, r#"{"data-root": "/b"}"#).unwrap_err();
         assert!(twice.to_string().contains("data-root"), "{twice}");
-        let flags = Flags { host: Some("tcp://0.0.0.0:1".into()), ..Flags::default() };
-        assert!(merge(flags, "{}").unwrap_err().to_string().contains("unix"));
+        let flags = Flags { hosts: vec!["tcp://0.0.0.0:1".into()], ..Flags::default() };
+        assert!(merge(flags, "{}").unwrap_err().to_string().contains("has no TLS"));
+        let flags = Flags { hosts: vec!["unix:///a".into()], ..Flags::default() };
+        assert!(merge(flags, r#"{"hosts": ["unix:///b"]}"#).unwrap_err().to_string().contains("hosts"));
+        let labels = Flags { labels: vec!["a=b".into()], ..Flags::default() };
+        assert!(merge(labels, r#"{"labels": ["c=d"]}"#).unwrap_err().to_string().contains("labels"));
+        let alone = merge(Flags::default(), r#"{"tlscert": "/x"}"#).unwrap_err();
+        assert!(alone.to_string().contains("--tlsverify"), "{alone}");
         let flags = Flags { labels: vec!["x".into()], ..Flags::default() };
         assert!(merge(flags, "{}").is_err());
         let rotation =

@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     config::Config,
     front,
+    host::{self, Listen},
     machine::Machine,
     metrics,
     paths::Paths,
@@ -128,7 +129,10 @@ pub async fn run(config: Config) -> Result<()> {
         runtime: runtime.clone(),
     })?;
     runtime.forget_files(|id| engine.containers().watch(id).is_some()).await;
-    let socket = config.socket.clone();
+    let hosts = config.hosts.clone();
+    for open in hosts.iter().filter(|l| l.is_open()) {
+        tracing::warn!("{}", host::warning(open));
+    }
     let pidfile = config.pidfile.clone();
     let context = NodeContext {
         config,
@@ -150,12 +154,13 @@ pub async fn run(config: Config) -> Result<()> {
         swarm_state: Arc::new(SwarmStateCell::new(swarm_state)),
         started_at: proto::model::Timestamp::now().0,
     });
-    let serving = front::serve(daemon.clone(), &socket)?;
+    let serving = front::serve(daemon.clone())?;
     let moving = tokio::spawn(daemon.clone().follow_addresses());
     if let Some(addr) = daemon.context.config.metrics_addr {
         tokio::spawn(metrics::serve(daemon.clone(), addr).await?);
     }
-    tracing::info!(socket = %socket.display(), "ready");
+    let said: Vec<String> = hosts.iter().map(host::said).collect();
+    tracing::info!(hosts = said.join(", "), "ready");
     let result = tokio::select! {
         _ = term.recv() => Ok(()),
         _ = int.recv() => Ok(()),
@@ -167,7 +172,11 @@ pub async fn run(config: Config) -> Result<()> {
         member.shutdown().await;
     }
     // Another daemon may have taken the path meanwhile; then there is nothing to remove.
-    let _ = std::fs::remove_file(&socket);
+    for listen in hosts {
+        if let Listen::Unix(path) = listen {
+            let _ = std::fs::remove_file(path);
+        }
+    }
     if let Some(pidfile) = pidfile {
         let _ = std::fs::remove_file(pidfile);
     }

@@ -3,18 +3,16 @@
 use std::{
     convert::Infallible,
     future::Future,
-    os::unix::fs::PermissionsExt,
-    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use futures::FutureExt;
 use http::{Request, Response};
 use proto::{error::ApiError, pb::local_server::LocalServer};
-use tokio::net::UnixListener;
 use tonic::{body::Body, server::NamedService, service::Routes};
 use tower::{Service, ServiceExt};
 
@@ -28,23 +26,18 @@ use crate::{
 /// How long a request waits for a member that starts anew.
 const PASSING: Duration = Duration::from_secs(20);
 
-/// Starts to listen; the future serves until it fails.
-pub fn serve(daemon: Arc<Daemon>, socket: &Path) -> Result<impl Future<Output = ()> + use<>> {
-    if let Some(dir) = socket.parent() {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    }
-    // The data root's lock says that no other daemon of ours listens; what is there is left from an earlier life.
-    match std::fs::remove_file(socket) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            return Err(e).with_context(|| format!("cannot replace {}", socket.display()));
-        }
-        _ => {}
-    }
-    let listener =
-        UnixListener::bind(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o660))?;
+/// Starts to listen everywhere; the future serves until it fails.
+///
+/// # Errors
+/// One of the sockets cannot be had.
+pub fn serve(daemon: Arc<Daemon>) -> Result<impl Future<Output = ()> + use<>> {
+    let hosts = &daemon.context.config.hosts;
+    let listeners: Vec<_> = hosts.iter().map(api::http::listener::open).collect::<Result<_>>()?;
     let docker = api::http::routes::router(Api::new(daemon.clone()));
-    Ok(api::http::connection::serve(listener, docker, Front::new(daemon)))
+    let front = Front::new(daemon);
+    let all =
+        listeners.into_iter().map(move |l| api::http::connection::serve(l, docker.clone(), front.clone()));
+    Ok(futures::future::join_all(all).map(drop))
 }
 
 /// Sends each request where it belongs.

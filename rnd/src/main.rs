@@ -1,6 +1,6 @@
 //! The rn daemon: a worker and, on managers, a manager, behind one unix socket.
 //!
-//! * [`config`]: flags and `daemon.json`. [`paths`]: where everything lies.
+//! * [`config`]: flags and `daemon.json` ([`config_file`]). [`host`]: where to listen. [`paths`]: where everything lies.
 //! * [`daemon`]: start, serve, stop. [`swarm`]: init, join, leave, and what is remembered of them.
 //! * [`metrics`]: numbers for Prometheus.
 //! * [`local`]: what the daemon answers about itself. [`front`]: the socket, which passes the user's API to the manager. [`api`]:
@@ -8,12 +8,15 @@
 
 mod api;
 mod config;
+mod config_file;
 mod daemon;
 mod front;
+mod host;
 mod local;
 mod machine;
 mod metrics;
 mod paths;
+mod port;
 mod swarm;
 mod swarm_state;
 

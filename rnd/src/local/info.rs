@@ -28,6 +28,8 @@ impl Local {
         let running = containers.iter().filter(|c| matches!(c.state, ContainerState::Running { .. })).count();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let mut warnings = machine.missing.clone();
+        let open = self.daemon.context.config.hosts.iter().filter(|l| l.is_open());
+        warnings.extend(open.map(|l| format!("WARNING: {}", crate::host::warning(l))));
         let swarm = self.swarm_info(&mut warnings).await;
         pb::InfoReply {
             name: machine.hostname.clone(),

@@ -1,6 +1,7 @@
 //! The manager of this node: started while its certificate says manager.
 
 use std::{
+    io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -10,14 +11,14 @@ use manager::{
     api::{forward::LeaderProxy, validate::cluster::Limits},
     loops::LoopSettings,
     raft::AddressLookup,
-    run::{Environment, Manager, ManagerConfig, Start},
+    run::{Environment, Manager, ManagerConfig, ManagerError, Start},
     store::{Store, rewrap},
 };
-use proto::error::ApiError;
+use proto::{error::ApiError, model::Protocol};
 use runtime::Events;
 
 use super::Membership;
-use crate::local;
+use crate::{local, port};
 
 /// The manager of this node, running or not. Clones are handles of the same one.
 #[derive(Clone)]
@@ -217,6 +218,13 @@ impl LocalManager {
                 Ok(())
             }
             Err(error) => {
+                let error = match error {
+                    ManagerError::Listen(error) => {
+                        let why = port::reason(&error, Protocol::Tcp, inner.membership.listen_addr);
+                        ManagerError::Listen(io::Error::new(error.kind(), why))
+                    }
+                    other => other,
+                };
                 let error = ApiError::from(error);
                 *self.state() = ManagerState::Failed(error.clone());
                 Err(error)

@@ -34,7 +34,7 @@ use manager::{
 use node::engine::Engine;
 use proto::{
     error::ApiError,
-    model::{Availability, Role},
+    model::{Availability, Protocol, Role},
     pb::{self, control_client::ControlClient},
 };
 use runtime::Events;
@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 use worker::agent::WorkerDir;
 use worker::worker::{Worker, WorkerConfig};
 
-use crate::{config::Config, machine::Machine, paths::Paths};
+use crate::{config::Config, machine::Machine, paths::Paths, port};
 
 pub use manager_addresses::ManagerAddresses;
 pub use member::{Member, refusal};
@@ -302,7 +302,8 @@ impl NodeContext {
         match std::net::UdpSocket::bind(addr) {
             Ok(_) => Ok(()),
             Err(error) => {
-                Err(ApiError::precondition(format!("cannot listen for gossip on {addr}/udp: {error}"))
+                let why = port::reason(&error, Protocol::Udp, addr);
+                Err(ApiError::precondition(format!("cannot listen for gossip on {addr}/udp: {why}"))
                     .help("another program, or another daemon, uses the port"))
             }
         }

@@ -1,6 +1,6 @@
 //! What registries know of images.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use docker_api::{
     auth,
     distribution::{self, DistributionInspect},
@@ -10,10 +10,10 @@ use http::HeaderMap;
 use proto::{error::ApiError, parse::InvalidReference};
 use runtime::{Credentials, Reference, RuntimeError};
 
-use super::{Answer, Api, respond::json};
+use super::{Answer, Api, request::Key, respond::json};
 
 /// `GET /distribution/{name}/json`: the name may have slashes.
-pub async fn inspect(State(api): State<Api>, Path(rest): Path<String>, headers: HeaderMap) -> Answer {
+pub async fn inspect(State(api): State<Api>, Key(rest): Key, headers: HeaderMap) -> Answer {
     let Some(name) = rest.strip_suffix("/json") else {
         return Err(ApiError::not_found(PAGE_NOT_FOUND).into());
     };

@@ -2,7 +2,7 @@
 
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use docker_api::{
@@ -25,7 +25,7 @@ use tonic::Request;
 
 use super::{
     Answer, Api, push,
-    request::{Params, Version},
+    request::{Key, Params, Version},
     respond::{Refusal, json as answer, json_lines},
 };
 
@@ -63,7 +63,7 @@ pub async fn list(State(api): State<Api>, Version(version): Version, query: Para
 }
 
 /// `GET /images/{name}/json`, `/history` and `/get`: the name may have slashes.
-pub async fn of_one(State(api): State<Api>, Path(rest): Path<String>) -> Answer {
+pub async fn of_one(State(api): State<Api>, Key(rest): Key) -> Answer {
     match rest.rsplit_once('/') {
         Some((name, "json")) => answer(&image::inspect(&api.image(name).await?)),
         Some((name, "get")) => push::archive_of(&api, &[name.to_owned()]).await,
@@ -81,12 +81,7 @@ pub async fn of_one(State(api): State<Api>, Path(rest): Path<String>) -> Answer 
 }
 
 /// `POST /images/{name}/tag` and `/push`.
-pub async fn to_one(
-    State(api): State<Api>,
-    Path(rest): Path<String>,
-    query: Params,
-    headers: HeaderMap,
-) -> Answer {
+pub async fn to_one(State(api): State<Api>, Key(rest): Key, query: Params, headers: HeaderMap) -> Answer {
     let source = match rest.rsplit_once('/') {
         Some((source, "tag")) => source,
         Some((name, "push")) => return push::push(api, name, query.text("tag"), &headers).await,
@@ -99,7 +94,7 @@ pub async fn to_one(
 }
 
 /// `DELETE /images/{name}`.
-pub async fn remove(State(api): State<Api>, Path(key): Path<String>, query: Params) -> Answer {
+pub async fn remove(State(api): State<Api>, Key(key): Key, query: Params) -> Answer {
     let request = pb::RemoveImageRequest { key, force: query.flag("force") };
     let removed =
         pb::local_server::Local::remove_image(&api.local, Request::new(request)).await?.into_inner();

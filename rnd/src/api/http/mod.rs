@@ -1,6 +1,6 @@
 //! Docker's Engine API, on the daemon's socket.
 //!
-//! * [`connection`]: who connects, and which of the two protocols of the socket it speaks.
+//! * [`listener`]: sockets, and TLS. [`connection`]: who connects, and which of the two protocols of the socket it speaks.
 //! * [`routes`]: which path is whose. [`request`] reads what is asked, [`respond`] says what goes back; a refusal is an
 //!   `ApiError`, which [`respond::Refusal`] gives Docker's status and form.
 //! * A file for each family of paths: [`system`], [`swarm`], …. What a body means is said in the crate `docker-api`.
@@ -17,6 +17,7 @@ mod exec;
 mod files;
 mod images;
 mod lifecycle;
+pub mod listener;
 mod live;
 mod logs;
 mod networks;
