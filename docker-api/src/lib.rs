@@ -46,6 +46,7 @@ pub mod policy;
 pub mod push;
 pub mod query;
 pub mod resources;
+pub mod rn;
 pub mod service;
 pub mod service_spec;
 pub mod stats;

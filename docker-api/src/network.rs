@@ -10,7 +10,7 @@ use proto::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{filters::Filters, json::empty, time};
+use crate::{filters::Filters, json::empty, rn::NetworkExtra, time};
 
 /// Filters that the list of networks has.
 pub const FILTERS: [&str; 7] = ["id", "name", "label", "driver", "scope", "type", "dangling"];
@@ -60,6 +60,9 @@ pub struct NetworkInspect {
     /// Services that are there, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub services: Option<BTreeMap<String, ServiceThere>>,
+    /// What Docker has no word for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rn: Option<NetworkExtra>,
 }
 
 /// A service on a network.
@@ -327,6 +330,7 @@ pub fn network(network: &model::Network, local: Option<&Value>) -> NetworkInspec
         containers: containers.map(|(id, c)| (id.clone(), c.clone())).collect(),
         options,
         labels: network.spec.labels.clone(),
+        rn: NetworkExtra::of(network),
         peers: local.and_then(|l| l["Peers"].as_array().cloned()).filter(|p| !p.is_empty()),
         ..NetworkInspect::default()
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     filters::Filters,
     json::empty,
+    rn::NodeExtra,
     swarm::{ObjectMeta, TlsInfo},
 };
 
@@ -106,6 +107,9 @@ pub struct DockerNode {
     /// Its place among the managers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manager_status: Option<ManagerStatus>,
+    /// What Docker has no word for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rn: Option<NodeExtra>,
 }
 
 /// What a node says of itself.
@@ -244,6 +248,7 @@ pub fn node(node: &Node, root_pem: &str) -> DockerNode {
             .into(),
             addr: m.addr.map(|a| a.to_string()).unwrap_or_default(),
         }),
+        rn: NodeExtra::of(node),
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::{file, get, is_elsewhere, network, networks, typed};
+use super::{file, get, is_elsewhere, network, networks, node, typed};
 use crate::{
     api::Client,
     connect::Daemon,
@@ -105,10 +105,7 @@ async fn find(rn: &Daemon, api: &Client, name: &str, kinds: &[Kind]) -> Result<O
                 Some(service) => Some(view::service::inspect(&typed(service)?, &networks(rn).await?)),
                 None => None,
             },
-            Kind::Node => match one(rn.control().get_node(get(name)).await)? {
-                Some(node) => Some(view::node::inspect(&typed(node)?, None)),
-                None => None,
-            },
+            Kind::Node => found(node::find(api, name).await)?,
             Kind::Task => match one(rn.control().get_task(get(name)).await)? {
                 Some(task) => Some(view::task::inspect(&typed(task)?)),
                 None => None,

@@ -58,6 +58,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Version(args) => return system::version(host, args).await,
         // Connects once it knows that the words make sense.
         Command::Service(command) => return service::run(host, command).await,
+        Command::Node(command) => return node::run(host, command).await,
+        Command::Events(args) => return events::run(&Client::connect(host).await?, args).await,
         Command::Network(command) => return network::run(&Client::connect(host).await?, command).await,
         Command::Container(command) => return container::run(&Client::connect(host).await?, command).await,
         Command::Image(command) => return image::run(&Client::connect(host).await?, command).await,
@@ -70,11 +72,9 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     match command {
         Command::Secret(command) => file::run(&rn, file::Kind::Secret, command).await,
         Command::Config(command) => file::run(&rn, file::Kind::Config, command).await,
-        Command::Node(command) => node::run(&rn, command).await,
         Command::Swarm(command) => swarm::run(&rn, command).await,
         Command::Inspect(args) => inspect::run(&rn, &Client::connect(host).await?, args).await,
         Command::Login(args) => login::login(&rn, args).await,
-        Command::Events(args) => events::run(&rn, args).await,
         Command::Wait(args) => wait::run(&rn, &Client::connect(host).await?, args).await,
         Command::Info(args) => system::info(&rn, args).await,
         // They are done above.
@@ -157,10 +157,4 @@ async fn networks(rn: &Daemon) -> Result<BTreeMap<NetworkId, Network>, Failure> 
 async fn tasks(rn: &Daemon, services: Vec<String>, nodes: Vec<String>) -> Result<Vec<Task>, Failure> {
     let reply = rn.control().list_tasks(pb::ListTasksRequest { services, nodes }).await?.into_inner();
     all_typed(reply.tasks)
-}
-
-/// This node's id in the swarm; empty outside one.
-async fn own_node(rn: &Daemon) -> Result<String, Failure> {
-    let info = rn.local().info(pb::InfoRequest {}).await?.into_inner();
-    Ok(info.swarm.unwrap_or_default().node_id)
 }

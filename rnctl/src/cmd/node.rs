@@ -1,16 +1,20 @@
 //! `node`.
 
 use clap::{Args, Subcommand};
-use proto::{
-    model::{Node, NodeSpec, Role},
-    pb,
-};
+use docker_api::{node::DockerNode, swarm::ClusterInfo};
+use proto::model::Role;
+use serde_json::Value;
 
-use super::{get, nodes, own_node, service::ps, swarm::Availability, typed};
+use super::{service::ps, swarm::Availability};
 use crate::{
+    api::Client,
     connect::Daemon,
     exit::Failure,
-    output::{self, complain, filter::Filters, listing::ListFlags},
+    output::{
+        self,
+        filter::Filters,
+        listing::{ListFlags, Row},
+    },
     parse::keyval,
     view::{self, node::LISTING},
 };
@@ -109,7 +113,8 @@ pub struct RemoveArgs {
 }
 
 /// Runs a `node` command.
-pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
+pub async fn run(host: &str, command: Command) -> Result<(), Failure> {
+    let rn = &Client::connect(host).await?;
     match command {
         Command::Ls(args) => list(rn, args).await,
         Command::Inspect(args) => inspect(rn, args).await,
@@ -118,7 +123,7 @@ pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
             for key in &args.nodes {
                 keys.push(resolve(rn, key).await?);
             }
-            ps::of_nodes(rn, keys, args.flags).await
+            ps::of_nodes(&Daemon::connect(host).await?, keys, args.flags).await
         }
         Command::Update(args) => update(rn, args).await,
         Command::Promote(args) => change_roles(rn, &args.nodes, Role::Manager).await,
@@ -127,36 +132,33 @@ pub async fn run(rn: &Daemon, command: Command) -> Result<(), Failure> {
     }
 }
 
-async fn list(rn: &Daemon, args: ListArgs) -> Result<(), Failure> {
+async fn list(rn: &Client, args: ListArgs) -> Result<(), Failure> {
     let known = ["id", "name", "role", "membership", "node.label", "label"];
     let filters = Filters::parse(&args.filter, &known)?
         .one_of("role", &["worker", "manager"])?
         .one_of("membership", &["accepted", "pending"])?;
-    let own = own_node(rn).await?;
-    let mut nodes: Vec<Node> = nodes(rn).await?.into_values().filter(|n| shown(n, &filters)).collect();
-    nodes.sort_by(|a, b| a.hostname().cmp(b.hostname()).then_with(|| a.id.cmp(&b.id)));
-    let root = root_ca(rn).await;
-    let rows: Vec<_> = nodes.iter().map(|n| view::node::row(n, &own, root.as_ref())).collect();
+    let mut nodes: Vec<DockerNode> = rn.get(&["nodes"]).filters(&filters).json().await?;
+    let key = |n: &DockerNode| (n.description.hostname.clone(), n.id.clone());
+    nodes.sort_by_cached_key(key);
+    let own = own_id(rn).await?;
+    // Beside what was asked for, so that it may be unknown.
+    let swarm: Option<ClusterInfo> = rn.get(&["swarm"]).json().await.ok();
+    let rows: Vec<_> = nodes.iter().map(|n| view::node::row(n, &own, swarm.as_ref())).collect();
     LISTING.print(&rows, &args.list)
 }
 
-fn shown(node: &Node, filters: &Filters) -> bool {
-    let none = Default::default();
-    let engine = node.description.as_ref().map_or(&none, |d| &d.engine_labels);
-    filters.any("id", |v| node.id.as_str().starts_with(v))
-        && filters.any("name", |v| node.hostname().starts_with(v))
-        && filters.any("role", |v| node.role.as_str() == v)
-        // There is no pending membership: a node is in when it has a certificate.
-        && filters.any("membership", |v| v == "accepted")
-        && filters.labels("node.label", &node.spec.labels)
-        && filters.labels("label", engine)
+/// This node's id in the swarm; empty outside one.
+async fn own_id(rn: &Client) -> Result<String, Failure> {
+    let info = rn.get(&["info"]).object().await?;
+    let id = info.get("Swarm").and_then(|swarm| swarm.get("NodeID")).and_then(Value::as_str);
+    Ok(id.unwrap_or_default().to_owned())
 }
 
-async fn resolve(rn: &Daemon, key: &str) -> Result<String, Failure> {
+async fn resolve(rn: &Client, key: &str) -> Result<String, Failure> {
     if key != "self" {
         return Ok(key.to_owned());
     }
-    let id = own_node(rn).await?;
+    let id = own_id(rn).await?;
     if id.is_empty() {
         return Err(Failure::local("this node is not part of a swarm")
             .with_help("start one with `rnctl swarm init`, or join one with `rnctl swarm join`"));
@@ -164,83 +166,73 @@ async fn resolve(rn: &Daemon, key: &str) -> Result<String, Failure> {
     Ok(id)
 }
 
-async fn fetch(rn: &Daemon, key: &str) -> Result<Node, Failure> {
-    typed(rn.control().get_node(get(&resolve(rn, key).await?)).await?.into_inner())
+/// A node as the daemon shows it.
+pub async fn find(rn: &Client, key: &str) -> Result<Row, Failure> {
+    rn.get(&["nodes", &resolve(rn, key).await?]).object().await
 }
 
-/// What the cluster trusts; beside what was asked for, so that it may be unknown.
-async fn root_ca(rn: &Daemon) -> Option<pb::RootCa> {
-    rn.control().get_cluster(pb::GetClusterRequest {}).await.ok()?.into_inner().root_ca
+async fn fetch(rn: &Client, key: &str) -> Result<DockerNode, Failure> {
+    rn.get(&["nodes", &resolve(rn, key).await?]).json().await
 }
 
-async fn inspect(rn: &Daemon, args: InspectArgs) -> Result<(), Failure> {
-    let root = root_ca(rn).await.map(|r| r.cert_pem);
-    let (mut found, mut failures) = (Vec::new(), Vec::new());
+async fn inspect(rn: &Client, args: InspectArgs) -> Result<(), Failure> {
+    let (mut rows, mut texts, mut failures) = (Vec::new(), Vec::new(), Vec::new());
     for key in &args.nodes {
-        match fetch(rn, key).await {
-            Ok(node) => found.push(node),
-            Err(failure) => failures.push(failure),
-        }
+        let shown = match args.pretty {
+            true => fetch(rn, key).await.map(|node| texts.push(view::pretty::node(&node))),
+            false => find(rn, key).await.map(|row| rows.push(row)),
+        };
+        failures.extend(shown.err());
     }
     if args.pretty {
-        let texts: Vec<String> = found.iter().map(|n| view::pretty::node(n, root.as_deref())).collect();
         output::emit(&texts.join("\n"));
     } else {
-        let rows: Vec<_> = found.iter().map(|n| view::node::inspect(n, root.as_deref())).collect();
         super::inspect::print(&rows, args.format.as_deref())?;
     }
     Failure::all(failures)
 }
 
-/// Reads the node, changes its spec and writes it, against the version that was read.
-async fn change(
-    rn: &Daemon,
-    key: &str,
-    edit: impl FnOnce(&mut NodeSpec) -> Result<(), Failure>,
-) -> Result<Node, Failure> {
-    let node = fetch(rn, key).await?;
-    let mut spec = node.spec.clone();
-    edit(&mut spec)?;
-    let request = pb::UpdateNodeRequest {
-        key: node.id.to_string(),
-        version: node.meta.version.0,
-        spec: Some(spec.into()),
-    };
-    rn.control().update_node(request).await?;
-    Ok(node)
+/// Changes a node's spec, against the version that was read.
+async fn change(rn: &Client, node: &DockerNode) -> Result<(), Failure> {
+    rn.post(&["nodes", &node.id, "update"])
+        .query("version", node.meta.version.index)
+        .body(&node.spec)
+        .done()
+        .await
 }
 
-async fn update(rn: &Daemon, args: UpdateArgs) -> Result<(), Failure> {
-    change(rn, &args.node, |spec| {
-        if let Some(availability) = args.availability {
-            spec.availability = match availability {
-                Availability::Active => proto::model::Availability::Active,
-                Availability::Pause => proto::model::Availability::Pause,
-                Availability::Drain => proto::model::Availability::Drain,
-            };
+async fn update(rn: &Client, args: UpdateArgs) -> Result<(), Failure> {
+    let mut node = fetch(rn, &args.node).await?;
+    let spec = &mut node.spec;
+    if let Some(availability) = args.availability {
+        spec.availability = match availability {
+            Availability::Active => "active",
+            Availability::Pause => "pause",
+            Availability::Drain => "drain",
         }
-        if let Some(role) = args.role {
-            spec.role = match role {
-                super::swarm::Role::Worker => Role::Worker,
-                super::swarm::Role::Manager => Role::Manager,
-            };
+        .into();
+    }
+    if let Some(role) = args.role {
+        spec.role = match role {
+            super::swarm::Role::Worker => Role::Worker,
+            super::swarm::Role::Manager => Role::Manager,
         }
-        spec.labels.extend(args.label_add.iter().cloned());
-        for key in &args.label_rm {
-            // One that is not there is a mistake (docker/cli).
-            spec.labels.remove(key).ok_or_else(|| {
-                Failure::local(format!("key {key} doesn't exist in node's labels"))
-                    .with_help(format!("rnctl node inspect {} shows those that do", args.node))
-            })?;
-        }
-        Ok(())
-    })
-    .await?;
+        .to_string();
+    }
+    spec.labels.extend(args.label_add.iter().cloned());
+    for key in &args.label_rm {
+        // One that is not there is a mistake (docker/cli).
+        spec.labels.remove(key).ok_or_else(|| {
+            Failure::local(format!("key {key} doesn't exist in node's labels"))
+                .with_help(format!("rnctl node inspect {} shows those that do", args.node))
+        })?;
+    }
+    change(rn, &node).await?;
     output::line(&args.node);
     Ok(())
 }
 
-async fn change_roles(rn: &Daemon, keys: &[String], role: Role) -> Result<(), Failure> {
+async fn change_roles(rn: &Client, keys: &[String], role: Role) -> Result<(), Failure> {
     let mut failures = Vec::new();
     for key in keys {
         match change_role(rn, key, role).await {
@@ -251,33 +243,26 @@ async fn change_roles(rn: &Daemon, keys: &[String], role: Role) -> Result<(), Fa
     Failure::all(failures)
 }
 
-async fn change_role(rn: &Daemon, key: &str, role: Role) -> Result<String, Failure> {
-    let node = fetch(rn, key).await?;
-    if node.spec.role == role {
+async fn change_role(rn: &Client, key: &str, role: Role) -> Result<String, Failure> {
+    let mut node = fetch(rn, key).await?;
+    if node.spec.role == role.as_str() {
         return Ok(format!("Node {key} is already a {role}."));
     }
-    let edit = |spec: &mut NodeSpec| {
-        spec.role = role;
-        Ok(())
-    };
-    change(rn, key, edit).await?;
+    node.spec.role = role.to_string();
+    change(rn, &node).await?;
     Ok(match role {
         Role::Manager => format!("Node {key} promoted to a manager in the swarm."),
         Role::Worker => format!("Manager {key} demoted in the swarm."),
     })
 }
 
-async fn remove(rn: &Daemon, args: RemoveArgs) -> Result<(), Failure> {
-    let mut failed = false;
+async fn remove(rn: &Client, args: RemoveArgs) -> Result<(), Failure> {
+    let mut failures = Vec::new();
     for key in &args.nodes {
-        let request = pb::RemoveRequest { key: key.clone(), force: args.force };
-        match rn.control().remove_node(request).await {
-            Ok(_) => output::line(key),
-            Err(status) => {
-                complain(&Failure::from(status).to_string());
-                failed = true;
-            }
+        match rn.delete(&["nodes", key]).flag("force", args.force).done().await {
+            Ok(()) => output::line(key),
+            Err(failure) => failures.push(failure),
         }
     }
-    if failed { Err(Failure::Code(1)) } else { Ok(()) }
+    Failure::all(failures)
 }

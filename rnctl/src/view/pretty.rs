@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use docker_api::node::DockerNode;
 use proto::model::{
-    EndpointMode, Millis, Network, NetworkId, Node, PublishMode, Service, ServiceMode, Timestamp,
-    UpdateConfig,
+    EndpointMode, Millis, Network, NetworkId, PublishMode, Service, ServiceMode, Timestamp, UpdateConfig,
 };
 
-use super::{capitalized, label_list, node as node_words, service as service_words, spec};
+use super::{capitalized, label_list, service as service_words, spec};
 use crate::output::{time, units};
 
 /// Lines of names and values, indented by a blank a level.
@@ -35,45 +35,48 @@ fn duration(span: Millis) -> String {
 }
 
 /// `node inspect --pretty`; `root_ca` is the certificate that the cluster trusts.
-pub fn node(node: &Node, root_ca: Option<&str>) -> String {
+pub fn node(node: &DockerNode) -> String {
+    let (spec, description) = (&node.spec, &node.description);
+    let extra = node.rn.clone().unwrap_or_default();
     let mut text = Text::default();
-    text.put(0, "ID", node.id.as_str());
-    text.some(0, "Name", &node.spec.name);
-    text.some(0, "Labels", label_list(&node.spec.labels));
-    text.put(0, "Hostname", node.hostname());
-    text.put(0, "Joined at", time::long(node.meta.created_at));
-    text.put(0, "Role", capitalized(node.role.as_str()));
+    text.put(0, "ID", &node.id);
+    text.some(0, "Name", &spec.name);
+    text.some(0, "Labels", label_list(&spec.labels));
+    text.put(0, "Hostname", &description.hostname);
+    text.put(0, "Joined at", time::of_rfc3339(&node.meta.created_at));
+    text.put(0, "Role", capitalized(&spec.role));
     text.put(0, "Status", "");
-    text.put(1, "State", capitalized(node_words::state(node.status.state)));
+    text.put(1, "State", capitalized(&node.status.state));
     text.some(1, "Message", &node.status.message);
-    text.put(1, "Availability", capitalized(node_words::availability(node.spec.availability)));
-    text.put(1, "Address", node.status.addr.map(|a| a.to_string()).unwrap_or_default());
+    text.put(1, "Availability", capitalized(&spec.availability));
+    text.put(1, "Address", &node.status.addr);
     if let Some(manager) = &node.manager_status {
         text.put(0, "Manager Status", "");
-        text.put(1, "Address", manager.addr.map(|a| a.to_string()).unwrap_or_default());
-        text.put(1, "Raft Status", format!("{:?}", manager.reachability));
+        text.put(1, "Address", &manager.addr);
+        text.put(1, "Raft Status", capitalized(&manager.reachability));
         text.put(1, "Leader", if manager.leader { "Yes" } else { "No" });
     }
-    if let Some(d) = &node.description {
+    if !description.hostname.is_empty() {
         text.put(0, "Platform", "");
-        text.put(1, "Operating System", &d.os);
-        text.put(1, "Architecture", &d.arch);
+        text.put(1, "Operating System", &description.platform.os);
+        text.put(1, "Architecture", &description.platform.architecture);
         text.put(0, "Resources", "");
-        text.put(1, "CPUs", (d.nano_cpus / 1_000_000_000).to_string());
-        text.put(1, "Memory", units::binary(d.memory_bytes));
-        text.put(0, "Engine Version", &d.engine_version);
-        text.some(0, "Engine Labels", label_list(&d.engine_labels));
-        if let Some(pem) = root_ca.filter(|pem| !pem.is_empty()) {
+        text.put(1, "CPUs", (description.resources.nano_cpus / 1_000_000_000).to_string());
+        text.put(1, "Memory", units::binary(description.resources.memory_bytes));
+        text.put(0, "Engine Version", &description.engine.engine_version);
+        text.some(0, "Engine Labels", label_list(&description.engine.labels));
+        let pem = description.tls_info.trust_root.trim_end();
+        if !pem.is_empty() {
             text.put(0, "TLS Info", "");
             text.put(1, "TrustRoot", "");
-            text.0.push_str(pem.trim_end());
+            text.0.push_str(pem);
             text.0.push('\n');
         }
-        for missing in &d.missing_features {
+        for missing in &extra.missing_features {
             text.put(0, "Missing", missing);
         }
     }
-    for condition in &node.conditions {
+    for condition in &extra.conditions {
         text.put(0, "Condition", format!("{}: {}", condition.kind, condition.message));
     }
     text.0

@@ -3,15 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use proto::{
-    model::{
-        Attachment, Availability, Condition, ContainerSpec, EndpointSpec, ManagerStatus, Meta, Millis,
-        Network, NetworkAllocation, NetworkAttachmentConfig, NetworkId, NetworkSpec, Node, NodeDescription,
-        NodeId, NodeSpec, NodeState, NodeStatus, PortConfig, Reachability, Revision, Role, Service,
-        ServiceAllocation, ServiceMode, ServiceSpec, Subnet, Task, TaskAllocation, TaskId, TaskSpec,
-        TaskState, TaskStatus, Timestamp, Vip, Vni,
-    },
-    pb,
+use docker_api::{node::DockerNode, swarm::ClusterInfo};
+use proto::model::{
+    Attachment, Availability, Condition, ContainerSpec, EndpointSpec, ManagerStatus, Meta, Millis, Network,
+    NetworkAllocation, NetworkAttachmentConfig, NetworkId, NetworkSpec, Node, NodeDescription, NodeId,
+    NodeSpec, NodeState, NodeStatus, PortConfig, Reachability, Revision, Role, Service, ServiceAllocation,
+    ServiceMode, ServiceSpec, Subnet, Task, TaskAllocation, TaskId, TaskSpec, TaskState, TaskStatus,
+    Timestamp, Vip, Vni,
 };
 use serde_json::json;
 
@@ -307,28 +305,27 @@ fn task_in_dockers_shape() {
 
 #[test]
 fn a_node_has_a_certificate_of_the_root_or_needs_one() {
-    let status = |root: Option<&pb::RootCa>| node::row(&node(), "", root)["TLSStatus"].clone();
-    assert_eq!(status(None), "Unknown");
-    let mut root = pb::RootCa::default();
-    assert_eq!(status(Some(&root)), "Ready");
-    root.rotation = Some(pb::RootRotation::default());
-    assert_eq!(status(Some(&root)), "Needs Rotation");
-    root.rotation = Some(pb::RootRotation { moved: vec![node().id.to_string()], ..Default::default() });
-    assert_eq!(status(Some(&root)), "Ready");
+    let mut shown = docker_api::node::node(&node(), "");
+    shown.description.tls_info.trust_root = "OLD".into();
+    let status =
+        |shown: &DockerNode, swarm: Option<&ClusterInfo>| node::row(shown, "", swarm)["TLSStatus"].clone();
+    assert_eq!(status(&shown, None), "Unknown");
+    let mut swarm = ClusterInfo::default();
+    swarm.tls_info.trust_root = "OLD".into();
+    assert_eq!(status(&shown, Some(&swarm)), "Ready");
+    swarm.root_rotation_in_progress = true;
+    assert_eq!(status(&shown, Some(&swarm)), "Needs Rotation");
+    shown.description.tls_info.trust_root = "NEXT".into();
+    assert_eq!(status(&shown, Some(&swarm)), "Ready");
 }
 
 #[test]
-fn node_in_dockers_shape_and_for_people() {
-    let object = printed(node::inspect(&node(), Some("PEM")));
-    assert_eq!(object["Spec"], json!({"Labels": {}, "Role": "manager", "Availability": "drain"}));
-    assert_eq!(object["Status"], json!({"State": "ready", "Addr": "10.9.0.1"}));
-    assert_eq!(
-        object["ManagerStatus"],
-        json!({"Leader": true, "Reachability": "reachable", "Addr": "10.9.0.1:2377"})
-    );
-    assert_eq!(object["Description"]["TLSInfo"]["TrustRoot"], "PEM");
-    let text = pretty::node(&node(), Some("PEM\n"));
+fn a_node_for_people() {
+    let mut shown = docker_api::node::node(&node(), "");
+    shown.description.tls_info.trust_root = "PEM\n".into();
+    let text = pretty::node(&shown);
     assert!(text.ends_with("TLS Info:\n TrustRoot:\nPEM\n"), "{text}");
     assert!(text.contains(" Availability:          Drain\n"), "{text}");
+    assert!(text.contains(" Raft Status:           Reachable\n"), "{text}");
     assert!(text.contains(" Memory:                1GiB\n"), "{text}");
 }

@@ -12,12 +12,12 @@ use docker_api::network::{self, NetworkCreateRequest, NetworkPruneResponse};
 use http::{HeaderValue, StatusCode};
 use proto::{
     error::ApiError,
-    model::{Network, NetworkSpec},
+    model::{Network, NetworkSpec, Node},
     pb::{self, control_server::Control, local_server::Local},
 };
 use serde::Serialize;
 
-use crate::fake::Fake;
+use crate::fake::{Fake, NODE};
 
 /// The version that its paths have.
 const VERSION: &str = "1.47";
@@ -30,6 +30,9 @@ pub fn router(fake: Fake) -> Router {
         .route("/networks/prune", post(prune_networks))
         .route("/networks/{key}", get(network).delete(remove_network))
         .merge(crate::machine::router())
+        .route("/nodes", get(nodes))
+        .route("/nodes/{key}", get(node))
+        .route("/info", get(info))
         .with_state(fake);
     Router::new()
         .route("/_ping", get(async || "OK"))
@@ -118,4 +121,19 @@ async fn remove_network(State(fake): State<Fake>, Path(key): Path<String>) -> An
 
 async fn prune_networks() -> Answer {
     ok(&NetworkPruneResponse { networks_deleted: Some(vec!["app".into()]) })
+}
+
+async fn nodes(State(fake): State<Fake>) -> Answer {
+    let list = fake.list_nodes(ask(pb::ListNodesRequest {})).await?.into_inner().nodes;
+    let typed = list.into_iter().map(|n| Node::try_from(n).unwrap());
+    ok(&typed.map(|n| docker_api::node::node(&n, "")).collect::<Vec<_>>())
+}
+
+async fn node(State(fake): State<Fake>, Path(key): Path<String>) -> Answer {
+    let found = fake.get_node(ask(pb::GetRequest { key })).await?.into_inner();
+    ok(&docker_api::node::node(&Node::try_from(found).unwrap(), ""))
+}
+
+async fn info() -> Answer {
+    ok(&serde_json::json!({"Swarm": {"NodeID": NODE}}))
 }
