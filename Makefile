@@ -18,7 +18,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test sim fuzz check fmt demo demo-down bench install clean
+.PHONY: help deps build test test-clients sim fuzz check fmt demo demo-down bench install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ test: deps ## build and run every test (needs root: namespaces, containers)
 	@rm -f $(SKIPS)
 	@status=0; RN_SKIPS=$(SKIPS) cargo test --workspace -- --test-threads=2 || status=$$?; \
 	if [ -s $(SKIPS) ]; then echo "$$(wc -l <$(SKIPS)) tests were skipped:"; sort $(SKIPS); fi; exit $$status
+
+test-clients: deps ## run docker-py's own integration tests against rnd (needs root and PyPI)
+	cargo build --workspace $(PROGRAMS)
+	@scripts/test-clients.sh $(BIN)
 
 # Whole clusters in one process each, over a simulated network, disk and clock. A seed is replayed exactly.
 sim: deps ## simulate clusters under faults: SEEDS=n seeds (100), or SEED=k, one told in full

@@ -147,14 +147,14 @@ fn compose(host: &Host, args: &[&str]) -> Result<String> {
     let mut command: Command = host.ns.command("docker-compose");
     command.env("DOCKER_HOST", host.socket()).env("HOME", host.dir()).stdin(Stdio::null());
     let output = command
-        .args(["--no-ansi", "-p", "shop", "-f"])
+        .args(["--ansi", "never", "-p", "shop", "-f"])
         .arg(host.dir().join("shop.yml"))
         .args(args)
         .output()
         .context("docker-compose")?;
-    let text =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "docker-compose {}: {text}", args.join(" "));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "docker-compose {}: {text}{errors}", args.join(" "));
     Ok(text)
 }
 
@@ -171,7 +171,7 @@ fn a_project_of_docker_compose_lives_on_an_overlay() -> Result<()> {
     ensure!(shown.matches(" Up ").count() == 3, "{shown}");
     wait::until("the output comes", wait::LONG, || {
         let logs = compose(host, &["logs", "--no-color"])?;
-        for words in ["web is up", "api is up", "sees client 10."] {
+        for words in ["web is up", "api is up", "sees client "] {
             ensure!(logs.contains(words), "{words}: {logs}");
         }
         Ok(())

@@ -9,6 +9,7 @@ use super::{service::ps, swarm::Availability};
 use crate::{
     api::Client,
     connect::Daemon,
+    context::endpoint::Endpoint,
     exit::Failure,
     output::{
         self,
@@ -113,7 +114,7 @@ pub struct RemoveArgs {
 }
 
 /// Runs a `node` command.
-pub async fn run(host: &str, command: Command) -> Result<(), Failure> {
+pub async fn run(host: &Endpoint, command: Command) -> Result<(), Failure> {
     let rn = &Client::connect(host).await?;
     match command {
         Command::Ls(args) => list(rn, args).await,
