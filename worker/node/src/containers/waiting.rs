@@ -33,7 +33,7 @@ impl Containers {
         Ok(async move {
             let mut last = first.clone();
             let mut began = !first.resting;
-            loop {
+            let again = loop {
                 let ended = last.resting && last.status.is_some();
                 // As with Docker, a policy that starts it again does not hide that it has ended.
                 let again = last.definition.restarts > first.definition.restarts
@@ -46,14 +46,14 @@ impl Containers {
                     Until::Removed => ended && last.definition.auto_remove,
                 };
                 if over {
-                    break;
+                    break again;
                 }
                 if seen.changed().await.is_err() {
-                    return code(&last);
+                    return code(&last, false);
                 }
                 last = seen.borrow_and_update().clone();
                 began |= !last.resting;
-            }
+            };
             drop(seen);
             if until == Until::Removed
                 && let Ok(mut state) = runtime.watch(&id)
@@ -62,15 +62,15 @@ impl Containers {
                 let removed = async { while state.changed().await.is_ok() {} };
                 let _ = timeout(PATIENCE, removed).await;
             }
-            code(&last)
+            code(&last, again)
         })
     }
 }
 
-/// How it has ended; of one that was removed while it ran, that it was killed.
-fn code(seen: &ContainerStatus) -> i32 {
+/// How it has ended, be it that it starts `again`; of one that was removed while it ran, that it was killed.
+fn code(seen: &ContainerStatus, again: bool) -> i32 {
     match &seen.status {
-        Some(status) if seen.restarting => run::exit_code(status),
+        Some(status) if again => run::exit_code(status),
         _ if !seen.resting => 128 + libc::SIGKILL,
         Some(status) => run::exit_code(status),
         None => 0,
