@@ -264,10 +264,10 @@ fn run_exits_as_its_container_does() -> Result<()> {
     ensure!(host.rnctl(&["wait", "fails"])? == "3");
     // Waiting is for its first end, as with Docker; it goes on until its policy has had enough.
     wait::until("it has been tried three times", LIMIT, || {
+        ensure!(host.rnctl(&["logs", "fails"])?.lines().count() == 3);
         ensure!(inspect(host, "fails", "{{.State.Status}} {{.RestartCount}}")? == "exited 2");
         Ok(())
     })?;
-    ensure!(host.rnctl(&["logs", "fails"])?.lines().count() == 3);
     host.rnctl(&["rm", "fails"])?;
     wait::until("nothing stays", LIMIT, || {
         ensure!(host.rnctl(&["ps", "-a", "-q"])?.is_empty());

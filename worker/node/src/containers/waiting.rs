@@ -36,8 +36,7 @@ impl Containers {
             let again = loop {
                 let ended = last.resting && last.status.is_some();
                 // As with Docker, a policy that starts it again does not hide that it has ended.
-                let again = last.definition.restarts > first.definition.restarts
-                    || last.restarting && !first.restarting;
+                let again = ends(&last) > ends(&first);
                 let over = match until {
                     Until::NotRunning => last.resting || again,
                     Until::NextExit if again => true,
@@ -65,6 +64,11 @@ impl Containers {
             code(&last, again)
         })
     }
+}
+
+/// How often it has ended and was, or will be, started again by itself. A restart is counted when it begins.
+fn ends(seen: &ContainerStatus) -> u32 {
+    seen.definition.restarts + u32::from(seen.restarting)
 }
 
 /// How it has ended, be it that it starts `again`; of one that was removed while it ran, that it was killed.
