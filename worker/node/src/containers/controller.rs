@@ -183,6 +183,11 @@ impl ContainerController {
         self.run.is_none() && self.again.is_none() && self.attaching.is_none() && !self.restarting
     }
 
+    /// It has ended, and starts again by itself. One that starts with the daemon has not ended under its eyes.
+    fn starts_again(&self) -> bool {
+        self.again.is_some() && self.pause > Duration::ZERO
+    }
+
     fn keep(&self) {
         if let Err(error) = self.definitions().save(&self.definition) {
             tracing::error!(container = %self.definition.id, %error, "a container's definition cannot be kept");
@@ -195,8 +200,7 @@ impl ContainerController {
             workload: self.run.as_ref().map(|run| run.workload.clone()),
             status: self.last.clone(),
             going: self.run.is_some() || self.attaching.is_some(),
-            // One that starts with the daemon has not ended under its eyes.
-            restarting: self.again.is_some() && self.pause > Duration::ZERO,
+            restarting: self.starts_again(),
             resting: self.rests(),
         };
         self.seen.send_if_modified(|before| {
@@ -301,9 +305,11 @@ impl ContainerController {
 
     async fn remove(&mut self, force: bool) -> Result<(), ApiError> {
         let alive = self.made().is_some_and(|c| is_alive(&c.state));
-        if !force && (alive || self.run.is_some() || self.attaching.is_some()) {
+        let running = alive || self.run.is_some() || self.attaching.is_some();
+        if !force && (running || self.starts_again()) {
+            let how = if running { "running" } else { "restarting" };
             return Err(ApiError::conflict(format!(
-                "cannot remove container {:?}: container is running: stop the container before removing or force remove",
+                "cannot remove container {:?}: container is {how}: stop the container before removing or force remove",
                 self.definition.name
             ))
             .help(format!("rnctl stop {0}; or rnctl rm -f {0}", self.definition.name)));
